@@ -1,0 +1,313 @@
+//! The token bucket: one word says everything that a decision needs.
+//!
+//! The word holds a position v on the limit's token line ([`Line`]): the bucket's deficit at t is `max(v, A(t)) -
+//! A(t)`, its balance `B` less that. A charge of n moves v to `max(v, A) + n`, one compare-and-swap. Debt is a v
+//! further than B ahead of the line.
+//!
+//! Positions are counted in units of 2^-k tokens, k as large as a century of refill leaves room for: one unit is at
+//! most 6 ns of refill (or one token, if a token takes less). That is all that separates the line from the
+//! continuous refill of the contract: an interval of S1 may be longer by that, never a token more than that brings.
+//!
+//! Beside the position the word carries the *epoch* of the limit's configuration (a change of capacity keeps the
+//! balance, so it moves v, exactly once, by whoever comes first) and whether there are [`Floors`] to be kept: a charge
+//! that began before they were there fails its swap and looks again.
+
+use super::fits;
+use super::floors::{Floors, Taking};
+use super::line::{LINE_END, Line};
+use crate::sync::{Ordering::{AcqRel, Acquire, Relaxed}, Word};
+use once_cell::race::OnceBox;
+
+const POSITION: u64 = (1 << 60) - 1;
+const FLOORS: u64 = 1 << 60;
+const EPOCH_SHIFT: u32 = 61;
+const EPOCHS: u64 = 8;
+
+/// What a limit is at present, as far as its buckets are concerned. Shared by all counters of the limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BucketRule {
+    /// Tokens that a full bucket holds.
+    pub(crate) capacity: u64,
+    /// Tokens that come per period.
+    pub(crate) rate: u64,
+    /// Nanoseconds.
+    pub(crate) period: u64,
+    line: Line,
+    /// Positions count in 2^-unit tokens.
+    unit: u32,
+    /// Which configuration this is, modulo 8.
+    epoch: u64,
+    /// When it came into force, and how it follows the one before.
+    since: u64,
+    follows: Follows,
+}
+
+/// What a change of configuration does to a deficit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Follows {
+    /// Where the line stood until then, and in which unit.
+    line: u64,
+    unit: u32,
+    /// By how many tokens the capacity grew.
+    shift: i64,
+}
+
+/// A century and a bit, in nanoseconds: for this long a line must not end.
+const HORIZON: u128 = 105 * 31_557_600_000_000_000;
+
+/// The finest unit, as log2 of its parts per token, in which a line of this rate lasts out the horizon.
+fn unit(capacity: u64, rate: u64, period: u64) -> u32 {
+    let room = (LINE_END as u128 * period as u128) / (rate.max(1) as u128 * HORIZON);
+    let fine = if room == 0 { 0 } else { room.ilog2() };
+    fine.min(30).min(56 - (capacity.ilog2() + 1).min(56))
+}
+
+/// The rule is older than the word: a new policy has come into force since it was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stale;
+
+/// What an attempt to charge came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Charged {
+    /// Taken; the receipt is the word as the charge left it.
+    Taken(u64),
+    Refused,
+}
+
+impl BucketRule {
+    pub(crate) fn new(capacity: u64, rate: u64, period: u64, origin: u64) -> Self {
+        let unit = unit(capacity, rate, period);
+        let line = Line::new(rate << unit, period, origin);
+        let follows = Follows { line: 0, unit, shift: 0 };
+        BucketRule { capacity, rate, period, line, unit, epoch: 0, since: origin, follows }
+    }
+
+    /// The rule that follows this one at `at`: balances are kept, clamped to the new capacity.
+    pub(crate) fn changed(&self, capacity: u64, rate: u64, at: u64) -> Self {
+        if capacity == self.capacity && rate == self.rate {
+            return self.clone();
+        }
+        let unit = unit(capacity, rate, self.period);
+        let line = if unit == self.unit {
+            self.line.with_rate(rate << unit, at)
+        } else {
+            Line::new(rate << unit, self.period, at)
+        };
+        let shift = capacity as i64 - self.capacity as i64;
+        BucketRule {
+            capacity,
+            rate,
+            period: self.period,
+            line,
+            unit,
+            epoch: (self.epoch + 1) % EPOCHS,
+            since: at,
+            follows: Follows { line: self.line.position(at), unit: self.unit, shift },
+        }
+    }
+
+    /// Whole tokens as a length on the line, saturating: no capacity is as long.
+    fn length(&self, tokens: u64) -> u64 {
+        if tokens > POSITION >> self.unit { POSITION } else { tokens << self.unit }
+    }
+
+    /// A deficit of the configuration before, as this one sees it: the balance is kept, but for the new brim.
+    fn follow(&self, deficit: u64) -> u64 {
+        let Follows { unit, shift, .. } = self.follows;
+        let deficit = if unit > self.unit {
+            deficit.div_ceil(1 << (unit - self.unit))
+        } else {
+            deficit.saturating_mul(1 << (self.unit - unit))
+        };
+        let shifted = self.length(shift.unsigned_abs());
+        if shift < 0 { deficit.saturating_sub(shifted) } else { deficit.saturating_add(shifted) }
+    }
+
+    fn word(&self, position: u64, floors: u64) -> u64 {
+        position.min(POSITION) | floors | (self.epoch << EPOCH_SHIFT)
+    }
+
+    /// Nanoseconds from empty to full, at most one period: the time scale on which returns are judged.
+    fn filling(&self) -> u64 {
+        let filling = self.capacity as u128 * self.period as u128 / self.rate.max(1) as u128;
+        filling.min(self.period as u128) as u64
+    }
+}
+
+/// The words of one bucket.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    word: Word,
+    /// The furthest point of the line at which a charge was made: returns are judged at no earlier instant.
+    reach: Word,
+    floors: OnceBox<Floors>,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub(crate) fn new(rule: &BucketRule) -> Self {
+        Bucket { word: Word::new(rule.word(0, 0)), reach: Word::new(0), floors: OnceBox::new() }
+    }
+
+    /// The word under `rule`'s epoch, brought there if it is of the one before.
+    fn load(&self, rule: &BucketRule) -> Result<u64, Stale> {
+        loop {
+            let word = self.word.load(Acquire);
+            let epoch = word >> EPOCH_SHIFT;
+            if epoch == rule.epoch {
+                return Ok(word);
+            }
+            if (rule.epoch + EPOCHS - epoch) % EPOCHS > EPOCHS / 2 {
+                return Err(Stale);
+            }
+            let line = rule.line.position(rule.since);
+            let deficit = rule.follow((word & POSITION).saturating_sub(rule.follows.line));
+            if word & FLOORS != 0 {
+                if let Some(floors) = self.floors.get() {
+                    floors.note(rule.since, line, deficit);
+                }
+            }
+            let next = rule.word(line.saturating_add(deficit), word & FLOORS);
+            // AcqRel: as a charge, see `force`. Whoever wins, the word is of the new epoch: look again.
+            let _ = self.word.compare_exchange(word, next, AcqRel, Acquire);
+        }
+    }
+
+    /// Brings the counter under `rule`, where it is not yet.
+    pub(crate) fn adopt(&self, rule: &BucketRule) {
+        let _ = self.load(rule);
+    }
+
+    /// Charges `n` at `now` if the balance has it.
+    pub(crate) fn charge(&self, rule: &BucketRule, n: u64, now: u64) -> Result<Charged, Stale> {
+        self.take(rule, n, now, false)
+    }
+
+    /// Charges `n` at `now` whatever the balance: debt.
+    pub(crate) fn force(&self, rule: &BucketRule, n: u64, now: u64) -> Result<u64, Stale> {
+        match self.take(rule, n, now, true)? {
+            Charged::Taken(receipt) => Ok(receipt),
+            Charged::Refused => Ok(0),
+        }
+    }
+
+    fn take(&self, rule: &BucketRule, n: u64, now: u64, force: bool) -> Result<Charged, Stale> {
+        let line = rule.line.position(now);
+        let (n, capacity) = (rule.length(n), rule.length(rule.capacity));
+        loop {
+            let word = self.load(rule)?;
+            let start = (word & POSITION).max(line);
+            let deficit = start - line;
+            if !force && !fits(deficit, n, capacity) {
+                return Ok(Charged::Refused);
+            }
+            let next = rule.word(start.saturating_add(n), word & FLOORS);
+            if n == 0 {
+                return Ok(Charged::Taken(next));
+            }
+            // Before the word: whoever sees the charge sees what it found.
+            if self.reach.load(Relaxed) < line {
+                self.reach.fetch_max(line, Relaxed);
+            }
+            if word & FLOORS != 0 {
+                if let Some(floors) = self.floors.get() {
+                    floors.note(now, line, deficit);
+                }
+            }
+            // AcqRel: publishes the notes above, and orders them after those of the charge before.
+            if self.word.compare_exchange_weak(word, next, AcqRel, Acquire).is_ok() {
+                return Ok(Charged::Taken(next));
+            }
+        }
+    }
+
+    /// Gives back up to `back` of a charge of `charged` made at `charged_at` with `receipt`, as if that charge had
+    /// been smaller from the first (section 3 of the contract). Says how much was given back, in whole tokens.
+    pub(crate) fn give_back(
+        &self,
+        rule: &BucketRule,
+        (charged, receipt, charged_at): (u64, u64, u64),
+        back: u64,
+        now: u64,
+    ) -> Result<u64, Stale> {
+        if back == 0 {
+            return Ok(0);
+        }
+        let line = rule.line.position(now);
+        let charged_line = rule.line.position(charged_at);
+        let (charged, back) = (rule.length(charged), rule.length(back));
+        // A lowered capacity since then took its part of the deficit away; after two changes, or a change of the
+        // unit, nothing is known.
+        let rescaled = rule.follows.unit != rule.unit;
+        let lost = match (rule.epoch + EPOCHS - (receipt >> EPOCH_SHIFT)) % EPOCHS {
+            0 if rescaled && charged_at < rule.since.saturating_add(rule.period) => POSITION,
+            0 => 0,
+            1 if !rescaled => rule.length(rule.follows.shift.min(0).unsigned_abs()),
+            _ => POSITION,
+        };
+        let end = (receipt & POSITION).saturating_sub(lost);
+        let floors = self.floors(rule, now);
+        let mut before: Option<Taking> = None;
+        loop {
+            let word = self.load(rule)?;
+            let reach = self.reach.load(Relaxed).max(line);
+            floors.reach(now, reach);
+            let deficit = (word & POSITION).saturating_sub(reach);
+            // This charge alone kept the deficit above what of it had not refilled yet, whatever others did.
+            let own = charged.saturating_sub(reach.saturating_sub(charged_line)).saturating_sub(lost);
+            let (history, mut taking) = floors.bound(charged_at, end, before.as_ref());
+            let history = if lost == POSITION { 0 } else { history };
+            let most = before.as_ref().map_or(back, |before| before.amount);
+            taking.amount = most.min(deficit).min(own.max(history));
+            if taking.amount == 0 {
+                return Ok(0);
+            }
+            floors.take(charged_at, before.as_ref(), &taking);
+            let next = (word & !POSITION) | ((word & POSITION) - taking.amount);
+            // AcqRel: publishes the lowered floors before the tokens they stand for.
+            if self.word.compare_exchange(word, next, AcqRel, Acquire).is_ok() {
+                return Ok(taking.amount >> rule.unit);
+            }
+            before = Some(taking);
+        }
+    }
+
+    /// The floors, brought into being by the first return. From the moment the word says so every charge keeps them.
+    fn floors(&self, rule: &BucketRule, now: u64) -> &Floors {
+        let floors = self.floors.get_or_init(|| Box::new(Floors::new(rule.filling(), now)));
+        if self.word.load(Relaxed) & FLOORS == 0 {
+            self.word.fetch_or(FLOORS, AcqRel);
+        }
+        floors
+    }
+
+    /// How many tokens the bucket is below its brim at `now`, rounded up; more than the capacity is debt.
+    pub(crate) fn deficit(&self, rule: &BucketRule, now: u64) -> Result<u64, Stale> {
+        let deficit = (self.load(rule)? & POSITION).saturating_sub(rule.line.position(now));
+        Ok(deficit.div_ceil(1 << rule.unit))
+    }
+
+    /// Whether a charge of `n` would be admitted at `now`.
+    pub(crate) fn fits(&self, rule: &BucketRule, n: u64, now: u64) -> Result<bool, Stale> {
+        let deficit = (self.load(rule)? & POSITION).saturating_sub(rule.line.position(now));
+        Ok(fits(deficit, rule.length(n), rule.length(rule.capacity)))
+    }
+
+    /// Whether the bucket is as good as new at `now`, and if not, when it will be.
+    pub(crate) fn rests(&self, rule: &BucketRule, now: u64) -> Result<Option<u64>, Stale> {
+        let position = self.load(rule)? & POSITION;
+        Ok(if position > LINE_END { None } else { rule.line.reaches(position, now) })
+    }
+
+    /// The first instant, from `now` on, at which a charge of `n` is admitted if nothing else happens; `None` if
+    /// never. For `n` of 0 the balance must be above 0.
+    pub(crate) fn ready(&self, rule: &BucketRule, n: u64, now: u64) -> Result<Option<u64>, Stale> {
+        if n > rule.capacity {
+            return Ok(None);
+        }
+        let position = self.load(rule)? & POSITION;
+        let need = rule.length(n).max(1);
+        let target = position.saturating_add(need).saturating_sub(rule.length(rule.capacity));
+        Ok(if target > LINE_END { None } else { rule.line.reaches(target, now) })
+    }
+}

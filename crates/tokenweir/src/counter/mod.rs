@@ -1,0 +1,36 @@
+//! Counters: what one limit has counted for one key. Algorithms over 64-bit words; time is an argument.
+//!
+//! - `line`: the exact token line that a bucket refills along;
+//! - `bucket`: token bucket with debt, and `floors`: what it takes to give back exactly as if;
+//! - `window`: sliding window of sub-windows;
+//! - `quota`: calendar periods;
+//! - `in_flight`: unsettled permits.
+//!
+//! Nothing here knows of policies, keys, tables or permits, reads a clock, blocks or allocates (one exception: a
+//! bucket's floors come into being at its first return). Every operation is lock-free: a loop repeats only because
+//! another thread's operation went through.
+
+pub(crate) mod bucket;
+pub(crate) mod floors;
+pub(crate) mod in_flight;
+pub(crate) mod line;
+pub(crate) mod quota;
+pub(crate) mod window;
+
+#[cfg(all(test, loom))]
+mod loom_models;
+
+/// The largest amount that a window or a quota can hold in its word: what exceeds it saturates, on the strict side,
+/// since no limit is above 2^53.
+pub(crate) const AMOUNT_BITS: u32 = 54;
+pub(crate) const AMOUNT_MAX: u64 = (1 << AMOUNT_BITS) - 1;
+
+/// `words` fresh zeroed words.
+pub(crate) fn zeroed(words: usize) -> Box<[crate::sync::Word]> {
+    (0..words).map(|_| crate::sync::Word::new(0)).collect()
+}
+
+/// Whether a charge of `n` fits where `used` of `amount` is taken. A charge of 0 needs at least one unit left.
+pub(crate) fn fits(used: u64, n: u64, amount: u64) -> bool {
+    if n == 0 { used < amount } else { used.saturating_add(n) <= amount }
+}

@@ -1,0 +1,121 @@
+//! The calendar quota: a period that only moves forward, and the use within it.
+//!
+//! Two words. `period` holds the start of the newest period seen and a sequence number; `used` holds the use and the
+//! low bits of the sequence number it belongs to. Whoever is first in a new period moves `period` on; `used` is reset
+//! by the swap that makes the first charge of the new period, so a roll-over has one linearisation point and loses
+//! nothing. A clock that steps back finds a newer period and stays in it.
+
+use super::{AMOUNT_BITS, AMOUNT_MAX, fits};
+use crate::sync::{Ordering::{AcqRel, Acquire, Relaxed}, Word};
+
+const SEQUENCE_BITS: u32 = 20;
+const TAG: u64 = (1 << (64 - AMOUNT_BITS)) - 1;
+/// Seconds are stored from a bias so that starts before 1970 are positive: 2^43 seconds are 278,000 years.
+const BIAS: i64 = 1 << 43;
+const SECOND: i64 = 1_000_000_000;
+
+/// The words of one quota counter.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    period: Word,
+    used: Word,
+}
+
+fn stamp(start: i64) -> u64 {
+    ((start.div_euclid(SECOND) + BIAS) as u64) << SEQUENCE_BITS
+}
+
+/// The start, in wall nanoseconds, of the period that a receipt or the `period` word names.
+fn start_of(word: u64) -> i64 {
+    ((word >> SEQUENCE_BITS) as i64 - BIAS).saturating_mul(SECOND)
+}
+
+fn tag(period: u64) -> u64 {
+    (period & TAG) << AMOUNT_BITS
+}
+
+impl Quota {
+    pub(crate) fn new() -> Self {
+        Quota { period: Word::new(0), used: Word::new(0) }
+    }
+
+    /// Moves the period on to the one that starts at `start`, if that is newer.
+    fn enter(&self, start: i64) -> u64 {
+        let wanted = stamp(start);
+        let mut period = self.period.load(Acquire);
+        while period >> SEQUENCE_BITS < wanted >> SEQUENCE_BITS {
+            let next = wanted | (period + 1) & ((1 << SEQUENCE_BITS) - 1);
+            match self.period.compare_exchange_weak(period, next, AcqRel, Acquire) {
+                Ok(_) => return next,
+                Err(seen) => period = seen,
+            }
+        }
+        period
+    }
+
+    /// The newest period, the word of its use, and the use.
+    fn load(&self, start: i64) -> (u64, u64, u64) {
+        let mut period = self.enter(start);
+        loop {
+            let word = self.used.load(Acquire);
+            if word & !AMOUNT_MAX == tag(period) {
+                return (period, word, word & AMOUNT_MAX);
+            }
+            // Either nobody has charged in this period yet, or it has just ended.
+            let again = self.period.load(Acquire);
+            if again == period {
+                return (period, word, 0);
+            }
+            period = again;
+        }
+    }
+
+    /// Charges `n` in the period that starts at `start` (or the newest seen, if that is later) if it fits `amount`.
+    /// The receipt names the period.
+    pub(crate) fn charge(&self, start: i64, n: u64, amount: u64) -> Option<u64> {
+        self.take(start, n, Some(amount))
+    }
+
+    /// Charges `n` whatever is left.
+    pub(crate) fn force(&self, start: i64, n: u64) -> u64 {
+        self.take(start, n, None).unwrap_or(0)
+    }
+
+    fn take(&self, start: i64, n: u64, amount: Option<u64>) -> Option<u64> {
+        loop {
+            let (period, word, used) = self.load(start);
+            if amount.is_some_and(|amount| !fits(used, n, amount)) {
+                return None;
+            }
+            if n == 0 {
+                return Some(period);
+            }
+            let next = tag(period) | used.saturating_add(n).min(AMOUNT_MAX);
+            // AcqRel: a charge of a new period is seen together with the period that it belongs to.
+            if self.used.compare_exchange_weak(word, next, AcqRel, Relaxed).is_ok() {
+                return Some(period);
+            }
+        }
+    }
+
+    /// Gives back up to `back` of a charge with this receipt; nothing once its period is over, as of `start`.
+    pub(crate) fn give_back(&self, start: i64, receipt: u64, back: u64) -> u64 {
+        loop {
+            let (period, word, used) = self.load(start);
+            let back = back.min(used);
+            if period != receipt || back == 0 {
+                return 0;
+            }
+            let next = tag(period) | (used - back);
+            if self.used.compare_exchange_weak(word, next, AcqRel, Relaxed).is_ok() {
+                return back;
+            }
+        }
+    }
+
+    /// The use in the period that starts at `start` or the newest seen, and that period's start.
+    pub(crate) fn used(&self, start: i64) -> (u64, i64) {
+        let (period, _, used) = self.load(start);
+        (used, start_of(period))
+    }
+}

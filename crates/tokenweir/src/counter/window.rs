@@ -1,0 +1,281 @@
+//! The sliding window: a total that decides, and sub-windows that say what leaves it when.
+//!
+//! - `total` is what counts now: an admission is one compare-and-swap on it, the only linearisation point.
+//! - `slots` is a ring of N + 1 sub-windows: what was charged in each.
+//! - `last` is the newest sub-window seen.
+//!
+//! When time enters a newer sub-window, what the oldest ones hold must leave the total at one instant, whoever does
+//! it and however often it is started over: first `last` moves on (that names the work), then the slots concerned are
+//! frozen, then one swap takes their sum off the total and stamps it with the new sequence number, then the slots are
+//! emptied under that number. Any thread that finds the work unfinished finishes it, so nobody waits and nobody is
+//! refused for what has already left. Sequence numbers count such moves, not time: every slot is visited within
+//! N + 1 moves, so 9 bits cannot be mistaken however long a counter lay idle.
+//!
+//! A charge goes to the total first and to its slot second: a thread stopped in between leaves the total too high,
+//! never too low. A return takes from the slot first and the total second, and finds nothing once the slot is frozen.
+
+use super::{AMOUNT_BITS, AMOUNT_MAX, fits, zeroed};
+use crate::sync::{Ordering::{AcqRel, Acquire, Relaxed}, Word};
+
+/// The most sub-windows a window may have: sequence numbers must outlast one turn of the ring.
+pub(crate) const SUB_WINDOWS_MAX: u32 = 500;
+
+const SEQUENCES: u64 = 512;
+const FROZEN: u64 = 1 << AMOUNT_BITS;
+const TAG_SHIFT: u32 = AMOUNT_BITS + 1;
+const GAP_BITS: u32 = 10;
+const INDEX_SHIFT: u32 = GAP_BITS + 9;
+
+/// What a limit is at present, as far as its windows are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WindowRule {
+    pub(crate) amount: u64,
+    /// Nanoseconds of one sub-window.
+    pub(crate) sub_window: u64,
+}
+
+/// The words of one window.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// Newest sub-window (45 bits), by how many it was moved on (10), sequence number (9).
+    last: Word,
+    /// Sequence number (9), unused (1), amount (54).
+    total: Word,
+    /// Sequence number (9), frozen (1), amount (54) for each sub-window.
+    slots: Box<[Word]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Last(u64);
+
+impl Last {
+    fn index(self) -> u64 {
+        self.0 >> INDEX_SHIFT
+    }
+    fn gap(self) -> u64 {
+        (self.0 >> 9) & ((1 << GAP_BITS) - 1)
+    }
+    fn sequence(self) -> u64 {
+        self.0 % SEQUENCES
+    }
+    fn moved_to(self, index: u64, gap: u64) -> Last {
+        Last((index << INDEX_SHIFT) | (gap << 9) | ((self.sequence() + 1) % SEQUENCES))
+    }
+}
+
+fn sequence(word: u64) -> u64 {
+    word >> TAG_SHIFT
+}
+
+fn stamped(sequence: u64, amount: u64) -> u64 {
+    (sequence << TAG_SHIFT) | amount.min(AMOUNT_MAX)
+}
+
+fn amount(word: u64) -> u64 {
+    word & AMOUNT_MAX
+}
+
+impl Window {
+    /// An empty window of `sub_windows` sub-windows.
+    pub(crate) fn new(sub_windows: u32) -> Self {
+        let slots = zeroed(sub_windows.min(SUB_WINDOWS_MAX) as usize + 1);
+        Window { last: Word::new(0), total: Word::new(0), slots }
+    }
+
+    fn slot(&self, index: u64) -> &Word {
+        &self.slots[(index % self.slots.len() as u64) as usize]
+    }
+
+    /// Brings the window to `now`; the newest sub-window and the total as they stand together.
+    fn enter(&self, rule: &WindowRule, now: u64) -> (Last, u64) {
+        loop {
+            let last = Last(self.last.load(Acquire));
+            let total = self.total.load(Acquire);
+            if sequence(total) != last.sequence() {
+                self.finish(last);
+                continue;
+            }
+            // The division is only needed when the sub-window may have changed.
+            let begins = last.index().saturating_mul(rule.sub_window);
+            if now < begins.saturating_add(rule.sub_window) {
+                return (last, total);
+            }
+            let index = (now / rule.sub_window).min((1 << 45) - 1);
+            if index <= last.index() {
+                return (last, total);
+            }
+            let gap = (index - last.index()).min(self.slots.len() as u64);
+            // AcqRel: the move is seen before anything that is done in its name.
+            let _ = self.last.compare_exchange(last.0, last.moved_to(index, gap).0, AcqRel, Relaxed);
+        }
+    }
+
+    /// Finishes the move to `last`: what has aged out leaves the total.
+    fn finish(&self, last: Last) {
+        let new = last.sequence();
+        let old = (new + SEQUENCES - 1) % SEQUENCES;
+        let aged = || (0..last.gap()).map(|back| self.slot(last.index() - back.min(last.index())));
+        let mut sum = 0u64;
+        for slot in aged() {
+            let mut word = slot.load(Acquire);
+            loop {
+                // As long as the total bears the old number no slot has been emptied for this move.
+                if sequence(self.total.load(Acquire)) != old {
+                    return self.empty(last);
+                }
+                if word & FROZEN != 0 {
+                    break;
+                }
+                match slot.compare_exchange_weak(word, word | FROZEN, AcqRel, Acquire) {
+                    Ok(_) => break,
+                    Err(seen) => word = seen,
+                }
+            }
+            sum = sum.saturating_add(amount(word));
+        }
+        let mut total = self.total.load(Acquire);
+        while sequence(total) == old {
+            let next = stamped(new, amount(total).saturating_sub(sum));
+            // AcqRel: the one instant at which all of it leaves.
+            match self.total.compare_exchange_weak(total, next, AcqRel, Acquire) {
+                Ok(_) => break,
+                Err(seen) => total = seen,
+            }
+        }
+        self.empty(last);
+    }
+
+    /// Empties the slots of the move to `last`, which has taken place, unless others did or time has gone on.
+    fn empty(&self, last: Last) {
+        for back in 0..last.gap() {
+            let slot = self.slot(last.index() - back.min(last.index()));
+            let word = slot.load(Acquire);
+            if word & FROZEN == 0 {
+                continue;
+            }
+            // A slot frozen for a later move is not this move's to empty.
+            if self.last.load(Acquire) != last.0 || sequence(self.total.load(Acquire)) != last.sequence() {
+                return;
+            }
+            let _ = slot.compare_exchange(word, stamped(last.sequence(), 0), AcqRel, Relaxed);
+        }
+    }
+
+    /// Charges `n` at `now` if it fits. The receipt names the slot.
+    pub(crate) fn charge(&self, rule: &WindowRule, n: u64, now: u64) -> Option<u64> {
+        self.take(rule, n, now, false)
+    }
+
+    /// Charges `n` whatever is left.
+    pub(crate) fn force(&self, rule: &WindowRule, n: u64, now: u64) -> u64 {
+        self.take(rule, n, now, true).unwrap_or(0)
+    }
+
+    fn take(&self, rule: &WindowRule, n: u64, now: u64, force: bool) -> Option<u64> {
+        let taken = loop {
+            let (_, total) = self.enter(rule, now);
+            let used = amount(total);
+            if !force && !fits(used, n, rule.amount) {
+                return None;
+            }
+            let next = used.saturating_add(n).min(AMOUNT_MAX);
+            if next == used {
+                break 0;
+            }
+            let word = stamped(sequence(total), next);
+            // AcqRel: chained to the move that the total stands after.
+            if self.total.compare_exchange_weak(total, word, AcqRel, Relaxed).is_ok() {
+                break next - used;
+            }
+        };
+        Some(self.put_down(taken))
+    }
+
+    /// Writes what was charged into the newest slot: not before time may have moved on, never into an older one.
+    fn put_down(&self, taken: u64) -> u64 {
+        loop {
+            let last = Last(self.last.load(Acquire));
+            if sequence(self.total.load(Acquire)) != last.sequence() {
+                self.finish(last);
+                continue;
+            }
+            let slot = self.slot(last.index());
+            let word = slot.load(Acquire);
+            let position = last.index() % self.slots.len() as u64;
+            if word & FROZEN != 0 {
+                self.empty(last);
+            } else if sequence(word) == last.sequence() {
+                let next = word + taken.min(AMOUNT_MAX - amount(word));
+                if taken == 0 || slot.compare_exchange_weak(word, next, AcqRel, Relaxed).is_ok() {
+                    return (position << 9) | sequence(word);
+                }
+            }
+        }
+    }
+
+    /// Gives back up to `back` of a charge with this receipt; nothing once its sub-window has left the window.
+    pub(crate) fn give_back(&self, rule: &WindowRule, receipt: u64, back: u64, now: u64) -> u64 {
+        self.enter(rule, now);
+        let Some(slot) = self.slots.get((receipt >> 9) as usize) else { return 0 };
+        let mut word = slot.load(Acquire);
+        let back = loop {
+            let back = back.min(amount(word));
+            if word & FROZEN != 0 || sequence(word) != receipt % SEQUENCES || back == 0 {
+                return 0;
+            }
+            // AcqRel: taken from the slot before the total, so that no move takes it off a second time.
+            match slot.compare_exchange_weak(word, word - back, AcqRel, Acquire) {
+                Ok(_) => break back,
+                Err(seen) => word = seen,
+            }
+        };
+        let mut total = self.total.load(Acquire);
+        loop {
+            let next = stamped(sequence(total), amount(total).saturating_sub(back));
+            match self.total.compare_exchange_weak(total, next, AcqRel, Acquire) {
+                Ok(_) => return back,
+                Err(seen) => total = seen,
+            }
+        }
+    }
+
+    /// What counts at `now`.
+    pub(crate) fn used(&self, rule: &WindowRule, now: u64) -> u64 {
+        amount(self.enter(rule, now).1)
+    }
+
+    /// The first instant, from `now` on, at which a charge of `n` fits if nothing else happens; `None` if never.
+    pub(crate) fn ready(&self, rule: &WindowRule, n: u64, now: u64) -> Option<u64> {
+        if !fits(0, n, rule.amount) {
+            return None;
+        }
+        let (last, total) = self.enter(rule, now);
+        let mut used = amount(total);
+        if fits(used, n, rule.amount) {
+            return Some(now);
+        }
+        let length = self.slots.len() as u64;
+        for back in (0..length).rev() {
+            let Some(index) = last.index().checked_sub(back) else { continue };
+            used = used.saturating_sub(amount(self.slot(index).load(Relaxed)));
+            if back == 0 || fits(used, n, rule.amount) {
+                return (index + length).checked_mul(rule.sub_window);
+            }
+        }
+        None
+    }
+
+    /// When everything that counts at `now` will have left; `now` if nothing counts.
+    pub(crate) fn empties(&self, rule: &WindowRule, now: u64) -> u64 {
+        let (last, total) = self.enter(rule, now);
+        if amount(total) == 0 {
+            return now;
+        }
+        let length = self.slots.len() as u64;
+        let newest = (0..length)
+            .filter_map(|back| last.index().checked_sub(back))
+            .find(|index| amount(self.slot(*index).load(Relaxed)) > 0)
+            .unwrap_or(last.index());
+        (newest + length).saturating_mul(rule.sub_window)
+    }
+}

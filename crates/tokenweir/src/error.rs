@@ -1,0 +1,92 @@
+//! What can go wrong with a call. A refusal is not among it: that is a [`Decision`](crate::Decision).
+
+use crate::policy::{PolicyError, ResolveError};
+use crate::request::PermitId;
+
+/// An error of the limiter. It changes nothing: no counter has moved.
+///
+/// Each has a stable [`code`](Error::code) and [`name`](Error::name), shared by all languages and never used again for
+/// another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The policy is not valid.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The request cannot be matched with the policy.
+    #[error(transparent)]
+    Request(#[from] ResolveError),
+    /// An estimate is beyond what a request can take.
+    #[error("the estimate of {tokens} {what} tokens is above 2^53; give the tokens of one request")]
+    EstimateTooLarge {
+        /// `input` or `output`.
+        what: &'static str,
+        /// What was given.
+        tokens: u64,
+    },
+    /// The reported usage cannot be.
+    #[error("the usage is not valid: {reason}; report what the provider sent, or leave unknown fields absent")]
+    UsageInvalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The permit was settled, cancelled or dropped before, or it expired.
+    #[error("permit {} was settled, cancelled, dropped or expired before; settle each permit once", .id.get())]
+    PermitSettled {
+        /// The id that was used.
+        id: PermitId,
+    },
+    /// This limiter never issued the permit.
+    #[error("permit {} was not issued by this limiter; use the id that its admission returned", .id.get())]
+    PermitUnknown {
+        /// The id that was used.
+        id: PermitId,
+    },
+    /// There are as many open permits as the limiter was built for.
+    #[error("all {most} permits are open; settle or cancel the ones that have ended, or build the limiter with a larger max_permits")]
+    PermitsExhausted {
+        /// The configured number.
+        most: usize,
+    },
+    /// A route cannot be held because the table of counters or routes is full of entries in use.
+    #[error("no room for a new counter of limit {limit:?}: all {budget} are in use; build the limiter with a larger max_counters")]
+    TableFull {
+        /// The limit that would need a new counter; empty if it is the table of routes that is full.
+        limit: String,
+        /// The configured number.
+        budget: usize,
+    },
+}
+
+impl Error {
+    /// The stable number of this kind of error, never 0.
+    pub fn code(&self) -> u16 {
+        match self {
+            Error::Policy(_) => 1,
+            Error::Request(ResolveError::EmptyKey { .. }) => 10,
+            Error::Request(ResolveError::KeyMissing { .. }) => 11,
+            Error::Request(ResolveError::NoPrice { .. }) => 12,
+            Error::Request(ResolveError::KeyTwice { .. }) => 13,
+            Error::EstimateTooLarge { .. } => 14,
+            Error::UsageInvalid { .. } => 20,
+            Error::PermitSettled { .. } => 21,
+            Error::PermitUnknown { .. } => 22,
+            Error::PermitsExhausted { .. } => 30,
+            Error::TableFull { .. } => 31,
+        }
+    }
+
+    /// The stable name that goes with [`code`](Error::code).
+    pub fn name(&self) -> &'static str {
+        match self {
+            Error::Policy(_) => "POLICY_INVALID",
+            Error::Request(error) => error.code(),
+            Error::EstimateTooLarge { .. } => "ESTIMATE_TOO_LARGE",
+            Error::UsageInvalid { .. } => "USAGE_INVALID",
+            Error::PermitSettled { .. } => "PERMIT_SETTLED",
+            Error::PermitUnknown { .. } => "PERMIT_UNKNOWN",
+            Error::PermitsExhausted { .. } => "PERMITS_EXHAUSTED",
+            Error::TableFull { .. } => "TABLE_FULL",
+        }
+    }
+}

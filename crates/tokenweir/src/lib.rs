@@ -1,0 +1,59 @@
+//! The token meter and gate that LLM gateways embed.
+//!
+//! tokenweir decides whether a request to a model may pass, holds its estimated tokens, settles them against what the
+//! model really used, and answers for every token afterwards.
+//!
+//! # Example
+//! ```
+//! use tokenweir::{Decision, Estimate, Limiter, Policy, Request, Usage};
+//!
+//! let policy = Policy::from_toml(r#"
+//!     [[limit]]
+//!     name      = "project tpm"
+//!     meter     = "total"
+//!     algorithm = "bucket"
+//!     amount    = 10_000
+//!     per       = "1m"
+//!     scope     = ["project", "deployment"]
+//! "#)?;
+//! let limiter = Limiter::new(policy);
+//!
+//! let request = Request::new("search", "gpt-4o");
+//! match limiter.admit(&request, Estimate::new(900, 400))? {
+//!     Decision::Admitted(permit) => {
+//!         // call the model, then:
+//!         permit.settle(Usage::new(912, 77))?;
+//!     }
+//!     Decision::Denied(denied) => {
+//!         println!("{} {} retry after {:?}", denied.status(), denied.limit(), denied.retry_after());
+//!     }
+//! }
+//! # Ok::<(), tokenweir::Error>(())
+//! ```
+//!
+//! # Rooms
+//! `clock` and `counter` are the ground; `policy` says what operators want; `table` keeps counters by key; `limiter`
+//! puts them together. Arrows point only in that order. The core does no I/O, starts no thread, has no global state
+//! and no `unsafe`.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod counter;
+mod error;
+mod limiter;
+pub mod policy;
+mod record;
+mod request;
+mod sync;
+mod table;
+
+pub use clock::{Clock, CoarseClock, ManualClock, Now, SystemClock};
+pub use error::Error;
+pub use limiter::{
+    CounterUsage, Decision, Denied, ExplainedLimit, Explanation, LimitView, Limiter, LimiterBuilder, Observed, Peek,
+    Permit, Refusal, Route, Stats, UsageFilter, WhenFull,
+};
+pub use policy::{Policy, PolicyError};
+pub use record::{Decided, Observer, Outcome, Requested, Settled, Settlement};
+pub use request::{Estimate, Key, PermitId, Request, Usage};

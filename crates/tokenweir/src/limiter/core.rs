@@ -1,0 +1,264 @@
+//! What all parts of a limiter share: the clock, the policy in force, the tables, and how a route is found or made.
+
+use super::compiled::{Compiled, Identities};
+use super::decision::Denied;
+use super::route::{Leg, Resolved, Routes, encode};
+use super::slab::Slab;
+use crate::clock::{Clock, Now};
+use crate::error::Error;
+use crate::policy::{Mode, Policy};
+use crate::record::Observer;
+use crate::request::Request;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering::{Acquire, Relaxed, Release}};
+use crate::table::{Counter, Counters, Pins};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What a new key gets when every counter is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Requests that would need a new counter are denied.
+    #[default]
+    Deny,
+    /// They pass, as far as that limit is concerned, uncounted.
+    Admit,
+}
+
+pub(crate) struct Core {
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) when_full: WhenFull,
+    /// Nanoseconds after which an unsettled permit expires.
+    pub(crate) permit_ttl: u64,
+    pub(crate) max_permits: usize,
+    pub(crate) compiled: ArcSwap<Compiled>,
+    /// The generation of `compiled`, to be compared on every call.
+    pub(crate) generation: AtomicU64,
+    /// Held only by those who change the policy.
+    identities: Mutex<Identities>,
+    pub(crate) counters: Counters,
+    pub(crate) routes: Routes,
+    pub(crate) slab: Slab,
+    /// No permit expires before this instant (monotonic).
+    pub(crate) next_expiry: AtomicU64,
+    /// Grows with every roll-back begun or ended: a refusal that met one is tried once more.
+    pub(crate) roll_backs: AtomicU64,
+    /// No use looking for counters at rest before this instant (monotonic).
+    sweep_after: AtomicU64,
+    evict_phase: AtomicUsize,
+    pub(crate) refused_full: AtomicU64,
+    pub(crate) admitted_full: AtomicU64,
+}
+
+/// How long, at most, a sweep that found nothing at rest is believed: pins are let go without a word.
+const SWEEP_BELIEVED: u64 = 100_000_000;
+
+/// What looking for a route came to.
+pub(crate) enum Found {
+    /// The route, pinned for the caller.
+    Route(Arc<Resolved>),
+    /// There is no room for a counter it needs.
+    Full(Denied),
+}
+
+/// What a new limiter is made of.
+pub(crate) struct Parts {
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) when_full: WhenFull,
+    pub(crate) permit_ttl: u64,
+    pub(crate) max_permits: usize,
+    pub(crate) max_counters: usize,
+    pub(crate) max_routes: usize,
+}
+
+impl Core {
+    pub(crate) fn new(policy: Policy, parts: Parts) -> Self {
+        let mut identities = Identities::default();
+        let compiled = identities.compile(policy, parts.clock.mono());
+        let random = ahash::RandomState::new().hash_one(compiled.generation);
+        Core {
+            clock: parts.clock,
+            observer: parts.observer,
+            when_full: parts.when_full,
+            permit_ttl: parts.permit_ttl,
+            max_permits: parts.max_permits,
+            generation: AtomicU64::new(compiled.generation),
+            compiled: ArcSwap::from_pointee(compiled),
+            identities: Mutex::new(identities),
+            counters: Counters::new(parts.max_counters),
+            routes: Routes::new(parts.max_routes),
+            slab: Slab::new(parts.max_permits, random),
+            next_expiry: AtomicU64::new(u64::MAX),
+            roll_backs: AtomicU64::new(0),
+            sweep_after: AtomicU64::new(0),
+            evict_phase: AtomicUsize::new(0),
+            refused_full: AtomicU64::new(0),
+            admitted_full: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    /// The time, as far as a route needs it: without quotas nobody looks at the wall clock.
+    #[inline]
+    pub(crate) fn time(&self, now: Option<Now>, route: &Resolved) -> Now {
+        match now {
+            Some(now) => now,
+            None if route.wants_wall || self.observer.is_some() => self.clock.now(),
+            None => Now::new(self.clock.mono(), 0),
+        }
+    }
+
+    /// The route of a request, pinned for the caller.
+    pub(crate) fn find(&self, request: &Request<'_>, now: Option<Now>) -> Result<Found, Error> {
+        let compiled = self.compiled.load();
+        let key = encode(request, compiled.policy.key_names());
+        let twice = request.keys.len() > 1 && has_twice(request);
+        if !twice {
+            if let Some(route) = self.routes.pin(&key, compiled.generation) {
+                return Ok(Found::Route(route));
+            }
+        }
+        drop(compiled);
+        let now = now.unwrap_or_else(|| self.clock.now());
+        self.resolve(request, now)
+    }
+
+    /// Makes the route of a request.
+    fn resolve(&self, request: &Request<'_>, now: Now) -> Result<Found, Error> {
+        let compiled = self.compiled.load_full();
+        let resolution = compiled.policy.resolve(request)?;
+        let mut legs: Vec<Leg> = Vec::with_capacity(resolution.applied.len());
+        let mut complete = true;
+        for applied in &resolution.applied {
+            let identity = compiled.identities[applied.limit];
+            let Some(counter) = self.counter(&compiled, applied.limit, identity, &applied.key, now) else {
+                if self.when_full == WhenFull::Deny {
+                    self.let_go(&legs);
+                    self.refused_full.fetch_add(1, Relaxed);
+                    let wait = self.next_room(now);
+                    return Ok(Found::Full(Denied::full(compiled.clone(), applied.limit, wait)));
+                }
+                self.admitted_full.fetch_add(1, Relaxed);
+                complete = false;
+                continue;
+            };
+            let enforced = compiled.policy.limits()[applied.limit].mode() == Mode::Enforce;
+            legs.push(Leg { limit: applied.limit, counter, charge: applied.charge, enforced });
+        }
+        legs.sort_by_key(|leg| compiled.identities[leg.limit]);
+        let route = Arc::new(Resolved {
+            wants_wall: legs.iter().any(|leg| compiled.rules[leg.limit].is_quota()),
+            legs: legs.into(),
+            pins: Pins::new(),
+            key: encode(request, compiled.policy.key_names()).as_slice().into(),
+            index: AtomicUsize::new(0),
+            compiled,
+        });
+        let pinned = route.pins.pin();
+        debug_assert!(pinned, "nobody else has seen it");
+        if !self.routes.register(&route) {
+            self.sweep(now, true);
+            if !self.routes.register(&route) {
+                self.let_go(&route.legs);
+                return Err(Error::TableFull { limit: String::new(), budget: self.routes.budget() });
+            }
+        }
+        if complete {
+            self.routes.publish(&route);
+        } else {
+            // Not to be found again: the next request of this key may find room.
+            let unheld = route.pins.retire();
+            debug_assert!(!unheld, "the caller holds it");
+        }
+        Ok(Found::Route(route))
+    }
+
+    fn let_go(&self, legs: &[Leg]) {
+        for leg in legs {
+            let _ = leg.counter.pins.unpin();
+        }
+    }
+
+    fn counter(&self, compiled: &Compiled, limit: usize, identity: u32, key: &[u8], now: Now) -> Option<Arc<Counter>> {
+        let fresh = || compiled.rules[limit].fresh();
+        if let Some(counter) = self.counters.pin(identity, key, fresh) {
+            return Some(counter);
+        }
+        if !self.sweep(now, false) {
+            return None;
+        }
+        self.counters.pin(identity, key, fresh)
+    }
+
+    /// When room for a new counter may be looked for again, from `now` on, in nanoseconds.
+    fn next_room(&self, now: Now) -> u64 {
+        self.sweep_after.load(Relaxed).saturating_sub(now.mono).max(1)
+    }
+
+    /// Makes room: ends what has expired, and evicts what nobody holds and what is at rest. Not more often than it can
+    /// be of use, unless it must. Whether it ran.
+    pub(crate) fn sweep(&self, now: Now, must: bool) -> bool {
+        let after = self.sweep_after.load(Relaxed);
+        if !must && now.mono < after && after - now.mono <= SWEEP_BELIEVED {
+            return false;
+        }
+        self.expire(now);
+        let compiled = self.compiled.load();
+        let rests = |counter: &Counter| match compiled.limit_of(counter.identity) {
+            Some(limit) => compiled.rules[limit].rests(&counter.state, now).ok().flatten(),
+            // The policy no longer has the limit.
+            None => Some(0),
+        };
+        let crowded = self.routes.live() >= self.routes.budget();
+        let phase = self.evict_phase.fetch_add(1, Relaxed) % 2;
+        self.routes.evict(|route| {
+            (crowded && route.index.load(Relaxed) % 2 == phase)
+                || route.is_stale(compiled.generation)
+                || route.legs.iter().any(|leg| rests(&leg.counter) == Some(0))
+        });
+        if crowded && self.routes.live() >= self.routes.budget() {
+            self.routes.evict(|_| true);
+        }
+        self.counters.evict(|counter| rests(counter) == Some(0));
+        let mut soonest = SWEEP_BELIEVED;
+        if self.counters.live() >= self.counters.budget() {
+            self.counters.each(|counter| soonest = soonest.min(rests(counter).unwrap_or(SWEEP_BELIEVED)));
+        } else {
+            soonest = 0;
+        }
+        self.sweep_after.store(now.mono.saturating_add(soonest), Relaxed);
+        true
+    }
+
+    /// Puts another policy in force, as of `now`.
+    pub(crate) fn swap(&self, policy: Policy, now: Now) {
+        let mut identities = self.identities.lock();
+        let compiled = Arc::new(identities.compile(policy, now.mono));
+        self.compiled.store(compiled.clone());
+        // Release: whoever sees the new generation finds the new policy.
+        self.generation.store(compiled.generation, Release);
+        // Every bucket is brought under its new rule before the next change of policy, so that none is ever more than
+        // one behind; those in use are brought there by their next charge as well, whichever comes first.
+        let mut counted = HashSet::new();
+        self.counters.each(|counter| {
+            counted.insert(counter.identity);
+            if let Some(limit) = compiled.limit_of(counter.identity) {
+                compiled.rules[limit].adopt(&counter.state);
+            }
+        });
+        identities.retain(&compiled, &counted);
+        self.routes.evict(|route| route.is_stale(compiled.generation));
+    }
+}
+
+/// Whether a caller key is given twice; requests have few.
+fn has_twice(request: &Request<'_>) -> bool {
+    request.keys.iter().enumerate().any(|(at, key)| request.keys[..at].iter().any(|other| other.name == key.name))
+}

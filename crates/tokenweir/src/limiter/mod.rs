@@ -1,0 +1,452 @@
+//! The limiter: a policy, its counters and a clock, put together into decisions.
+//!
+//! - `route`: who calls what, resolved once to the counters it meets;
+//! - `rule`: one limit at present and what it does to a counter's words;
+//! - `compiled`: a policy as rules, and what stays the same when it changes;
+//! - `core`: the shared state, and how routes and room are made;
+//! - `admit`, `settle`: a request's life; `slab`: the open permits;
+//! - `decision`: permits and denials; `view`: looking without taking.
+//!
+//! Once a route exists, admitting and settling on it takes no lock and allocates nothing.
+
+mod admit;
+mod compiled;
+mod core;
+mod decision;
+mod route;
+mod rule;
+mod settle;
+mod slab;
+mod view;
+
+#[cfg(all(test, loom))]
+mod loom_models;
+
+pub use self::core::WhenFull;
+pub use decision::{Decision, Denied, Observed, Permit, Refusal};
+pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
+
+use self::core::{Core, Found, Parts};
+use crate::clock::{Clock, Now, SystemClock};
+use crate::error::Error;
+use crate::policy::Policy;
+use crate::record::{Observer, Settlement};
+use crate::request::{Estimate, Key, PermitId, Request, Usage};
+use arc_swap::ArcSwapOption;
+use route::Resolved;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Decides which requests may pass, holds their tokens and settles them.
+///
+/// Cheap to clone; all clones are the same limiter. Every method may be called from any thread at once. Each that
+/// depends on time has a twin ending in `_at` that takes the time from the caller; the others read the limiter's
+/// clock. Do not mix the two on one limiter unless they tell the same time.
+#[derive(Clone)]
+pub struct Limiter {
+    core: Arc<Core>,
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter").field("stats", &self.core.stats()).finish_non_exhaustive()
+    }
+}
+
+/// How a [`Limiter`] is to be built.
+pub struct LimiterBuilder {
+    policy: Policy,
+    parts: Parts,
+    max_routes: Option<usize>,
+}
+
+impl fmt::Debug for LimiterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimiterBuilder")
+            .field("max_counters", &self.parts.max_counters)
+            .field("max_permits", &self.parts.max_permits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LimiterBuilder {
+    /// Where the time comes from; [`SystemClock`] unless set. Buckets count their refill from what it shows when the
+    /// limiter is built: set a [`ManualClock`](crate::ManualClock) to the beginning first.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.parts.clock = Box::new(clock);
+        self
+    }
+
+    /// Who is told of every decision and settlement; nobody unless set.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.parts.observer = Some(observer);
+        self
+    }
+
+    /// The most counters that may live at once; 100,000 unless set, at least 1. The table is sized for it from the
+    /// first (about 18 bytes each), up to a million.
+    pub fn max_counters(mut self, most: usize) -> Self {
+        self.parts.max_counters = most.max(1);
+        self
+    }
+
+    /// The most routes (distinct project, deployment and caller keys) that are kept resolved; as many as counters
+    /// unless set, at most 2^24. One without room for it is an error, [`Error::TableFull`].
+    pub fn max_routes(mut self, most: usize) -> Self {
+        self.max_routes = Some(most.clamp(1, 1 << 24));
+        self
+    }
+
+    /// The most permits that may be open at once; 2^20 unless set, at most 2^24. One more is an error,
+    /// [`Error::PermitsExhausted`]. Memory (128 bytes each) is taken as it is needed.
+    pub fn max_permits(mut self, most: usize) -> Self {
+        self.parts.max_permits = most.clamp(1, 1 << 24);
+        self
+    }
+
+    /// What a new key gets when every counter is in use; [`WhenFull::Deny`] unless set.
+    pub fn when_full(mut self, answer: WhenFull) -> Self {
+        self.parts.when_full = answer;
+        self
+    }
+
+    /// How long a permit lives unless it is settled or renewed; 10 minutes unless set. Afterwards its in-flight
+    /// places are free and its estimate stands as used.
+    pub fn permit_ttl(mut self, ttl: Duration) -> Self {
+        self.parts.permit_ttl = nanos(ttl);
+        self
+    }
+
+    /// The limiter.
+    pub fn build(self) -> Limiter {
+        let mut parts = self.parts;
+        parts.max_routes = self.max_routes.unwrap_or(parts.max_counters).clamp(1, 1 << 24);
+        Limiter { core: Arc::new(Core::new(self.policy, parts)) }
+    }
+}
+
+/// Nanoseconds of a duration, at most what a clock can show.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Limiter {
+    /// A limiter on the system's clock with everything else as [`builder`](Limiter::builder) has it.
+    pub fn new(policy: Policy) -> Self {
+        Self::builder(policy).build()
+    }
+
+    /// A limiter to be configured.
+    pub fn builder(policy: Policy) -> LimiterBuilder {
+        LimiterBuilder {
+            policy,
+            parts: Parts {
+                clock: Box::new(SystemClock::new()),
+                observer: None,
+                when_full: WhenFull::default(),
+                permit_ttl: nanos(Duration::from_secs(600)),
+                max_permits: 1 << 20,
+                max_counters: 100_000,
+                max_routes: 0,
+            },
+            max_routes: None,
+        }
+    }
+
+    /// What the limiter's clock shows.
+    pub fn now(&self) -> Now {
+        self.core.clock.now()
+    }
+
+    /// Decides whether a request may pass, and if so holds its estimate on every limit it meets: on all or on none.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the request cannot be matched with the policy, [`Error::EstimateTooLarge`],
+    /// [`Error::PermitsExhausted`], [`Error::TableFull`]. A refusal is not an error but [`Decision::Denied`].
+    pub fn admit(&self, request: &Request<'_>, estimate: Estimate) -> Result<Decision<'_>, Error> {
+        self.core.admit(request, estimate, None)
+    }
+
+    /// [`admit`](Limiter::admit) at `now`.
+    ///
+    /// # Errors
+    /// As [`admit`](Limiter::admit).
+    pub fn admit_at(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
+        self.core.admit(request, estimate, Some(now))
+    }
+
+    /// What would come of the request now. Nothing is taken.
+    ///
+    /// # Errors
+    /// As [`admit`](Limiter::admit).
+    pub fn peek(&self, request: &Request<'_>, estimate: Estimate) -> Result<Peek, Error> {
+        self.core.peek(request, estimate, self.now())
+    }
+
+    /// [`peek`](Limiter::peek) at `now`.
+    ///
+    /// # Errors
+    /// As [`admit`](Limiter::admit).
+    pub fn peek_at(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
+        self.core.peek(request, estimate, now)
+    }
+
+    /// Every limit of the policy: met by the request and how it stands, or skipped and why. Walks the whole policy.
+    ///
+    /// # Errors
+    /// As [`admit`](Limiter::admit).
+    pub fn explain(&self, request: &Request<'_>, estimate: Estimate) -> Result<Explanation, Error> {
+        self.core.explain(request, estimate, self.now())
+    }
+
+    /// [`explain`](Limiter::explain) at `now`.
+    ///
+    /// # Errors
+    /// As [`admit`](Limiter::admit).
+    pub fn explain_at(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Explanation, Error> {
+        self.core.explain(request, estimate, now)
+    }
+
+    /// Resolves who calls what once, for reuse. The handle keeps its counters from being evicted, and follows a
+    /// change of policy by itself.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the request cannot be matched with the policy; [`Error::TableFull`] if there is no room
+    /// for a counter it needs.
+    pub fn route(&self, request: &Request<'_>) -> Result<Route, Error> {
+        let request = Owned::new(request);
+        let resolved = request.resolve(&self.core)?;
+        Ok(Route { core: self.core.clone(), request, resolved, newer: ArcSwapOption::empty() })
+    }
+
+    /// Reports tokens more of a stream, by permit id; see [`Permit::observe`].
+    ///
+    /// # Errors
+    /// [`Error::PermitSettled`], [`Error::PermitUnknown`], [`Error::UsageInvalid`].
+    pub fn observe(&self, id: PermitId, input: u64, output: u64) -> Result<Observed, Error> {
+        self.core.observe(id, input, output, None)
+    }
+
+    /// [`observe`](Limiter::observe) at `now`.
+    ///
+    /// # Errors
+    /// As [`observe`](Limiter::observe).
+    pub fn observe_at(&self, id: PermitId, input: u64, output: u64, now: Now) -> Result<Observed, Error> {
+        self.core.observe(id, input, output, Some(now))
+    }
+
+    /// Settles a permit by id; see [`Permit::settle`].
+    ///
+    /// # Errors
+    /// [`Error::PermitSettled`], [`Error::PermitUnknown`], [`Error::UsageInvalid`]; nothing has changed then.
+    pub fn settle(&self, id: PermitId, usage: Usage) -> Result<Settlement, Error> {
+        self.core.settle(id, None, usage, None)
+    }
+
+    /// [`settle`](Limiter::settle) at `now`.
+    ///
+    /// # Errors
+    /// As [`settle`](Limiter::settle).
+    pub fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
+        self.core.settle(id, None, usage, Some(now))
+    }
+
+    /// Cancels a permit by id: the request never reached the provider; see [`Permit::cancel`].
+    ///
+    /// # Errors
+    /// [`Error::PermitSettled`], [`Error::PermitUnknown`]; nothing has changed then.
+    pub fn cancel(&self, id: PermitId) -> Result<Settlement, Error> {
+        self.core.cancel(id, None, None)
+    }
+
+    /// [`cancel`](Limiter::cancel) at `now`.
+    ///
+    /// # Errors
+    /// As [`cancel`](Limiter::cancel).
+    pub fn cancel_at(&self, id: PermitId, now: Now) -> Result<Settlement, Error> {
+        self.core.cancel(id, None, Some(now))
+    }
+
+    /// Ends a permit by id without a word of usage: the estimate stands, as when a [`Permit`] is dropped.
+    ///
+    /// # Errors
+    /// [`Error::PermitSettled`], [`Error::PermitUnknown`]; nothing has changed then.
+    pub fn abandon(&self, id: PermitId) -> Result<Settlement, Error> {
+        self.core.abandon(id, None, None)
+    }
+
+    /// [`abandon`](Limiter::abandon) at `now`.
+    ///
+    /// # Errors
+    /// As [`abandon`](Limiter::abandon).
+    pub fn abandon_at(&self, id: PermitId, now: Now) -> Result<Settlement, Error> {
+        self.core.abandon(id, None, Some(now))
+    }
+
+    /// Lets a permit live for `ttl` from now on, for streams longer than the builder's `permit_ttl`.
+    ///
+    /// # Errors
+    /// [`Error::PermitSettled`], [`Error::PermitUnknown`].
+    pub fn renew(&self, id: PermitId, ttl: Duration) -> Result<(), Error> {
+        self.core.renew(id, nanos(ttl), None)
+    }
+
+    /// [`renew`](Limiter::renew) at `now`.
+    ///
+    /// # Errors
+    /// As [`renew`](Limiter::renew).
+    pub fn renew_at(&self, id: PermitId, ttl: Duration, now: Now) -> Result<(), Error> {
+        self.core.renew(id, nanos(ttl), Some(now))
+    }
+
+    /// What each enforced limit of an open permit has left at `now`, by limit name; nothing if the permit is gone.
+    pub fn remaining_at(&self, id: PermitId, now: Now) -> Vec<(String, i64)> {
+        self.core.remaining(id, now)
+    }
+
+    /// The counters, by limit and key. Walks all counters and open permits: for consoles, not for the request path.
+    pub fn usage(&self, filter: &UsageFilter) -> Vec<CounterUsage> {
+        self.core.usage(filter, self.now())
+    }
+
+    /// [`usage`](Limiter::usage) at `now`.
+    pub fn usage_at(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
+        self.core.usage(filter, now)
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        self.core.compiled.load().policy.clone()
+    }
+
+    /// Puts another policy in force: it applies to the next decision. Consumption is kept where a limit's name and
+    /// scope are (section 5 of the contract); open permits settle against the counters they charged.
+    ///
+    /// Traffic goes on meanwhile. Takes time in proportion to the number of live counters.
+    pub fn swap_policy(&self, policy: Policy) {
+        self.core.swap(policy, self.now());
+    }
+
+    /// [`swap_policy`](Limiter::swap_policy) at `now`.
+    pub fn swap_policy_at(&self, policy: Policy, now: Now) {
+        self.core.swap(policy, now);
+    }
+
+    /// The limiter's own figures. Walks the open permits.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Expires permits whose time is over and evicts counters at rest that nobody holds. This happens by itself when
+    /// room is needed; a host may call it when it is idle.
+    pub fn sweep(&self) {
+        self.sweep_at(self.now());
+    }
+
+    /// [`sweep`](Limiter::sweep) at `now`.
+    pub fn sweep_at(&self, now: Now) {
+        self.core.sweep(now, true);
+    }
+}
+
+/// A request kept for being resolved again under another policy.
+#[derive(Debug)]
+struct Owned {
+    project: Box<[u8]>,
+    deployment: Box<[u8]>,
+    keys: Box<[(Box<str>, Box<[u8]>)]>,
+}
+
+impl Owned {
+    fn new(request: &Request<'_>) -> Self {
+        Owned {
+            project: request.project.into(),
+            deployment: request.deployment.into(),
+            keys: request.keys.iter().map(|key| (key.name.into(), key.value.into())).collect(),
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Request<'_>) -> T) -> T {
+        let keys: Vec<Key<'_>> = self.keys.iter().map(|(name, value)| Key { name, value }).collect();
+        act(&Request { project: &self.project, deployment: &self.deployment, keys: &keys })
+    }
+
+    /// The request's route, pinned.
+    fn resolve(&self, core: &Core) -> Result<Arc<Resolved>, Error> {
+        match self.with(|request| core.find(request, None))? {
+            Found::Route(route) => Ok(route),
+            Found::Full(denied) => {
+                Err(Error::TableFull { limit: denied.limit().to_owned(), budget: core.counters.budget() })
+            }
+        }
+    }
+}
+
+/// Who calls what, resolved: the quickest way to decide for callers that come again.
+///
+/// May be used from any thread at once. It keeps its counters in the table as long as it lives.
+pub struct Route {
+    core: Arc<Core>,
+    request: Owned,
+    resolved: Arc<Resolved>,
+    /// The route under the newest policy, once one has come into force.
+    newer: ArcSwapOption<Resolved>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+impl Route {
+    /// Decides as [`Limiter::admit`] does.
+    ///
+    /// # Errors
+    /// As [`Limiter::admit`].
+    #[inline]
+    pub fn admit(&self, estimate: Estimate) -> Result<Decision<'_>, Error> {
+        self.decide(estimate, None)
+    }
+
+    /// [`admit`](Route::admit) at `now`.
+    ///
+    /// # Errors
+    /// As [`Limiter::admit`].
+    #[inline]
+    pub fn admit_at(&self, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
+        self.decide(estimate, Some(now))
+    }
+
+    fn decide(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
+        match self.core.admit_held(&self.resolved, estimate, now)? {
+            Some(decision) => Ok(decision),
+            None => self.decide_anew(estimate, now),
+        }
+    }
+
+    /// The policy has changed since the handle was made: the route under the new one is found by key, as a request
+    /// would find it, and remembered so that its counters stay.
+    #[cold]
+    fn decide_anew(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
+        let newer = self.newer.load();
+        if newer.as_ref().is_none_or(|newer| newer.is_stale(self.core.generation())) {
+            if let Ok(resolved) = self.request.resolve(&self.core) {
+                if let Some(before) = self.newer.swap(Some(resolved)) {
+                    self.core.routes.unpin(&before);
+                }
+            }
+        }
+        self.request.with(|request| self.core.admit(request, estimate, now))
+    }
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        self.core.routes.unpin(&self.resolved);
+        if let Some(newer) = self.newer.swap(None) {
+            self.core.routes.unpin(&newer);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! One limit at present, and what it does to the words of one of its counters.
+
+use crate::clock::Now;
+use crate::counter::bucket::{Bucket, BucketRule, Charged, Stale};
+use crate::counter::in_flight::InFlight;
+use crate::counter::quota::Quota;
+use crate::counter::window::{Window, WindowRule};
+use crate::counter::fits;
+use crate::policy::{Algorithm, Period, PeriodBounds};
+use crate::sync::{Ordering::{Acquire, Release}, Word};
+use crate::table::State;
+
+/// A limit's algorithm with everything it needs that does not change from request to request.
+#[derive(Debug)]
+pub(crate) enum Rule {
+    Bucket(BucketRule),
+    Window(WindowRule, u32),
+    Quota(QuotaRule),
+    InFlight(u64),
+}
+
+/// A quota's amount and periods.
+#[derive(Debug)]
+pub(crate) struct QuotaRule {
+    pub(crate) amount: u64,
+    period: Period,
+    /// The period asked for last, so that the calendar is seldom consulted. Both only grow, and `start` is written
+    /// before `end` and read after it: a mixture of two periods is empty and never believed.
+    start: Word,
+    end: Word,
+}
+
+const SIGN: u64 = 1 << 63;
+
+impl QuotaRule {
+    /// The period that holds `wall`.
+    pub(crate) fn bounds(&self, wall: i64) -> PeriodBounds {
+        let end = (self.end.load(Acquire) ^ SIGN) as i64;
+        let start = (self.start.load(Acquire) ^ SIGN) as i64;
+        if start <= wall && wall < end {
+            return PeriodBounds { start, end };
+        }
+        let bounds = self.period.bounds(wall);
+        self.start.fetch_max(bounds.start as u64 ^ SIGN, Release);
+        self.end.fetch_max(bounds.end as u64 ^ SIGN, Release);
+        bounds
+    }
+}
+
+/// What a counter says of a charge without taking it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    pub(crate) fits: bool,
+    /// It does not fit even a counter that nobody uses.
+    pub(crate) never_fits: bool,
+    /// Amount less use; below 0 is debt.
+    pub(crate) remaining: i64,
+    /// Nanoseconds until it fits if nothing else happens; `None`: not by the passing of time.
+    pub(crate) wait: Option<u64>,
+}
+
+/// A charge that was made, for giving a part of it back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Made {
+    pub(crate) charge: u64,
+    pub(crate) receipt: u64,
+    /// Monotonic nanoseconds.
+    pub(crate) at: u64,
+}
+
+impl Rule {
+    pub(crate) fn quota(amount: u64, period: Period) -> Self {
+        Rule::Quota(QuotaRule { amount, period, start: Word::new(0), end: Word::new(0) })
+    }
+
+    pub(crate) fn window(algorithm: &Algorithm) -> Option<Self> {
+        match algorithm {
+            Algorithm::Window { amount, per, sub_windows } => {
+                let sub_window = (per / u64::from((*sub_windows).max(1))).max(1);
+                Some(Rule::Window(WindowRule { amount: *amount, sub_window }, *sub_windows))
+            }
+            _ => None,
+        }
+    }
+
+    /// The words of a counter that nobody has used yet.
+    pub(crate) fn fresh(&self) -> State {
+        match self {
+            Rule::Bucket(rule) => State::Bucket(Bucket::new(rule)),
+            Rule::Window(_, sub_windows) => State::Window(Window::new(*sub_windows)),
+            Rule::Quota(_) => State::Quota(Quota::new()),
+            Rule::InFlight(_) => State::InFlight(InFlight::new()),
+        }
+    }
+
+    pub(crate) fn amount(&self) -> u64 {
+        match self {
+            Rule::Bucket(rule) => rule.capacity,
+            Rule::Window(rule, _) => rule.amount,
+            Rule::Quota(rule) => rule.amount,
+            Rule::InFlight(amount) => *amount,
+        }
+    }
+
+    /// The status of a refusal: 403 for a quota, 429 for everything else.
+    pub(crate) fn status(&self) -> u16 {
+        if matches!(self, Rule::Quota(_)) { 403 } else { 429 }
+    }
+
+    pub(crate) fn is_quota(&self) -> bool {
+        matches!(self, Rule::Quota(_))
+    }
+
+    /// Whether a charge of `n` fits at `now`.
+    #[inline]
+    pub(crate) fn fits(&self, state: &State, n: u64, now: Now) -> Result<bool, Stale> {
+        Ok(match (self, state) {
+            (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.fits(rule, n, now.mono)?,
+            (Rule::Window(rule, _), State::Window(window)) => fits(window.used(rule, now.mono), n, rule.amount),
+            (Rule::Quota(rule), State::Quota(quota)) => {
+                fits(quota.used(rule.bounds(now.wall).start).0, n, rule.amount)
+            }
+            (Rule::InFlight(amount), State::InFlight(places)) => places.open() < *amount,
+            _ => false,
+        })
+    }
+
+    /// Charges `n` if it fits; the receipt.
+    #[inline]
+    pub(crate) fn charge(&self, state: &State, n: u64, now: Now) -> Result<Option<u64>, Stale> {
+        Ok(match (self, state) {
+            (Rule::Bucket(rule), State::Bucket(bucket)) => match bucket.charge(rule, n, now.mono)? {
+                Charged::Taken(receipt) => Some(receipt),
+                Charged::Refused => None,
+            },
+            (Rule::Window(rule, _), State::Window(window)) => window.charge(rule, n, now.mono),
+            (Rule::Quota(rule), State::Quota(quota)) => quota.charge(rule.bounds(now.wall).start, n, rule.amount),
+            (Rule::InFlight(amount), State::InFlight(places)) => places.charge(*amount).then_some(0),
+            _ => None,
+        })
+    }
+
+    /// Charges `n` whatever is left.
+    pub(crate) fn force(&self, state: &State, n: u64, now: Now) -> Result<(), Stale> {
+        match (self, state) {
+            (Rule::Bucket(rule), State::Bucket(bucket)) => {
+                bucket.force(rule, n, now.mono)?;
+            }
+            (Rule::Window(rule, _), State::Window(window)) => {
+                window.force(rule, n, now.mono);
+            }
+            (Rule::Quota(rule), State::Quota(quota)) => {
+                quota.force(rule.bounds(now.wall).start, n);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Gives back `back` of a charge, as if it had been smaller from the first; all of an in-flight place.
+    pub(crate) fn give_back(&self, state: &State, made: Made, back: u64, now: Now) -> Result<(), Stale> {
+        match (self, state) {
+            (Rule::Bucket(rule), State::Bucket(bucket)) => {
+                bucket.give_back(rule, (made.charge, made.receipt, made.at), back, now.mono)?;
+            }
+            (Rule::Window(rule, _), State::Window(window)) => {
+                window.give_back(rule, made.receipt, back, now.mono);
+            }
+            (Rule::Quota(rule), State::Quota(quota)) => {
+                quota.give_back(rule.bounds(now.wall).start, made.receipt, back);
+            }
+            (Rule::InFlight(_), State::InFlight(places)) => places.release(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What counts as used at `now`: a bucket's deficit, what a window or a quota counts, the places taken.
+    pub(crate) fn used(&self, state: &State, now: Now) -> Result<u64, Stale> {
+        Ok(match (self, state) {
+            (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.deficit(rule, now.mono)?,
+            (Rule::Window(rule, _), State::Window(window)) => window.used(rule, now.mono),
+            (Rule::Quota(rule), State::Quota(quota)) => quota.used(rule.bounds(now.wall).start).0,
+            (Rule::InFlight(_), State::InFlight(places)) => places.open(),
+            _ => 0,
+        })
+    }
+
+    /// What would come of a charge of `n`. `releases` says when the given number of in-flight places will have
+    /// become free, in monotonic nanoseconds.
+    pub(crate) fn outlook(
+        &self,
+        state: &State,
+        n: u64,
+        now: Now,
+        releases: impl Fn(u64) -> Option<u64>,
+    ) -> Result<Outlook, Stale> {
+        let used = self.used(state, now)?;
+        let amount = self.amount();
+        let fits = self.fits(state, n, now)?;
+        let never_fits = n > amount;
+        let wait = match (self, state) {
+            _ if fits => Some(0),
+            _ if never_fits => None,
+            (Rule::Bucket(rule), State::Bucket(bucket)) => {
+                bucket.ready(rule, n, now.mono)?.map(|at| at.saturating_sub(now.mono))
+            }
+            (Rule::Window(rule, _), State::Window(window)) => {
+                window.ready(rule, n, now.mono).map(|at| at.saturating_sub(now.mono))
+            }
+            (Rule::Quota(rule), State::Quota(_)) => self.resets(state, now).filter(|_| rule.amount > 0),
+            (Rule::InFlight(amount), State::InFlight(_)) => {
+                releases((used + 1).saturating_sub(*amount)).map(|at| at.saturating_sub(now.mono))
+            }
+            _ => None,
+        };
+        let remaining = i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used);
+        Ok(Outlook { fits, never_fits, remaining, wait })
+    }
+
+    /// Nanoseconds of wall time until a quota's period is over; `None` if it never is, or for other algorithms.
+    pub(crate) fn resets(&self, state: &State, now: Now) -> Option<u64> {
+        let (Rule::Quota(rule), State::Quota(quota)) = (self, state) else { return None };
+        let bounds = rule.bounds(now.wall);
+        // A clock that stepped back is in an older period than the counter: that one's end counts.
+        let (_, start) = quota.used(bounds.start);
+        let end = if start > bounds.start { rule.period.bounds(start).end } else { bounds.end };
+        (end != i64::MAX).then(|| end.saturating_sub(now.wall).max(0) as u64)
+    }
+
+    /// Nanoseconds until the counter is as good as new if nothing else happens: 0 if it is now, `None` if never.
+    pub(crate) fn rests(&self, state: &State, now: Now) -> Result<Option<u64>, Stale> {
+        Ok(match (self, state) {
+            (Rule::Bucket(rule), State::Bucket(bucket)) => {
+                bucket.rests(rule, now.mono)?.map(|at| at.saturating_sub(now.mono))
+            }
+            (Rule::Window(rule, _), State::Window(window)) => {
+                Some(window.empties(rule, now.mono).saturating_sub(now.mono))
+            }
+            (Rule::Quota(rule), State::Quota(quota)) => {
+                let start = rule.bounds(now.wall).start;
+                let (used, newest) = quota.used(start);
+                // A counter that remembers a newer period than the clock shows must go on remembering it.
+                if used == 0 && newest <= start { Some(0) } else { self.resets(state, now) }
+            }
+            (Rule::InFlight(_), State::InFlight(places)) => (places.open() == 0).then_some(0),
+            _ => None,
+        })
+    }
+}
+
+impl Rule {
+    /// Brings a counter under this rule where a change of policy requires it.
+    pub(crate) fn adopt(&self, state: &State) {
+        if let (Rule::Bucket(rule), State::Bucket(bucket)) = (self, state) {
+            bucket.adopt(rule);
+        }
+    }
+}

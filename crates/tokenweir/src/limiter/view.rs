@@ -1,0 +1,253 @@
+//! Looking without taking: peek, explain, the usage of every counter, and the limiter's own figures.
+
+use super::core::{Core, Found};
+use super::decision::Denied;
+use super::route::{Leg, Resolved, charge_of};
+use super::rule::Outlook;
+use super::slab::NOT_CHARGED;
+use crate::clock::Now;
+use crate::error::Error;
+use crate::policy::{Limit, Meter, Mode, SkipReason, decode_key};
+use crate::request::{Estimate, Request};
+use crate::sync::Ordering::Relaxed;
+use crate::table::Counter;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What one limit says of a request, without taking anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitView {
+    /// The limit's name.
+    pub limit: String,
+    /// Whether it refuses, or only reports what it would have done.
+    pub mode: Mode,
+    /// What the request would take from it, in units of its meter.
+    pub charge: u64,
+    /// The limit's amount; a bucket's capacity.
+    pub amount: u64,
+    /// What it has left; below 0 is debt.
+    pub remaining: i64,
+    /// Whether the charge fits now.
+    pub fits: bool,
+    /// Whether the charge is larger than the whole limit.
+    pub never_fits: bool,
+    /// Nanoseconds until it fits with no other traffic: 0 if it does, `None` if no waiting helps.
+    pub wait: Option<u64>,
+}
+
+/// What would come of a request, as of now.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Peek {
+    /// Whether it would be admitted.
+    pub admitted: bool,
+    /// The denial it would get.
+    pub denied: Option<Denied>,
+    /// What each of its limits says, in the order in which they are charged.
+    pub limits: Vec<LimitView>,
+}
+
+/// One limit that a request meets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExplainedLimit {
+    /// What it says of the request.
+    pub view: LimitView,
+    /// The counter: each part of the limit's scope with its value.
+    pub scope: Vec<(String, Vec<u8>)>,
+}
+
+/// Every limit of the policy: met by the request, or skipped, and why.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// Whether the request would be admitted.
+    pub admitted: bool,
+    /// The limits that it meets.
+    pub applied: Vec<ExplainedLimit>,
+    /// The others, by name, with the reason.
+    pub skipped: Vec<(String, SkipReason)>,
+}
+
+/// Which counters to view; what is not set matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageFilter {
+    /// Only counters of the limit of this name.
+    pub limit: Option<String>,
+    /// Only counters whose scope has these values: part (`project`, `deployment`, `key:user`) and value.
+    pub scope: Vec<(String, Vec<u8>)>,
+}
+
+/// One counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CounterUsage {
+    /// The limit's name.
+    pub limit: String,
+    /// Its meter: what the numbers below count.
+    pub meter: Meter,
+    /// Each part of the limit's scope with its value.
+    pub scope: Vec<(String, Vec<u8>)>,
+    /// The limit's amount; a bucket's capacity.
+    pub amount: u64,
+    /// What counts now, held estimates included: a bucket's deficit, what is charged in the window or the period, the
+    /// places taken.
+    pub used: u64,
+    /// What open permits hold of it, as they were charged; a bucket or a window may have let go of a part since.
+    pub held: u64,
+    /// `amount` less `used`; below 0 is debt.
+    pub remaining: i64,
+    /// When it will be as good as new with no other traffic: the bucket full, the window empty, the period over.
+    /// `None`: never by the passing of time alone.
+    pub resets_at: Option<Now>,
+    /// The sum of all settled charges since the counter began.
+    pub settled_total: u64,
+}
+
+/// The limiter's own figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Live counters.
+    pub counters: usize,
+    /// How many there may be.
+    pub max_counters: usize,
+    /// Counters evicted, at rest, since the limiter began.
+    pub evicted: u64,
+    /// Requests denied because there was no room for a counter.
+    pub refused_full: u64,
+    /// Limits passed over because there was no room for a counter ([`WhenFull::Admit`](crate::WhenFull::Admit)).
+    pub admitted_full: u64,
+    /// Routes that are resolved.
+    pub routes: usize,
+    /// Open permits.
+    pub permits_open: usize,
+}
+
+impl Core {
+    fn view(&self, route: &Resolved, leg: &Leg, estimate: Estimate, now: Now) -> LimitView {
+        let charge = charge_of(leg, estimate.input, estimate.output);
+        let state = &leg.counter.state;
+        let seen = self.current(route, leg, |rule| {
+            let outlook = rule.outlook(state, charge, now, |places| self.releases(leg, places))?;
+            Ok((rule.amount(), outlook))
+        });
+        let nothing = Outlook { fits: true, never_fits: false, remaining: 0, wait: Some(0) };
+        let (amount, outlook) = seen.unwrap_or((0, nothing));
+        LimitView {
+            limit: route.name(leg).to_string(),
+            mode: if leg.enforced { Mode::Enforce } else { Mode::Shadow },
+            charge,
+            amount,
+            remaining: outlook.remaining,
+            fits: outlook.fits,
+            never_fits: outlook.never_fits,
+            wait: outlook.wait,
+        }
+    }
+
+    pub(crate) fn peek(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
+        if now.mono >= self.next_expiry.load(Relaxed) {
+            self.expire(now);
+        }
+        loop {
+            let route = match self.find(request, Some(now))? {
+                Found::Route(route) => route,
+                Found::Full(denied) => {
+                    return Ok(Peek { admitted: false, denied: Some(denied), limits: Vec::new() });
+                }
+            };
+            let limits = route.legs.iter().map(|leg| self.view(&route, leg, estimate, now)).collect();
+            let denied = self.denied(&route, estimate, now);
+            self.routes.unpin(&route);
+            // A policy swapped in meanwhile: look anew.
+            let Ok(denied) = denied else { continue };
+            let denied = (!denied.refused.is_empty()).then_some(denied);
+            return Ok(Peek { admitted: denied.is_none(), denied, limits });
+        }
+    }
+
+    pub(crate) fn explain(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Explanation, Error> {
+        let compiled = self.compiled.load_full();
+        let resolution = compiled.policy.explain(request)?;
+        let limits = compiled.policy.limits();
+        let peek = self.peek(request, estimate, now)?;
+        let mut applied = Vec::with_capacity(resolution.applied.len());
+        for one in &resolution.applied {
+            let limit = &limits[one.limit];
+            // Absent if the policy has just changed, or there is no room for its counter.
+            if let Some(view) = peek.limits.iter().find(|view| *view.limit == **limit.name()) {
+                applied.push(ExplainedLimit { view: view.clone(), scope: decode_key(limit.scope(), &one.key) });
+            }
+        }
+        let name = |limit: &Limit| limit.name().to_string();
+        let skipped = resolution.skipped.into_iter().map(|skip| (name(&limits[skip.limit]), skip.reason)).collect();
+        Ok(Explanation { admitted: peek.admitted, applied, skipped })
+    }
+
+    pub(crate) fn usage(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
+        if now.mono >= self.next_expiry.load(Relaxed) {
+            self.expire(now);
+        }
+        let mut held: HashMap<*const Counter, u64> = HashMap::new();
+        self.each_open(|seen, route| {
+            let slot = self.slab.slot(seen.index);
+            let observed = self.slab.observed(seen.index);
+            let input = slot.input.load(Relaxed).max(observed.0);
+            let output = slot.output.load(Relaxed).max(observed.1);
+            for (at, leg) in route.legs.iter().enumerate() {
+                if self.slab.receipt(seen.index, at).load(Relaxed) != NOT_CHARGED {
+                    *held.entry(Arc::as_ptr(&leg.counter)).or_default() += charge_of(leg, input, output);
+                }
+            }
+        });
+        let compiled = self.compiled.load();
+        let mut usage = Vec::new();
+        self.counters.each(|counter| {
+            let Some(limit) = compiled.limit_of(counter.identity) else { return };
+            let (rule, limit) = (&compiled.rules[limit], &compiled.policy.limits()[limit]);
+            if filter.limit.as_ref().is_some_and(|name| **name != **limit.name()) {
+                return;
+            }
+            let scope = decode_key(limit.scope(), &counter.key);
+            if !filter.scope.iter().all(|wanted| scope.contains(wanted)) {
+                return;
+            }
+            let Ok(used) = rule.used(&counter.state, now) else { return };
+            let amount = rule.amount();
+            let rests = if rule.is_quota() {
+                rule.resets(&counter.state, now)
+            } else {
+                rule.rests(&counter.state, now).ok().flatten()
+            };
+            usage.push(CounterUsage {
+                limit: limit.name().to_string(),
+                meter: limit.meter(),
+                scope,
+                amount,
+                used,
+                held: held.get(&Arc::as_ptr(counter)).copied().unwrap_or(0),
+                remaining: i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used),
+                resets_at: rests.map(|wait| {
+                    Now::new(now.mono.saturating_add(wait), now.wall.saturating_add_unsigned(wait))
+                }),
+                settled_total: counter.settled.load(Relaxed),
+            });
+        });
+        usage.sort_by(|a, b| (&a.limit, &a.scope).cmp(&(&b.limit, &b.scope)));
+        usage
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            counters: self.counters.live(),
+            max_counters: self.counters.budget(),
+            evicted: self.counters.evicted(),
+            refused_full: self.refused_full.load(Relaxed),
+            admitted_full: self.admitted_full.load(Relaxed),
+            routes: self.routes.live(),
+            permits_open: self.slab.open_slots().count(),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What operators write: limits, meters, weights, scopes, periods and prices.
+//!
+//! This room parses and validates, says which limits a request meets, and computes what a request is charged. It
+//! keeps no counters and reads no clock.
+//!
+//! - [`limit`](self::Limit): the model;
+//! - `document`: TOML and JSON read into one tree that remembers its lines;
+//! - `decode`: that tree checked and turned into limits, every error with its line and remedy; with `fields` (words,
+//!   numbers, durations), `terms` (algorithms) and `overrides` (how limits stand to one another);
+//! - `pattern`: exact words and `*`;
+//! - `charge`: meters, weights and prices: the whole number that a request takes from a limit;
+//! - `period`: calendar periods, zones and anchors;
+//! - `resolve`: which limits apply to a request, and why the others do not.
+
+mod charge;
+mod decode;
+mod document;
+mod error;
+mod fields;
+mod limit;
+mod overrides;
+mod pattern;
+mod period;
+mod resolve;
+mod terms;
+
+pub use charge::{ChargeRule, MAX_TOKENS, Tokens};
+pub use error::{PolicyError, Problem, ResolveError};
+pub use limit::{Algorithm, Limit, Meter, Mode, Policy, Price, ScopePart, Weights};
+pub use pattern::Pattern;
+pub use period::{Period, PeriodBounds};
+pub(crate) use resolve::decode_key;
+pub use resolve::{Applied, MatchField, Resolution, SkipReason, Skipped};

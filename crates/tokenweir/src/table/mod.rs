@@ -1,0 +1,16 @@
+//! Where counters live: key to words, look-ups without locks, a budget, and eviction of what is at rest.
+//!
+//! - `pins`: who holds an entry, and the seal that keeps a held one from being orphaned;
+//! - `segments`: an array that grows without moving;
+//! - `counters`: the counters of all limits, by limit and key.
+
+mod counters;
+mod pins;
+mod segments;
+
+pub(crate) use counters::{Counter, Counters, State};
+pub(crate) use pins::Pins;
+pub(crate) use segments::Segments;
+
+#[cfg(all(test, loom))]
+mod loom_models;
