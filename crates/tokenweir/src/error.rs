@@ -43,13 +43,17 @@ pub enum Error {
         id: PermitId,
     },
     /// There are as many open permits as the limiter was built for.
-    #[error("all {most} permits are open; settle or cancel the ones that have ended, or build the limiter with a larger max_permits")]
+    #[error(
+        "all {most} permits are open; settle or cancel the ones that have ended, or build the limiter with a larger max_permits"
+    )]
     PermitsExhausted {
         /// The configured number.
         most: usize,
     },
     /// A route cannot be held because the table of counters or routes is full of entries in use.
-    #[error("no room for a new counter of limit {limit:?}: all {budget} are in use; build the limiter with a larger max_counters")]
+    #[error(
+        "no room for a new counter of limit {limit:?}: all {budget} are in use; build the limiter with a larger max_counters"
+    )]
     TableFull {
         /// The limit that would need a new counter; empty if it is the table of routes that is full.
         limit: String,

@@ -39,10 +39,7 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// A request without caller keys.
-    pub fn new(
-        project: &'a (impl AsRef<[u8]> + ?Sized),
-        deployment: &'a (impl AsRef<[u8]> + ?Sized),
-    ) -> Self {
+    pub fn new(project: &'a (impl AsRef<[u8]> + ?Sized), deployment: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Request { project: project.as_ref(), deployment: deployment.as_ref(), keys: &[] }
     }
 

@@ -15,7 +15,10 @@
 use super::fits;
 use super::floors::{Floors, Taking};
 use super::line::{LINE_END, Line};
-use crate::sync::{Ordering::{AcqRel, Acquire, Relaxed}, Word};
+use crate::sync::{
+    Ordering::{AcqRel, Acquire, Relaxed},
+    Word,
+};
 use once_cell::race::OnceBox;
 
 const POSITION: u64 = (1 << 60) - 1;
@@ -91,7 +94,7 @@ impl BucketRule {
         let line = if unit == self.unit {
             self.line.with_rate(rate << unit, at)
         } else {
-            Line::new(rate << unit, self.period, at)
+            self.line.with_steps(rate << unit, at)
         };
         let shift = capacity as i64 - self.capacity as i64;
         BucketRule {
@@ -146,7 +149,11 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// A full bucket.
     pub(crate) fn new(rule: &BucketRule) -> Self {
-        Bucket { word: Word::new(rule.word(0, 0)), reach: Word::new(0), floors: OnceBox::new() }
+        let bucket = Bucket { word: Word::new(rule.word(0, 0)), reach: Word::new(0), floors: OnceBox::new() };
+        // The models see the words, not the box: they find it made, and still wait for the word to say so.
+        #[cfg(loom)]
+        bucket.floors.get_or_init(|| Box::new(Floors::new(rule.filling(), 0)));
+        bucket
     }
 
     /// The word under `rule`'s epoch, brought there if it is of the one before.
@@ -191,11 +198,18 @@ impl Bucket {
         }
     }
 
+    /// Where the line stands: at `now`, or where a thread with a newer clock has seen it. Time has been there, so a
+    /// slower reader of the clock is not refused what has been refilled.
+    fn line(&self, rule: &BucketRule, now: u64) -> u64 {
+        rule.line.position(now).max(self.reach.load(Relaxed))
+    }
+
     fn take(&self, rule: &BucketRule, n: u64, now: u64, force: bool) -> Result<Charged, Stale> {
-        let line = rule.line.position(now);
         let (n, capacity) = (rule.length(n), rule.length(rule.capacity));
         loop {
             let word = self.load(rule)?;
+            // After the word: what moved it had reached no further than this.
+            let line = self.line(rule, now);
             let start = (word & POSITION).max(line);
             let deficit = start - line;
             if !force && !fits(deficit, n, capacity) {
@@ -233,7 +247,6 @@ impl Bucket {
         if back == 0 {
             return Ok(0);
         }
-        let line = rule.line.position(now);
         let charged_line = rule.line.position(charged_at);
         let (charged, back) = (rule.length(charged), rule.length(back));
         // A lowered capacity since then took its part of the deficit away; after two changes, or a change of the
@@ -250,7 +263,7 @@ impl Bucket {
         let mut before: Option<Taking> = None;
         loop {
             let word = self.load(rule)?;
-            let reach = self.reach.load(Relaxed).max(line);
+            let reach = self.line(rule, now);
             floors.reach(now, reach);
             let deficit = (word & POSITION).saturating_sub(reach);
             // This charge alone kept the deficit above what of it had not refilled yet, whatever others did.
@@ -283,19 +296,22 @@ impl Bucket {
 
     /// How many tokens the bucket is below its brim at `now`, rounded up; more than the capacity is debt.
     pub(crate) fn deficit(&self, rule: &BucketRule, now: u64) -> Result<u64, Stale> {
-        let deficit = (self.load(rule)? & POSITION).saturating_sub(rule.line.position(now));
+        let deficit = (self.load(rule)? & POSITION).saturating_sub(self.line(rule, now));
         Ok(deficit.div_ceil(1 << rule.unit))
     }
 
     /// Whether a charge of `n` would be admitted at `now`.
     pub(crate) fn fits(&self, rule: &BucketRule, n: u64, now: u64) -> Result<bool, Stale> {
-        let deficit = (self.load(rule)? & POSITION).saturating_sub(rule.line.position(now));
+        let deficit = (self.load(rule)? & POSITION).saturating_sub(self.line(rule, now));
         Ok(fits(deficit, rule.length(n), rule.length(rule.capacity)))
     }
 
     /// Whether the bucket is as good as new at `now`, and if not, when it will be.
     pub(crate) fn rests(&self, rule: &BucketRule, now: u64) -> Result<Option<u64>, Stale> {
         let position = self.load(rule)? & POSITION;
+        if position <= self.reach.load(Relaxed) {
+            return Ok(Some(now));
+        }
         Ok(if position > LINE_END { None } else { rule.line.reaches(position, now) })
     }
 
@@ -308,6 +324,9 @@ impl Bucket {
         let position = self.load(rule)? & POSITION;
         let need = rule.length(n).max(1);
         let target = position.saturating_add(need).saturating_sub(rule.length(rule.capacity));
+        if target <= self.reach.load(Relaxed) {
+            return Ok(Some(now));
+        }
         Ok(if target > LINE_END { None } else { rule.line.reaches(target, now) })
     }
 }

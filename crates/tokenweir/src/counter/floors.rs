@@ -18,7 +18,10 @@
 //! a floor lower or a reach or a take larger: strict.
 
 use super::zeroed;
-use crate::sync::{Ordering::{Acquire, Relaxed, Release}, Word};
+use crate::sync::{
+    Ordering::{Acquire, Relaxed, Release},
+    Word,
+};
 
 const TICKS: u64 = 32;
 /// Ticks per filling time on the fine level, at least.

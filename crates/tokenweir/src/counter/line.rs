@@ -34,14 +34,7 @@ struct Piece {
 
 impl Piece {
     fn new(origin: u64, base: u64, rem: u64, rate: u64, period: u64) -> Self {
-        Piece {
-            origin,
-            base,
-            rem,
-            rate,
-            scale: ratio(rate, period),
-            offset: ratio(rem, period),
-        }
+        Piece { origin, base, rem, rate, scale: ratio(rate, period), offset: ratio(rem, period) }
     }
 
     fn position(&self, t: u64) -> u64 {
@@ -93,6 +86,14 @@ impl Line {
         let rem = (accrued % (self.period as u128)) as u64;
         let piece = Piece::new(at, old.position(at), rem, rate, self.period);
         Line { period: self.period, piece, before: Some(*old) }
+    }
+
+    /// The same line, whose steps from `at` on are of another size: `rate` of them come per period. It goes on from
+    /// where it stands, so that positions never go back; less than one old step is lost.
+    pub(crate) fn with_steps(&self, rate: u64, at: u64) -> Self {
+        let at = at.max(self.piece.origin);
+        let piece = Piece::new(at, self.piece.position(at), 0, rate, self.period);
+        Line { period: self.period, piece, before: Some(self.piece) }
     }
 
     /// `A(t)`. Instants before the one-but-last change of rate count as the line's very beginning, which is strict.

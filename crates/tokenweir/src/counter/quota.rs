@@ -6,7 +6,10 @@
 //! nothing. A clock that steps back finds a newer period and stays in it.
 
 use super::{AMOUNT_BITS, AMOUNT_MAX, fits};
-use crate::sync::{Ordering::{AcqRel, Acquire, Relaxed}, Word};
+use crate::sync::{
+    Ordering::{AcqRel, Acquire, Relaxed},
+    Word,
+};
 
 const SEQUENCE_BITS: u32 = 20;
 const TAG: u64 = (1 << (64 - AMOUNT_BITS)) - 1;

@@ -15,7 +15,10 @@
 //! never too low. A return takes from the slot first and the total second, and finds nothing once the slot is frozen.
 
 use super::{AMOUNT_BITS, AMOUNT_MAX, fits, zeroed};
-use crate::sync::{Ordering::{AcqRel, Acquire, Relaxed}, Word};
+use crate::sync::{
+    Ordering::{AcqRel, Acquire, Relaxed},
+    Word,
+};
 
 /// The most sub-windows a window may have: sequence numbers must outlast one turn of the ring.
 pub(crate) const SUB_WINDOWS_MAX: u32 = 500;

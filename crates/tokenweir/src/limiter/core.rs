@@ -9,7 +9,10 @@ use crate::error::Error;
 use crate::policy::{Mode, Policy};
 use crate::record::Observer;
 use crate::request::Request;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering::{Acquire, Relaxed, Release}};
+use crate::sync::{
+    AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use crate::table::{Counter, Counters, Pins};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;

@@ -4,7 +4,10 @@ use super::compiled::Compiled;
 use super::rule::Rule;
 use crate::policy::{ChargeRule, Tokens};
 use crate::request::Request;
-use crate::sync::{AtomicUsize, Ordering::{AcqRel, Acquire, Relaxed}};
+use crate::sync::{
+    AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 use crate::table::{Counter, Pins, Segments};
 use ahash::RandomState;
 use arc_swap::{ArcSwapOption, Guard};
@@ -141,10 +144,7 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new(budget: usize) -> Self {
-        let map = papaya::HashMap::builder()
-            .capacity(budget.min(1 << 20))
-            .hasher(RandomState::new())
-            .build();
+        let map = papaya::HashMap::builder().capacity(budget.min(1 << 20)).hasher(RandomState::new()).build();
         Routes {
             map,
             registry: Segments::new(budget),
@@ -159,7 +159,11 @@ impl Routes {
     pub(crate) fn pin(&self, key: &[u8], generation: u64) -> Option<Arc<Resolved>> {
         let map = self.map.pin();
         let (entry, ()) = map.get_key_value(&Sought(key))?;
-        if entry.0.is_stale(generation) || !entry.0.pins.pin() {
+        if entry.0.is_stale(generation) {
+            return None;
+        }
+        if !entry.0.pins.pin() {
+            self.free(&entry.0);
             return None;
         }
         Some(entry.0.clone())

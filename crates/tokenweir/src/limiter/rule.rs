@@ -2,12 +2,15 @@
 
 use crate::clock::Now;
 use crate::counter::bucket::{Bucket, BucketRule, Charged, Stale};
+use crate::counter::fits;
 use crate::counter::in_flight::InFlight;
 use crate::counter::quota::Quota;
 use crate::counter::window::{Window, WindowRule};
-use crate::counter::fits;
 use crate::policy::{Algorithm, Period, PeriodBounds};
-use crate::sync::{Ordering::{Acquire, Release}, Word};
+use crate::sync::{
+    Ordering::{Acquire, Release},
+    Word,
+};
 use crate::table::State;
 
 /// A limit's algorithm with everything it needs that does not change from request to request.
@@ -117,9 +120,7 @@ impl Rule {
         Ok(match (self, state) {
             (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.fits(rule, n, now.mono)?,
             (Rule::Window(rule, _), State::Window(window)) => fits(window.used(rule, now.mono), n, rule.amount),
-            (Rule::Quota(rule), State::Quota(quota)) => {
-                fits(quota.used(rule.bounds(now.wall).start).0, n, rule.amount)
-            }
+            (Rule::Quota(rule), State::Quota(quota)) => fits(quota.used(rule.bounds(now.wall).start).0, n, rule.amount),
             (Rule::InFlight(amount), State::InFlight(places)) => places.open() < *amount,
             _ => false,
         })

@@ -6,11 +6,17 @@
 //! has left, and nobody waits for them.
 
 use crate::request::PermitId;
-use crate::sync::{Ordering::{AcqRel, Acquire, Relaxed, Release}, Word};
+use crate::sync::{
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Word,
+};
 use crate::table::Segments;
 
 /// Receipts that a slot has room for; a route of more limits takes further slots.
+#[cfg(not(loom))]
 pub(crate) const RECEIPTS: usize = 8;
+#[cfg(loom)]
+pub(crate) const RECEIPTS: usize = 1;
 
 /// A limit that was not charged: a shadow limit that would have refused.
 pub(crate) const NOT_CHARGED: u64 = u64::MAX;
@@ -250,11 +256,8 @@ impl Slab {
                 Err(_) => return Err(Gone::Settled),
             }
         }
-        let observed = if state & OBSERVERS == 0 {
-            slot.observed.load(Relaxed)
-        } else {
-            slot.observed.fetch_or(CLOSED, AcqRel)
-        };
+        let observed =
+            if state & OBSERVERS == 0 { slot.observed.load(Relaxed) } else { slot.observed.fetch_or(CLOSED, AcqRel) };
         Ok(((observed & !CLOSED) >> 32, observed & OUTPUT_MAX))
     }
 
@@ -320,10 +323,8 @@ impl Slab {
                 return Err(Gone::Settled);
             }
             let before = (seen >> 32, seen & OUTPUT_MAX);
-            let after = (
-                before.0.saturating_add(input).min(INPUT_MAX),
-                before.1.saturating_add(output).min(OUTPUT_MAX),
-            );
+            let after =
+                (before.0.saturating_add(input).min(INPUT_MAX), before.1.saturating_add(output).min(OUTPUT_MAX));
             match word.compare_exchange_weak(seen, (after.0 << 32) | after.1, AcqRel, Acquire) {
                 Ok(_) => return Ok([before, after]),
                 Err(now) => seen = now,

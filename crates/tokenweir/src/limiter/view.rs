@@ -229,9 +229,8 @@ impl Core {
                 used,
                 held: held.get(&Arc::as_ptr(counter)).copied().unwrap_or(0),
                 remaining: i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used),
-                resets_at: rests.map(|wait| {
-                    Now::new(now.mono.saturating_add(wait), now.wall.saturating_add_unsigned(wait))
-                }),
+                resets_at: rests
+                    .map(|wait| Now::new(now.mono.saturating_add(wait), now.wall.saturating_add_unsigned(wait))),
                 settled_total: counter.settled.load(Relaxed),
             });
         });

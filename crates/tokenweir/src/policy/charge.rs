@@ -57,22 +57,15 @@ impl ChargeRule {
         let weights = &limit.weights;
         let multiplier = weights.deployment_multiplier(deployment);
         // A side that the meter does not count weighs nothing. Weights are at most 1,000,000, so they fit 32 bits.
-        let side =
-            |counted: bool, weight: u64| if counted { weight.min(u64::from(u32::MAX)) as u32 } else { 0 };
+        let side = |counted: bool, weight: u64| if counted { weight.min(u64::from(u32::MAX)) as u32 } else { 0 };
         let (in_weight, cached, out_weight) =
             (side(input, weights.input), side(input, weights.cached_input), side(output, weights.output));
-        let plain = multiplier == 1000
-            && (!input || (in_weight == 1000 && cached == 1000))
-            && (!output || out_weight == 1000);
+        let plain =
+            multiplier == 1000 && (!input || (in_weight == 1000 && cached == 1000)) && (!output || out_weight == 1000);
         Some(ChargeRule(if plain {
             Rule::Plain { input, output }
         } else {
-            Rule::Weighted {
-                input: in_weight,
-                cached,
-                output: out_weight,
-                deployment: side(true, multiplier),
-            }
+            Rule::Weighted { input: in_weight, cached, output: out_weight, deployment: side(true, multiplier) }
         }))
     }
 
@@ -89,7 +82,7 @@ impl ChargeRule {
                 input.saturating_add(output).min(TOO_MUCH)
             }
             Rule::Weighted { input, cached, output, deployment } => {
-                // 2^64 tokens by 2^32 by 2^32 twice over is 2^129, but weights end at 2^20: 2^105 at most.
+                // Weights end below 2^20: the product stays below 2^106.
                 let sum = weigh(tokens, u64::from(input), u64::from(cached), u64::from(output));
                 narrow((sum * u128::from(deployment)).div_ceil(1_000_000))
             }

@@ -85,9 +85,7 @@ pub(super) fn read(text: &str, syntax: Syntax) -> Result<Node, Vec<Problem>> {
         return Err(vec![problem(
             None,
             format!("the policy is {} bytes long", text.len()),
-            format!(
-                "keep it within {MAX_BYTES} bytes: limits that differ only in a value share one with a scope"
-            ),
+            format!("keep it within {MAX_BYTES} bytes: limits that differ only in a value share one with a scope"),
         )]);
     }
     let lines = Lines::new(text);
@@ -151,12 +149,7 @@ fn toml_table(table: &DeTable<'_>, line: usize, lines: &Lines, depth: usize) -> 
     Ok(Node { line, kind: Kind::Table(entries.into_values().flatten().collect()) })
 }
 
-fn toml_value(
-    value: &Spanned<DeValue<'_>>,
-    key_line: usize,
-    lines: &Lines,
-    depth: usize,
-) -> Result<Node, Problem> {
+fn toml_value(value: &Spanned<DeValue<'_>>, key_line: usize, lines: &Lines, depth: usize) -> Result<Node, Problem> {
     let span = value.span();
     // Tables that only a dotted key or a longer header opens have no place of their own: they stand with the key.
     let line = if span.is_empty() { key_line } else { lines.of(span.start) };

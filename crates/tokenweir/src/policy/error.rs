@@ -89,9 +89,7 @@ pub enum ResolveError {
         part: String,
     },
     /// A limit with `require = true` has a caller key in its scope that the request lacks.
-    #[error(
-        "limit {limit:?} requires the caller key {key:?}, which the request lacks; send it with the request"
-    )]
+    #[error("limit {limit:?} requires the caller key {key:?}, which the request lacks; send it with the request")]
     KeyMissing {
         /// The name of the limit.
         limit: String,
@@ -144,8 +142,7 @@ mod tests {
 
     #[test]
     fn one_line_for_each_problem() {
-        let error =
-            PolicyError::new(vec![problem(Some(12), Some("x")), problem(Some(3), None), problem(None, None)]);
+        let error = PolicyError::new(vec![problem(Some(12), Some("x")), problem(Some(3), None), problem(None, None)]);
         assert_eq!(
             error.to_string(),
             "amount is 0; write at least 1\n\

@@ -86,25 +86,12 @@ impl Checker {
         }
     }
 
-    pub(super) fn wrong_type(
-        &mut self,
-        owner: Owner<'_>,
-        field: &str,
-        node: &Node,
-        wanted: &str,
-        remedy: &str,
-    ) {
+    pub(super) fn wrong_type(&mut self, owner: Owner<'_>, field: &str, node: &Node, wanted: &str, remedy: &str) {
         let message = format!("{}{field} must be {wanted}, and is {}", owner.prefix, node.kind.describe());
         self.problem(owner, node.line, message, remedy.to_owned());
     }
 
-    pub(super) fn text<'n>(
-        &mut self,
-        owner: Owner<'_>,
-        field: &str,
-        node: &'n Node,
-        remedy: &str,
-    ) -> Option<&'n str> {
+    pub(super) fn text<'n>(&mut self, owner: Owner<'_>, field: &str, node: &'n Node, remedy: &str) -> Option<&'n str> {
         match &node.kind {
             Kind::Text(text) => Some(text),
             _ => {
@@ -161,13 +148,7 @@ impl Checker {
     }
 
     /// A duration in seconds, written `90s`, `1h30m`, `2d`.
-    pub(super) fn duration(
-        &mut self,
-        owner: Owner<'_>,
-        field: &str,
-        node: &Node,
-        longest: u64,
-    ) -> Option<u64> {
+    pub(super) fn duration(&mut self, owner: Owner<'_>, field: &str, node: &Node, longest: u64) -> Option<u64> {
         let remedy = format!(
             "write whole numbers with the units d, h, m, s, the largest first, for instance \"90s\", \"1m\" or \
              \"1h30m\", from \"1s\" to \"{}d\"",
@@ -177,21 +158,11 @@ impl Checker {
         match seconds(text) {
             Some(seconds) if seconds >= 1 && seconds <= u128::from(longest) => Some(seconds as u64),
             Some(0) => {
-                self.problem(
-                    owner,
-                    node.line,
-                    format!("{}{field} is no time at all: {text:?}", owner.prefix),
-                    remedy,
-                );
+                self.problem(owner, node.line, format!("{}{field} is no time at all: {text:?}", owner.prefix), remedy);
                 None
             }
             Some(_) => {
-                self.problem(
-                    owner,
-                    node.line,
-                    format!("{}{field} is too long: {text:?}", owner.prefix),
-                    remedy,
-                );
+                self.problem(owner, node.line, format!("{}{field} is too long: {text:?}", owner.prefix), remedy);
                 None
             }
             None => {
@@ -219,13 +190,7 @@ impl Checker {
         }
     }
 
-    pub(super) fn pattern(
-        &mut self,
-        owner: Owner<'_>,
-        field: &str,
-        line: usize,
-        text: &str,
-    ) -> Option<Pattern> {
+    pub(super) fn pattern(&mut self, owner: Owner<'_>, field: &str, line: usize, text: &str) -> Option<Pattern> {
         if text.is_empty() {
             let message = format!("{}{field} is an empty pattern, which nothing can match", owner.prefix);
             self.problem(owner, line, message, "write a name, or \"*\" for any".into());
@@ -233,12 +198,7 @@ impl Checker {
         }
         if text.len() > MAX_PATTERN {
             let message = format!("the pattern of {}{field} is {} bytes long", owner.prefix, text.len());
-            self.problem(
-                owner,
-                line,
-                message,
-                format!("keep it within {MAX_PATTERN} bytes: put a * for a part of it"),
-            );
+            self.problem(owner, line, message, format!("keep it within {MAX_PATTERN} bytes: put a * for a part of it"));
             return None;
         }
         Some(Pattern::new(text))

@@ -17,7 +17,7 @@ use super::{decode, resolve};
 /// | algorithm | fields |
 /// |---|---|
 /// | `bucket` | `per`; `burst`, default `amount` |
-/// | `window` | `per`; `sub_windows`, 1 to 1000, default 60, into which `per` divides without a rest |
+/// | `window` | `per`; `sub_windows`, 1 to 500, into which `per` divides without a rest; default 60, or the next below that divides |
 /// | `quota` | `period`; `time_zone`, default UTC; `week_start`, default monday |
 /// | `in_flight` | none; its meter is `in_flight` |
 ///
@@ -232,7 +232,7 @@ pub enum Algorithm {
         amount: u64,
         /// Nanoseconds: whole seconds, 1 second to 366 days; a multiple of `sub_windows`.
         per: u64,
-        /// 1 to 1000.
+        /// 1 to 500.
         sub_windows: u32,
     },
     /// A fixed window: at most `amount` in every calendar period.

@@ -50,12 +50,7 @@ impl Checker {
                     Some(near) => format!("did you mean {near:?}? write the name of a limit of this policy"),
                     None => "write the name of a limit of this policy, or remove overrides".to_owned(),
                 };
-                self.problem(
-                    owner,
-                    line,
-                    format!("overrides names {named:?}, and there is no such limit"),
-                    remedy,
-                );
+                self.problem(owner, line, format!("overrides names {named:?}, and there is no such limit"), remedy);
                 continue;
             };
             if member.name == Some(named) {

@@ -205,10 +205,8 @@ mod tests {
         let mut words = vec![vec![]];
         let mut last = words.clone();
         for _ in 0..7 {
-            last = last
-                .iter()
-                .flat_map(|word| [b'a', b'b'].map(|letter| [word.as_slice(), &[letter]].concat()))
-                .collect();
+            last =
+                last.iter().flat_map(|word| [b'a', b'b'].map(|letter| [word.as_slice(), &[letter]].concat())).collect();
             words.extend(last.iter().cloned());
         }
         words

@@ -93,8 +93,7 @@ impl Period {
                 Unit::Daily => every(DAY as u64, 0, wall),
                 Unit::Weekly(start) => {
                     // 1970-01-01 was a Thursday.
-                    let anchor =
-                        i64::from(start.to_monday_one_offset() - Weekday::Thursday.to_monday_one_offset());
+                    let anchor = i64::from(start.to_monday_one_offset() - Weekday::Thursday.to_monday_one_offset());
                     every(7 * DAY as u64, anchor * DAY, wall)
                 }
                 Unit::Monthly | Unit::Yearly => calendar(*unit, zone, wall),
@@ -311,71 +310,15 @@ mod tests {
             ("2026-12-31T23:59:59.250Z", Hourly, "2026-12-31T23:00:00Z", "2027-01-01T00:00:00Z", 3600, 1),
             ("2028-02-28T23:59:59Z", Daily, "2028-02-28T00:00:00Z", "2028-02-29T00:00:00Z", 86_400, 1),
             ("2027-02-28T12:00:00Z", Daily, "2027-02-28T00:00:00Z", "2027-03-01T00:00:00Z", 86_400, 43_200),
-            (
-                "2027-02-10T06:30:00Z",
-                Monthly,
-                "2027-02-01T00:00:00Z",
-                "2027-03-01T00:00:00Z",
-                2_419_200,
-                1_618_200,
-            ),
-            (
-                "2028-02-10T06:30:00Z",
-                Monthly,
-                "2028-02-01T00:00:00Z",
-                "2028-03-01T00:00:00Z",
-                2_505_600,
-                1_704_600,
-            ),
-            (
-                "2100-02-28T23:00:00Z",
-                Monthly,
-                "2100-02-01T00:00:00Z",
-                "2100-03-01T00:00:00Z",
-                2_419_200,
-                3600,
-            ),
-            (
-                "2000-02-29T12:00:00Z",
-                Monthly,
-                "2000-02-01T00:00:00Z",
-                "2000-03-01T00:00:00Z",
-                2_505_600,
-                43_200,
-            ),
+            ("2027-02-10T06:30:00Z", Monthly, "2027-02-01T00:00:00Z", "2027-03-01T00:00:00Z", 2_419_200, 1_618_200),
+            ("2028-02-10T06:30:00Z", Monthly, "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z", 2_505_600, 1_704_600),
+            ("2100-02-28T23:00:00Z", Monthly, "2100-02-01T00:00:00Z", "2100-03-01T00:00:00Z", 2_419_200, 3600),
+            ("2000-02-29T12:00:00Z", Monthly, "2000-02-01T00:00:00Z", "2000-03-01T00:00:00Z", 2_505_600, 43_200),
             ("2026-04-30T23:59:30Z", Monthly, "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z", 2_592_000, 30),
-            (
-                "2026-12-15T00:00:00Z",
-                Monthly,
-                "2026-12-01T00:00:00Z",
-                "2027-01-01T00:00:00Z",
-                2_678_400,
-                1_468_800,
-            ),
-            (
-                "2026-08-07T10:00:00Z",
-                Monthly,
-                "2026-08-01T00:00:00Z",
-                "2026-09-01T00:00:00Z",
-                2_678_400,
-                2_124_000,
-            ),
-            (
-                "2027-06-15T00:00:00Z",
-                Yearly,
-                "2027-01-01T00:00:00Z",
-                "2028-01-01T00:00:00Z",
-                31_536_000,
-                17_280_000,
-            ),
-            (
-                "2028-06-15T00:00:00Z",
-                Yearly,
-                "2028-01-01T00:00:00Z",
-                "2029-01-01T00:00:00Z",
-                31_622_400,
-                17_280_000,
-            ),
+            ("2026-12-15T00:00:00Z", Monthly, "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z", 2_678_400, 1_468_800),
+            ("2026-08-07T10:00:00Z", Monthly, "2026-08-01T00:00:00Z", "2026-09-01T00:00:00Z", 2_678_400, 2_124_000),
+            ("2027-06-15T00:00:00Z", Yearly, "2027-01-01T00:00:00Z", "2028-01-01T00:00:00Z", 31_536_000, 17_280_000),
+            ("2028-06-15T00:00:00Z", Yearly, "2028-01-01T00:00:00Z", "2029-01-01T00:00:00Z", 31_622_400, 17_280_000),
             ("2028-12-31T23:59:59Z", Yearly, "2028-01-01T00:00:00Z", "2029-01-01T00:00:00Z", 31_622_400, 1),
         ] {
             check(&utc(unit), now, start, end, wait);
@@ -456,13 +399,7 @@ mod tests {
     #[test]
     fn midnights_of_a_zone() {
         let days = |name| Period::calendar(Unit::Daily, zone(name));
-        check(
-            &days("Asia/Kathmandu"),
-            "2026-06-01T00:00:00Z",
-            "2026-05-31T18:15:00Z",
-            "2026-06-01T18:15:00Z",
-            65_700,
-        );
+        check(&days("Asia/Kathmandu"), "2026-06-01T00:00:00Z", "2026-05-31T18:15:00Z", "2026-06-01T18:15:00Z", 65_700);
         // A day of 23 and one of 25 hours.
         let york = days("America/New_York");
         check(&york, "2026-03-08T12:00:00Z", "2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z", 57_600);
@@ -475,28 +412,10 @@ mod tests {
             "2018-11-05T02:00:00Z",
             50_400,
         );
-        check(
-            &days("America/Sao_Paulo"),
-            "2018-11-04T02:59:59Z",
-            "2018-11-03T03:00:00Z",
-            "2018-11-04T03:00:00Z",
-            1,
-        );
+        check(&days("America/Sao_Paulo"), "2018-11-04T02:59:59Z", "2018-11-03T03:00:00Z", "2018-11-04T03:00:00Z", 1);
         // Cairo skipped midnight of 2024-04-26 and went back at the midnight of 2024-11-01.
-        check(
-            &days("Africa/Cairo"),
-            "2024-04-26T00:00:00Z",
-            "2024-04-25T22:00:00Z",
-            "2024-04-26T21:00:00Z",
-            75_600,
-        );
-        check(
-            &days("Africa/Cairo"),
-            "2024-10-31T21:30:00Z",
-            "2024-10-30T21:00:00Z",
-            "2024-10-31T22:00:00Z",
-            1800,
-        );
+        check(&days("Africa/Cairo"), "2024-04-26T00:00:00Z", "2024-04-25T22:00:00Z", "2024-04-26T21:00:00Z", 75_600);
+        check(&days("Africa/Cairo"), "2024-10-31T21:30:00Z", "2024-10-30T21:00:00Z", "2024-10-31T22:00:00Z", 1800);
         // Newfoundland went back at 00:01, so that midnight of 2010-11-07 struck twice: the first stroke counts.
         check(
             &days("America/St_Johns"),
@@ -506,20 +425,8 @@ mod tests {
             88_200,
         );
         // Samoa had no 2011-12-30: that day is a boundary and no period.
-        check(
-            &days("Pacific/Apia"),
-            "2011-12-30T09:59:59Z",
-            "2011-12-29T10:00:00Z",
-            "2011-12-30T10:00:00Z",
-            1,
-        );
-        check(
-            &days("Pacific/Apia"),
-            "2011-12-30T10:00:00Z",
-            "2011-12-30T10:00:00Z",
-            "2011-12-31T10:00:00Z",
-            86_400,
-        );
+        check(&days("Pacific/Apia"), "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z", 1);
+        check(&days("Pacific/Apia"), "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z", 86_400);
     }
 
     #[test]
@@ -542,13 +449,7 @@ mod tests {
         check(&york, "2026-11-01T05:30:00Z", "2026-11-01T05:00:00Z", "2026-11-01T06:00:00Z", 1800);
         check(&york, "2026-11-01T06:30:00Z", "2026-11-01T06:00:00Z", "2026-11-01T07:00:00Z", 1800);
         check(&york, "2026-03-08T06:30:00Z", "2026-03-08T06:00:00Z", "2026-03-08T07:00:00Z", 1800);
-        check(
-            &hours("Asia/Kathmandu"),
-            "2026-06-01T00:00:00Z",
-            "2026-05-31T23:15:00Z",
-            "2026-06-01T00:15:00Z",
-            900,
-        );
+        check(&hours("Asia/Kathmandu"), "2026-06-01T00:00:00Z", "2026-05-31T23:15:00Z", "2026-06-01T00:15:00Z", 900);
         // Lord Howe goes from 02:00 to 02:30 (at 15:30Z) and from 02:00 back to 01:30 (at 15:00Z).
         let howe = hours("Australia/Lord_Howe");
         check(&howe, "2026-10-03T15:29:59Z", "2026-10-03T14:30:00Z", "2026-10-03T15:30:00Z", 1);
@@ -563,8 +464,7 @@ mod tests {
     fn the_ends_of_time_saturate() {
         let zones = ["UTC", "America/New_York", "Asia/Kathmandu"];
         let units = [Unit::Hourly, Unit::Daily, Unit::Weekly(Weekday::Sunday), Unit::Monthly, Unit::Yearly];
-        let mut periods =
-            vec![Period::every(3_000_000_000, i64::MAX), Period::every(1, i64::MIN), Period::NEVER];
+        let mut periods = vec![Period::every(3_000_000_000, i64::MAX), Period::every(1, i64::MIN), Period::NEVER];
         for name in zones {
             periods.extend(units.map(|unit| Period::calendar(unit, zone(name))));
         }

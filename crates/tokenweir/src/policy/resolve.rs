@@ -509,8 +509,6 @@ fn encode_key<'v>(values: impl Iterator<Item = &'v [u8]>) -> Vec<u8> {
 }
 
 /// The parts of a key and their values, for those who look at counters. Stops where the key is not one of the scope.
-// The store and the views of the limiter are its callers.
-#[allow(dead_code)]
 pub(crate) fn decode_key(scope: &[ScopePart], key: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut parts = Vec::with_capacity(scope.len());
     let mut rest = key;
@@ -586,14 +584,8 @@ mod tests {
         let request = Request::new("a", "d");
         assert_eq!(applied(&policy, &request), ["all", "ad", "d"]);
         assert_eq!(reason(&policy, &request, "b"), "project is \"a\" and the pattern is \"b*\"");
-        assert_eq!(
-            reason(&policy, &request, "free"),
-            "the request has no key:tier, which the match looks at"
-        );
-        assert_eq!(
-            reason(&policy, &request, "user"),
-            "the request has no key:user, by which the limit counts"
-        );
+        assert_eq!(reason(&policy, &request, "free"), "the request has no key:tier, which the match looks at");
+        assert_eq!(reason(&policy, &request, "user"), "the request has no key:user, by which the limit counts");
         let keys = [Key::new("user", "u"), Key::new("tier", "free"), Key::new("other", "")];
         assert_eq!(applied(&policy, &Request::new("bb", "x").with_keys(&keys)), ["all", "b", "free", "user"]);
         assert_eq!(policy.key_names().iter().map(|name| &**name).collect::<Vec<_>>(), ["tier", "user"]);
@@ -601,8 +593,7 @@ mod tests {
 
     #[test]
     fn an_override_stands_in_where_it_matches() {
-        let policy =
-            policy(&[("default", ""), ("search", "overrides = 'default'\nmatch = { project = 'search' }")]);
+        let policy = policy(&[("default", ""), ("search", "overrides = 'default'\nmatch = { project = 'search' }")]);
         assert_eq!(applied(&policy, &Request::new("x", "d")), ["default"]);
         let search = Request::new("search", "d");
         assert_eq!(applied(&policy, &search), ["search"]);
@@ -644,10 +635,7 @@ mod tests {
         ]);
         let request = Request::new("search", "d");
         assert_eq!(applied(&policy, &request), ["exact"]);
-        assert_eq!(
-            reason(&policy, &request, "long"),
-            "limit \"exact\" overrides \"a\", too, and is more specific"
-        );
+        assert_eq!(reason(&policy, &request, "long"), "limit \"exact\" overrides \"a\", too, and is more specific");
         assert_eq!(
             reason(&policy, &request, "on long"),
             "it stands in for limit \"long\", which gives way to a more specific one"
@@ -760,10 +748,7 @@ mod tests {
         assert_eq!(policy.limits().len(), 10_000);
         let request = Request::new("p17", "d5");
         assert_eq!(policy.candidates(&request), 1 + 1 + 1 + 5);
-        assert_eq!(
-            applied(&policy, &request),
-            ["p17 d5", "p17", "d5", "any 0", "any 1", "any 2", "any 3", "any 4"]
-        );
+        assert_eq!(applied(&policy, &request), ["p17 d5", "p17", "d5", "any 0", "any 1", "any 2", "any 3", "any 4"]);
         assert_eq!(policy.candidates(&Request::new("nobody", "nothing")), 5);
         assert_eq!(policy.limit("p299 d31").unwrap().name().as_ref(), "p299 d31");
     }

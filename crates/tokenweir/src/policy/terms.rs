@@ -8,6 +8,7 @@ use super::document::{Entry, Kind, Node};
 use super::fields::{Checker, DAY, Fields, Owner};
 use super::limit::{Algorithm, Meter};
 use super::period::{self, Period, Unit};
+use crate::counter::window::SUB_WINDOWS_MAX;
 
 const PERIOD_FIELDS: &[&str] = &["every", "anchor"];
 const PERIODS: &[&str] = &["hourly", "daily", "weekly", "monthly", "yearly", "never"];
@@ -52,29 +53,21 @@ impl Checker {
             "window" => {
                 let per = self.per(owner, fields, line);
                 self.rate(owner, fields, amount, per);
-                let sub_windows = match fields.get("sub_windows") {
-                    None => Some(DEFAULT_SUB_WINDOWS),
-                    Some(entry) => self
-                        .number(owner, "sub_windows", &entry.node, 1..=1000)
-                        .and_then(|number| number.try_into().ok()),
+                let Some(given) = fields.get("sub_windows") else {
+                    // Sixty, or as near below it as divides: a window of 10 s has 50.
+                    let per = per?;
+                    let sub_windows = dividing(per, DEFAULT_SUB_WINDOWS);
+                    return Some(Algorithm::Window { amount: amount?, per, sub_windows });
                 };
+                let sub_windows = self.number(owner, "sub_windows", &given.node, 1..=SUB_WINDOWS_MAX.into());
+                let sub_windows = sub_windows.and_then(|number| u32::try_from(number).ok());
                 let (per, sub_windows) = (per?, sub_windows?);
-                if per % u64::from(sub_windows) != 0 {
-                    let at = fields
-                        .get("sub_windows")
-                        .or_else(|| fields.get("per"))
-                        .map_or(line, |entry| entry.line);
-                    // 1 divides everything, so there is always one.
-                    let fitting =
-                        (1..sub_windows).rev().find(|number| per % u64::from(*number) == 0).unwrap_or(1);
-                    let default = if fields.contains_key("sub_windows") { "" } else { " (the default)" };
+                let fitting = dividing(per, sub_windows);
+                if fitting != sub_windows {
                     self.problem(
                         owner,
-                        at,
-                        format!(
-                            "per, {} nanoseconds, does not divide into {sub_windows} sub_windows{default}",
-                            per
-                        ),
+                        given.line,
+                        format!("per, {per} nanoseconds, does not divide into {sub_windows} sub_windows"),
                         format!("write sub_windows = {fitting}, or a per that is a multiple"),
                     );
                     return None;
@@ -122,8 +115,7 @@ impl Checker {
     }
 
     fn per(&mut self, owner: Owner<'_>, fields: &Fields<'_>, line: usize) -> Option<u64> {
-        let node =
-            self.required(owner, fields, "per", line, "say per what time, for instance per = \"1m\"")?;
+        let node = self.required(owner, fields, "per", line, "say per what time, for instance per = \"1m\"")?;
         self.duration(owner, "per", node, LONGEST_PER).map(|seconds| seconds * SECOND)
     }
 
@@ -141,13 +133,7 @@ impl Checker {
         }
     }
 
-    pub(super) fn meter_fits(
-        &mut self,
-        owner: Owner<'_>,
-        fields: &Fields<'_>,
-        meter: Meter,
-        algorithm: &str,
-    ) {
+    pub(super) fn meter_fits(&mut self, owner: Owner<'_>, fields: &Fields<'_>, meter: Meter, algorithm: &str) {
         let line = |field: &str| fields.get(field).map_or(0, |entry| entry.line);
         if meter == Meter::InFlight && algorithm != "in_flight" {
             let message = format!("the meter \"in_flight\" cannot be counted by a {algorithm}");
@@ -159,12 +145,7 @@ impl Checker {
             );
         } else if meter != Meter::InFlight && algorithm == "in_flight" {
             let message = format!("the algorithm \"in_flight\" cannot count {:?}", meter.as_str());
-            self.problem(
-                owner,
-                line("meter"),
-                message,
-                "write meter = \"in_flight\", or another algorithm".into(),
-            );
+            self.problem(owner, line("meter"), message, "write meter = \"in_flight\", or another algorithm".into());
         }
     }
 
@@ -214,25 +195,22 @@ impl Checker {
         let length = self
             .required(owner, &fields, "every", line, "say how long it is, for instance every = \"90m\"")
             .and_then(|node| self.duration(owner, "every", node, LONGEST_EVERY));
-        let remedy =
-            "write an instant of whole seconds with its offset, for instance \"2026-01-31T08:00:00Z\"";
+        let remedy = "write an instant of whole seconds with its offset, for instance \"2026-01-31T08:00:00Z\"";
         let anchor = match fields.get("anchor").map(|entry| &entry.node) {
             None => Some(period::DEFAULT_ANCHOR),
-            Some(Node { line, kind: Kind::Text(text) | Kind::Moment(text) }) => {
-                match text.parse::<jiff::Timestamp>() {
-                    Ok(instant) if instant.subsec_nanosecond() == 0 => Some(instant.as_second()),
-                    Ok(_) => {
-                        let message = format!("period.anchor is not a whole second: {text:?}");
-                        self.problem(owner, *line, message, remedy.into());
-                        None
-                    }
-                    Err(_) => {
-                        let message = format!("period.anchor is not an RFC 3339 instant: {text:?}");
-                        self.problem(owner, *line, message, remedy.into());
-                        None
-                    }
+            Some(Node { line, kind: Kind::Text(text) | Kind::Moment(text) }) => match text.parse::<jiff::Timestamp>() {
+                Ok(instant) if instant.subsec_nanosecond() == 0 => Some(instant.as_second()),
+                Ok(_) => {
+                    let message = format!("period.anchor is not a whole second: {text:?}");
+                    self.problem(owner, *line, message, remedy.into());
+                    None
                 }
-            }
+                Err(_) => {
+                    let message = format!("period.anchor is not an RFC 3339 instant: {text:?}");
+                    self.problem(owner, *line, message, remedy.into());
+                    None
+                }
+            },
             Some(node) => {
                 self.wrong_type(owner, "anchor", node, "an RFC 3339 instant", remedy);
                 None
@@ -250,8 +228,7 @@ impl Checker {
             .or_insert_with(|| TimeZone::get(text).ok().filter(|zone| !zone.is_unknown()))
             .clone();
         if zone.is_none() {
-            let near =
-                self.search(text, || jiff::tz::db().available().map(|name| name.to_string()).collect());
+            let near = self.search(text, || jiff::tz::db().available().map(|name| name.to_string()).collect());
             let remedy = match near {
                 Some(near) => format!("did you mean {near:?}? {remedy}"),
                 None => remedy.to_owned(),
@@ -266,4 +243,9 @@ impl Checker {
         let word = self.word(owner, "week_start", node, &words)?;
         WEEKDAYS.into_iter().find(|day| period::weekday_name(*day) == word)
     }
+}
+
+/// The largest number up to `most` into which `per` nanoseconds divide; 1 divides everything.
+fn dividing(per: u64, most: u32) -> u32 {
+    (1..=most).rev().find(|number| per % u64::from(*number) == 0).unwrap_or(1)
 }

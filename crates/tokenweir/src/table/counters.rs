@@ -2,7 +2,10 @@
 
 use super::Pins;
 use crate::counter::{bucket::Bucket, in_flight::InFlight, quota::Quota, window::Window};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering::{AcqRel, Relaxed}};
+use crate::sync::{
+    AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Relaxed},
+};
 use ahash::RandomState;
 use equivalent::Equivalent;
 use std::hash::{Hash, Hasher};
@@ -75,10 +78,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// Room for `budget` counters. The map is sized for it from the first: growing in small steps slows its readers.
     pub(crate) fn new(budget: usize) -> Self {
-        let map = papaya::HashMap::builder()
-            .capacity(budget.min(1 << 20))
-            .hasher(RandomState::new())
-            .build();
+        let map = papaya::HashMap::builder().capacity(budget.min(1 << 20)).hasher(RandomState::new()).build();
         Counters { map, live: AtomicUsize::new(0), budget, evicted: AtomicU64::new(0) }
     }
 

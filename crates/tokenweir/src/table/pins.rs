@@ -1,6 +1,9 @@
 //! Pins and seals: an entry that somebody holds is never taken away, and one that is being taken away is never held.
 
-use crate::sync::{Ordering::{AcqRel, Acquire, Relaxed}, Word};
+use crate::sync::{
+    Ordering::{AcqRel, Acquire, Relaxed},
+    Word,
+};
 
 const SEALED: u64 = 1 << 63;
 const FREED: u64 = 1 << 62;
@@ -15,7 +18,8 @@ impl Pins {
         Pins(Word::new(0))
     }
 
-    /// Takes hold, unless the entry is sealed: then the caller looks it up anew.
+    /// Takes hold, unless the entry is sealed: then the caller looks it up anew. A caller who is refused a retired
+    /// entry must try to [`free`](Pins::free) it: its attempt may have hidden from the last holder that it was the last.
     // AcqRel: what the one who sealed or unsealed it did is seen, and the hold is seen before the use.
     #[inline]
     pub(crate) fn pin(&self) -> bool {

@@ -1,9 +1,15 @@
 //! An array that grows by doubling and never moves what it holds, so that an index is good for life.
 
-use crate::sync::{AtomicUsize, Ordering::{Acquire, AcqRel}};
+use crate::sync::{
+    AtomicUsize,
+    Ordering::{AcqRel, Acquire},
+};
 use once_cell::race::OnceBox;
 
+#[cfg(not(loom))]
 const FIRST: usize = 64;
+#[cfg(loom)]
+const FIRST: usize = 2;
 const SEGMENTS: usize = 20;
 
 /// Up to 2^24 items, made by `T::default()` a segment at a time.

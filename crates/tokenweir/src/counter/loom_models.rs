@@ -1,0 +1,226 @@
+//! One model for each race on a counter's words. Run by `scripts/loom`.
+
+use super::bucket::{Bucket, BucketRule, Charged};
+use super::in_flight::InFlight;
+use super::quota::Quota;
+use super::window::{Window, WindowRule};
+use loom::thread;
+use std::sync::Arc;
+
+/// One token a nanosecond, in whole tokens: deficits are small numbers.
+fn rule(capacity: u64) -> BucketRule {
+    BucketRule::new(capacity, 1_000_000_000, 1_000_000_000, 0)
+}
+
+fn taken(charged: Result<Charged, super::bucket::Stale>) -> Option<u64> {
+    match charged {
+        Ok(Charged::Taken(receipt)) => Some(receipt),
+        _ => None,
+    }
+}
+
+fn model(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.max_branches = 10_000;
+    builder.check(check);
+}
+
+#[test]
+fn bucket_two_charges_never_share_a_token() {
+    model(|| {
+        let rule = Arc::new(rule(10));
+        let bucket = Arc::new(Bucket::new(&rule));
+        let other = {
+            let (rule, bucket) = (rule.clone(), bucket.clone());
+            thread::spawn(move || taken(bucket.charge(&rule, 6, 0)).is_some())
+        };
+        let mine = taken(bucket.charge(&rule, 6, 0)).is_some();
+        assert!(mine ^ other.join().unwrap(), "one of them fits, and only one");
+        assert_eq!(bucket.deficit(&rule, 0), Ok(6));
+    });
+}
+
+#[test]
+fn bucket_two_charges_that_fit_are_both_admitted() {
+    model(|| {
+        let rule = Arc::new(rule(10));
+        let bucket = Arc::new(Bucket::new(&rule));
+        let other = {
+            let (rule, bucket) = (rule.clone(), bucket.clone());
+            thread::spawn(move || taken(bucket.charge(&rule, 4, 1)).is_some())
+        };
+        assert!(taken(bucket.charge(&rule, 6, 0)).is_some());
+        assert!(other.join().unwrap());
+    });
+}
+
+#[test]
+fn bucket_first_return_against_a_charge() {
+    model(|| {
+        let rule = Arc::new(rule(10));
+        let bucket = Arc::new(Bucket::new(&rule));
+        let receipt = taken(bucket.charge(&rule, 6, 0)).unwrap();
+        let other = {
+            let (rule, bucket) = (rule.clone(), bucket.clone());
+            thread::spawn(move || taken(bucket.charge(&rule, 8, 0)).is_some())
+        };
+        assert_eq!(bucket.give_back(&rule, (6, receipt, 0), 5, 0), Ok(5));
+        let admitted = other.join().unwrap();
+        assert_eq!(bucket.deficit(&rule, 0), Ok(if admitted { 9 } else { 1 }));
+    });
+}
+
+#[test]
+fn bucket_two_returns_never_spend_the_same_floor() {
+    model(|| {
+        let rule = Arc::new(rule(10));
+        let bucket = Arc::new(Bucket::new(&rule));
+        // Both charges of 5 at 0; at 6 only 4 of the deficit are left to be given back, to both together.
+        let first = taken(bucket.charge(&rule, 5, 0)).unwrap();
+        let second = taken(bucket.charge(&rule, 5, 0)).unwrap();
+        let other = {
+            let (rule, bucket) = (rule.clone(), bucket.clone());
+            thread::spawn(move || bucket.give_back(&rule, (5, first, 0), 5, 6).unwrap())
+        };
+        let mine = bucket.give_back(&rule, (5, second, 0), 5, 6).unwrap();
+        let back = mine + other.join().unwrap();
+        assert!(back <= 4, "{back} given back");
+        assert_eq!(bucket.deficit(&rule, 6), Ok(4 - back));
+    });
+}
+
+#[test]
+fn bucket_change_of_policy_against_a_charge() {
+    model(|| {
+        let old = Arc::new(rule(10));
+        let new = Arc::new(old.changed(6, 1_000_000_000, 0));
+        let bucket = Arc::new(Bucket::new(&old));
+        assert!(taken(bucket.charge(&old, 6, 0)).is_some());
+        let other = {
+            let (old, new, bucket) = (old.clone(), new.clone(), bucket.clone());
+            thread::spawn(move || match bucket.charge(&old, 3, 0) {
+                Ok(Charged::Taken(_)) => true,
+                Ok(Charged::Refused) => panic!("3 of the 4 left fit under either policy"),
+                Err(_) => taken(bucket.charge(&new, 3, 0)).is_some(),
+            })
+        };
+        bucket.adopt(&new);
+        assert!(other.join().unwrap());
+        // The balance was 4, is kept by the change, and 3 of it were taken before or after.
+        assert_eq!(bucket.deficit(&new, 0), Ok(5));
+    });
+}
+
+#[test]
+fn window_expiry_leaves_at_once_and_for_everyone() {
+    model(|| {
+        let rule = WindowRule { amount: 10, sub_window: 10 };
+        let window = Arc::new(Window::new(1));
+        assert!(window.charge(&rule, 8, 5).is_some());
+        let other = {
+            let window = window.clone();
+            thread::spawn(move || window.charge(&rule, 5, 25).is_some())
+        };
+        assert!(window.charge(&rule, 5, 25).is_some(), "what was charged in the first sub-window has left");
+        assert!(other.join().unwrap());
+        assert_eq!(window.used(&rule, 25), 10);
+    });
+}
+
+#[test]
+fn window_two_charges_never_share_a_token() {
+    model(|| {
+        let rule = WindowRule { amount: 10, sub_window: 10 };
+        let window = Arc::new(Window::new(1));
+        let other = {
+            let window = window.clone();
+            thread::spawn(move || window.charge(&rule, 6, 15).is_some())
+        };
+        let mine = window.charge(&rule, 6, 5).is_some();
+        assert!(mine ^ other.join().unwrap());
+        assert_eq!(window.used(&rule, 15), 6);
+        assert_eq!(window.used(&rule, 35), 0);
+    });
+}
+
+#[test]
+fn window_return_against_expiry_takes_off_once() {
+    model(|| {
+        let rule = WindowRule { amount: 10, sub_window: 10 };
+        let window = Arc::new(Window::new(1));
+        let receipt = window.charge(&rule, 4, 5).unwrap();
+        assert!(window.charge(&rule, 3, 15).is_some());
+        let other = {
+            let window = window.clone();
+            thread::spawn(move || window.give_back(&rule, receipt, 2, 15))
+        };
+        // At 25 the first sub-window has left, with 4 or with 2.
+        let _ = window.used(&rule, 25);
+        assert!(other.join().unwrap() <= 2);
+        assert_eq!(window.used(&rule, 25), 3);
+        assert_eq!(window.used(&rule, 45), 0);
+    });
+}
+
+#[test]
+fn quota_roll_over_loses_nothing() {
+    model(|| {
+        let quota = Arc::new(Quota::new());
+        let (old, new) = (0, 3_600_000_000_000);
+        assert!(quota.charge(old, 10, 10).is_some());
+        let other = {
+            let quota = quota.clone();
+            thread::spawn(move || quota.charge(new, 5, 10).is_some())
+        };
+        assert!(quota.charge(new, 5, 10).is_some());
+        assert!(other.join().unwrap());
+        assert_eq!(quota.used(new), (10, new));
+    });
+}
+
+#[test]
+fn quota_return_never_reaches_the_next_period() {
+    model(|| {
+        let quota = Arc::new(Quota::new());
+        let (old, new) = (0, 3_600_000_000_000);
+        let receipt = quota.charge(old, 10, 10).unwrap();
+        let other = {
+            let quota = quota.clone();
+            thread::spawn(move || quota.give_back(old, receipt, 4))
+        };
+        assert!(quota.charge(new, 5, 10).is_some());
+        other.join().unwrap();
+        assert_eq!(quota.used(new), (5, new));
+    });
+}
+
+#[test]
+fn quota_two_charges_never_share_a_token() {
+    model(|| {
+        let quota = Arc::new(Quota::new());
+        let other = {
+            let quota = quota.clone();
+            thread::spawn(move || quota.charge(0, 6, 10).is_some())
+        };
+        let mine = quota.charge(0, 6, 10).is_some();
+        assert!(mine ^ other.join().unwrap());
+        assert_eq!(quota.used(0).0, 6);
+    });
+}
+
+#[test]
+fn in_flight_one_place_goes_to_one() {
+    model(|| {
+        let places = Arc::new(InFlight::new());
+        let other = {
+            let places = places.clone();
+            thread::spawn(move || places.charge(1))
+        };
+        let mine = places.charge(1);
+        let theirs = other.join().unwrap();
+        assert!(mine ^ theirs);
+        places.release();
+        assert!(places.charge(1));
+    });
+}

@@ -1,0 +1,134 @@
+//! One model for each race on a permit, and on a change of policy.
+
+use super::slab::{Gone, Slab};
+use crate::counter::bucket::{Bucket, BucketRule, Charged};
+use crate::sync::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
+use loom::thread;
+use std::sync::Arc;
+
+fn model(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.max_branches = 10_000;
+    builder.check(check);
+}
+
+#[test]
+fn a_permit_is_settled_exactly_once() {
+    model(|| {
+        let slab = Arc::new(Slab::new(2, 7));
+        let id = slab.open(slab.claim(1).unwrap());
+        let settle = move |slab: &Slab| {
+            let Ok(seen) = slab.find(id) else { return false };
+            let won = slab.begin_settling(seen).is_ok();
+            if won {
+                assert!(slab.end_settling(seen.index));
+            }
+            won
+        };
+        let other = {
+            let slab = slab.clone();
+            thread::spawn(move || settle(&slab))
+        };
+        let mine = settle(&slab);
+        assert!(mine ^ other.join().unwrap());
+        assert_eq!(slab.find(id).err(), Some(Gone::Settled));
+    });
+}
+
+#[test]
+fn what_is_observed_is_settled_or_refused() {
+    model(|| {
+        let slab = Arc::new(Slab::new(2, 7));
+        let id = slab.open(slab.claim(1).unwrap());
+        let other = {
+            let slab = slab.clone();
+            thread::spawn(move || {
+                let Ok(seen) = slab.find(id) else { return (false, false) };
+                if slab.enter(seen).is_err() {
+                    return (false, false);
+                }
+                let observed = slab.observe(seen.index, 0, 5).is_ok();
+                (observed, slab.leave(seen.index))
+            })
+        };
+        let seen = slab.find(id).unwrap();
+        let (_, output) = slab.begin_settling(seen).unwrap();
+        let freed = slab.end_settling(seen.index);
+        let (observed, freed_by_observer) = other.join().unwrap();
+        assert_eq!(output, if observed { 5 } else { 0 }, "settled by what was observed");
+        assert!(freed ^ freed_by_observer, "the slot is freed once, by the last to leave");
+        assert!(slab.find(id).is_err());
+    });
+}
+
+#[test]
+fn a_slot_used_again_is_not_reached_by_the_old_id() {
+    model(|| {
+        let slab = Arc::new(Slab::new(1, 7));
+        let old = slab.open(slab.claim(1).unwrap());
+        let other = {
+            let slab = slab.clone();
+            thread::spawn(move || match slab.find(old) {
+                Ok(seen) => slab.begin_settling(seen).map(|_| assert!(slab.end_settling(seen.index))).is_ok(),
+                Err(_) => false,
+            })
+        };
+        let seen = slab.find(old);
+        let mine = seen.is_ok_and(|seen| slab.begin_settling(seen).map(|_| slab.end_settling(seen.index)).is_ok());
+        let new = slab.claim(1).map(|index| slab.open(index));
+        let theirs = other.join().unwrap();
+        assert!(mine ^ theirs);
+        if let Some(new) = new {
+            assert_ne!(new, old);
+            assert!(slab.find(new).is_ok(), "still open");
+        }
+    });
+}
+
+#[test]
+fn two_claims_get_two_slots() {
+    model(|| {
+        let slab = Arc::new(Slab::new(2, 7));
+        let other = {
+            let slab = slab.clone();
+            thread::spawn(move || slab.open(slab.claim(1).unwrap()))
+        };
+        let mine = slab.open(slab.claim(1).unwrap());
+        assert_ne!(mine, other.join().unwrap());
+        assert_eq!(slab.open_slots().count(), 2);
+    });
+}
+
+#[test]
+fn a_decision_after_the_swap_is_the_new_policys() {
+    model(|| {
+        let old = Arc::new(BucketRule::new(10, 1_000_000_000, 1_000_000_000, 0));
+        let new = Arc::new(old.changed(4, 1_000_000_000, 0));
+        let shared = Arc::new((Bucket::new(&old), AtomicU64::new(1)));
+        let other = {
+            let (old, new, shared) = (old.clone(), new.clone(), shared.clone());
+            thread::spawn(move || {
+                loop {
+                    let generation = shared.1.load(Acquire);
+                    let rule = if generation == 1 { &old } else { &new };
+                    match shared.0.charge(rule, 6, 0) {
+                        Ok(charged) => return (generation, matches!(charged, Charged::Taken(_))),
+                        Err(_) => loom::thread::yield_now(),
+                    }
+                }
+            })
+        };
+        shared.1.store(2, Release);
+        shared.0.adopt(&new);
+        // From here on 6 can never fit 4.
+        assert_eq!(shared.0.charge(&new, 6, 0), Ok(Charged::Refused));
+        let (generation, admitted) = other.join().unwrap();
+        assert!(!admitted || generation == 1, "admitted by the policy that was gone");
+        // Admitted under the old policy it left a balance of 4, which the new capacity just holds.
+        assert_eq!(shared.0.deficit(&new, 0), Ok(0));
+    });
+}

@@ -1,0 +1,69 @@
+//! One model for each race between holding an entry and taking it away.
+
+use super::Pins;
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use loom::thread;
+use std::sync::Arc;
+
+#[test]
+fn sealing_never_orphans_a_held_counter() {
+    loom::model(|| {
+        // The word stands for a counter's: a charge on an evicted one would be lost.
+        let entry = Arc::new((Pins::new(), AtomicU64::new(0), AtomicBool::new(false)));
+        let other = {
+            let entry = entry.clone();
+            thread::spawn(move || {
+                if !entry.0.pin() {
+                    return false;
+                }
+                assert!(!entry.2.load(Relaxed), "charged after it was evicted");
+                entry.1.fetch_add(1, Relaxed);
+                let _ = entry.0.unpin();
+                true
+            })
+        };
+        let at_rest = || entry.1.load(Relaxed) == 0;
+        if !entry.0.held() && at_rest() && entry.0.seal_unheld() {
+            if at_rest() {
+                entry.2.store(true, Relaxed);
+            } else {
+                entry.0.unseal();
+            }
+        }
+        let charged = other.join().unwrap();
+        assert!(!(charged && entry.2.load(Relaxed)), "evicted with use in it");
+    });
+}
+
+#[test]
+fn a_retired_route_is_freed_once_and_after_its_last_holder() {
+    loom::model(|| {
+        let entry = Arc::new((Pins::new(), AtomicU64::new(0)));
+        assert!(entry.0.pin());
+        let holder = {
+            let entry = entry.clone();
+            thread::spawn(move || {
+                assert_eq!(entry.1.load(Relaxed), 0, "freed under its holder");
+                if entry.0.unpin() && entry.0.free() {
+                    entry.1.fetch_add(1, Relaxed);
+                }
+            })
+        };
+        let late = {
+            let entry = entry.clone();
+            thread::spawn(move || {
+                // Trying to hold it may have made this the last one to touch the count, either way.
+                let last = if entry.0.pin() { entry.0.unpin() } else { true };
+                if last && entry.0.free() {
+                    entry.1.fetch_add(1, Relaxed);
+                }
+            })
+        };
+        if entry.0.retire() && entry.0.free() {
+            entry.1.fetch_add(1, Relaxed);
+        }
+        holder.join().unwrap();
+        late.join().unwrap();
+        assert_eq!(entry.1.load(Relaxed), 1, "freed once");
+    });
+}
