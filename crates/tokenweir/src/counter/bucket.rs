@@ -169,10 +169,10 @@ impl Bucket {
             }
             let line = rule.line.position(rule.since);
             let deficit = rule.follow((word & POSITION).saturating_sub(rule.follows.line));
-            if word & FLOORS != 0 {
-                if let Some(floors) = self.floors.get() {
-                    floors.note(rule.since, line, deficit);
-                }
+            if word & FLOORS != 0
+                && let Some(floors) = self.floors.get()
+            {
+                floors.note(rule.since, line, deficit);
             }
             let next = rule.word(line.saturating_add(deficit), word & FLOORS);
             // AcqRel: as a charge, see `force`. Whoever wins, the word is of the new epoch: look again.
@@ -223,10 +223,10 @@ impl Bucket {
             if self.reach.load(Relaxed) < line {
                 self.reach.fetch_max(line, Relaxed);
             }
-            if word & FLOORS != 0 {
-                if let Some(floors) = self.floors.get() {
-                    floors.note(now, line, deficit);
-                }
+            if word & FLOORS != 0
+                && let Some(floors) = self.floors.get()
+            {
+                floors.note(now, line, deficit);
             }
             // AcqRel: publishes the notes above, and orders them after those of the charge before.
             if self.word.compare_exchange_weak(word, next, AcqRel, Acquire).is_ok() {

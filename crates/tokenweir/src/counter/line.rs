@@ -114,10 +114,11 @@ impl Line {
             return Some(from);
         }
         // `from` may lie on the earlier piece, and the answer too.
-        if let Some(before) = &self.before {
-            if from < self.piece.origin && before.position(self.piece.origin) >= position {
-                return solve(before, position, self.period).map(|t| t.max(from));
-            }
+        if let Some(before) = &self.before
+            && from < self.piece.origin
+            && before.position(self.piece.origin) >= position
+        {
+            return solve(before, position, self.period).map(|t| t.max(from));
         }
         solve(&self.piece, position, self.period).map(|t| t.max(from))
     }

@@ -18,7 +18,8 @@ use crate::request::{Estimate, PermitId, Request};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::Arc;
 
-/// What one attempt on a pinned route came to.
+/// What one attempt on a pinned route came to. A denial is large and stays on the stack: refusing must not allocate.
+#[expect(clippy::large_enum_variant, reason = "see above")]
 enum Attempt {
     Admitted(PermitId, bool),
     Denied(Denied),
@@ -48,6 +49,7 @@ impl Core {
             let route = match self.find(request, now)? {
                 Found::Route(route) => route,
                 Found::Full(denied) => {
+                    let denied = *denied;
                     self.tell_denied((request.project, request.deployment), estimate, &denied, now);
                     return Ok(Decision::Denied(denied));
                 }

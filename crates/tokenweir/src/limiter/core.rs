@@ -64,7 +64,7 @@ pub(crate) enum Found {
     /// The route, pinned for the caller.
     Route(Arc<Resolved>),
     /// There is no room for a counter it needs.
-    Full(Denied),
+    Full(Box<Denied>),
 }
 
 /// What a new limiter is made of.
@@ -123,10 +123,8 @@ impl Core {
         let compiled = self.compiled.load();
         let key = encode(request, compiled.policy.key_names());
         let twice = request.keys.len() > 1 && has_twice(request);
-        if !twice {
-            if let Some(route) = self.routes.pin(&key, compiled.generation) {
-                return Ok(Found::Route(route));
-            }
+        if !twice && let Some(route) = self.routes.pin(&key, compiled.generation) {
+            return Ok(Found::Route(route));
         }
         drop(compiled);
         let now = now.unwrap_or_else(|| self.clock.now());
@@ -146,7 +144,8 @@ impl Core {
                     self.let_go(&legs);
                     self.refused_full.fetch_add(1, Relaxed);
                     let wait = self.next_room(now);
-                    return Ok(Found::Full(Denied::full(compiled.clone(), applied.limit, wait)));
+                    let denied = Denied::full(compiled.clone(), applied.limit, wait);
+                    return Ok(Found::Full(Box::new(denied)));
                 }
                 self.admitted_full.fetch_add(1, Relaxed);
                 complete = false;

@@ -353,9 +353,9 @@ impl Limiter {
 /// A request kept for being resolved again under another policy.
 #[derive(Debug)]
 struct Owned {
-    project: Box<[u8]>,
-    deployment: Box<[u8]>,
-    keys: Box<[(Box<str>, Box<[u8]>)]>,
+    project: Vec<u8>,
+    deployment: Vec<u8>,
+    keys: Vec<(String, Vec<u8>)>,
 }
 
 impl Owned {
@@ -431,12 +431,11 @@ impl Route {
     #[cold]
     fn decide_anew(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
         let newer = self.newer.load();
-        if newer.as_ref().is_none_or(|newer| newer.is_stale(self.core.generation())) {
-            if let Ok(resolved) = self.request.resolve(&self.core) {
-                if let Some(before) = self.newer.swap(Some(resolved)) {
-                    self.core.routes.unpin(&before);
-                }
-            }
+        if newer.as_ref().is_none_or(|newer| newer.is_stale(self.core.generation()))
+            && let Ok(resolved) = self.request.resolve(&self.core)
+            && let Some(before) = self.newer.swap(Some(resolved))
+        {
+            self.core.routes.unpin(&before);
         }
         self.request.with(|request| self.core.admit(request, estimate, now))
     }

@@ -27,10 +27,10 @@ impl Core {
     /// Applies `act` under the rule in force for this leg's counter: the route's own, or, when a newer policy has
     /// come, that policy's; if it no longer has the limit, the one the counter was charged by.
     pub(crate) fn current<T>(&self, route: &Resolved, leg: &Leg, act: impl Fn(&Rule) -> Result<T, Stale>) -> Option<T> {
-        if !route.is_stale(self.generation()) {
-            if let Ok(done) = act(route.rule(leg)) {
-                return Some(done);
-            }
+        if !route.is_stale(self.generation())
+            && let Ok(done) = act(route.rule(leg))
+        {
+            return Some(done);
         }
         loop {
             let compiled = self.compiled.load();
@@ -306,10 +306,10 @@ fn validate(usage: &Usage) -> Result<(), Error> {
             return invalid(format!("{} {name} tokens are above 2^53", tokens.unwrap_or(0)));
         }
     }
-    if let (Some(input), Some(cached)) = (usage.input, usage.cached_input) {
-        if cached > input {
-            return invalid(format!("{cached} cached input tokens are more than the {input} input tokens"));
-        }
+    if let (Some(input), Some(cached)) = (usage.input, usage.cached_input)
+        && cached > input
+    {
+        return invalid(format!("{cached} cached input tokens are more than the {input} input tokens"));
     }
     Ok(())
 }

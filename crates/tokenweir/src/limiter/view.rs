@@ -155,7 +155,7 @@ impl Core {
             let route = match self.find(request, Some(now))? {
                 Found::Route(route) => route,
                 Found::Full(denied) => {
-                    return Ok(Peek { admitted: false, denied: Some(denied), limits: Vec::new() });
+                    return Ok(Peek { admitted: false, denied: Some(*denied), limits: Vec::new() });
                 }
             };
             let limits = route.legs.iter().map(|leg| self.view(&route, leg, estimate, now)).collect();

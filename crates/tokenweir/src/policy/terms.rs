@@ -247,5 +247,5 @@ impl Checker {
 
 /// The largest number up to `most` into which `per` nanoseconds divide; 1 divides everything.
 fn dividing(per: u64, most: u32) -> u32 {
-    (1..=most).rev().find(|number| per % u64::from(*number) == 0).unwrap_or(1)
+    (1..=most).rev().find(|number| per.is_multiple_of(u64::from(*number))).unwrap_or(1)
 }
