@@ -1,0 +1,167 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::trace::OutputRule;
+
+/// Token limits for LLM gateways: check a policy, explain a decision, replay a recorded trace.
+///
+/// Exit codes: 0 done; 1 a result could not be written; 2 the policy, the trace or the command line is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "tokenweir", version)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do. The text of each stands at its arguments.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Replay(Box<Replay>),
+    Check(Check),
+    Explain(Explain),
+}
+
+/// Say what a policy would have admitted of a recorded trace.
+///
+/// The trace drives the engine that the library exports, on a clock that shows the times of the trace. The same trace
+/// and policy give the same decisions, to the byte.
+///
+/// A trace of JSON lines is sorted by "at"; each line is one request:
+///
+///   {"at": 12.25, "project": "search", "deployment": "gpt-4o", "keys": {"user": "u-17"},
+///    "estimate": {"input": 900, "output": 400},
+///    "usage": {"input": 912, "cached_input": 0, "output": 77}, "duration": 3.5}
+///
+/// "at" is RFC 3339 text or a number of seconds since 1970 (or since --start). "duration" is the seconds until it
+/// settles, 0 if absent. "usage" null or absent: dropped without a word, the estimate stands. "cancel": true: cancelled
+/// at that time, and whatever "usage" says is not charged. "keys" and "estimate" may be absent. Numbers are read
+/// exactly, to the nanosecond; digits beyond it are dropped. An unknown field, a malformed or empty line, and a line
+/// that is earlier than the one before it stop the run with its number: nothing is skipped.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Replay {
+    /// The policy, TOML or JSON by its extension.
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+    /// The format of the policy, whatever its extension.
+    #[arg(long, value_name = "FORMAT")]
+    pub policy_format: Option<PolicyFormat>,
+    /// The trace; - is the standard input.
+    #[arg(long, value_name = "FILE")]
+    pub trace: PathBuf,
+    /// The format of the trace.
+    #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
+    pub format: TraceFormat,
+    /// Write one JSON line for each request, in the order of the trace; - is the standard output.
+    ///
+    /// It is written under a temporary name beside it and renamed when the run is done: a run that fails leaves what
+    /// was there before.
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<PathBuf>,
+    /// Write a report for a browser, one file that needs no other. Renamed into place as --decisions is.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// What a number in "at" counts from.
+    #[arg(long, value_name = "RFC3339")]
+    pub start: Option<String>,
+    /// How many counters may be live at a time, as the host that is tried out configures it.
+    #[arg(long, value_name = "N", default_value = "262144", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_counters: u32,
+    /// Show every key in the summary, not only those that were denied most.
+    #[arg(long)]
+    pub all: bool,
+    /// azure-llm: the project that makes the requests.
+    #[arg(long, value_name = "NAME", help_heading = "Azure LLM traces", default_value = "azure")]
+    pub project: String,
+    /// azure-llm: the deployment that they call.
+    #[arg(long, value_name = "NAME", help_heading = "Azure LLM traces", default_value = "llm")]
+    pub deployment: String,
+    /// azure-llm: the output that each request expects: 400 (tokens), or 4x or 1.5x (times what it produced, rounded
+    /// up). With the default the estimate is right, which shows the demand itself.
+    #[arg(long, value_name = "RULE", help_heading = "Azure LLM traces", default_value = "1x")]
+    pub estimate_output: OutputRule,
+    /// azure-llm: seconds until a request settles.
+    #[arg(long, value_name = "SECONDS", help_heading = "Azure LLM traces", default_value = "0", value_parser = seconds)]
+    pub duration: i64,
+    /// azure-llm: further seconds for each token that it produced.
+    #[arg(long, value_name = "SECONDS", help_heading = "Azure LLM traces", default_value = "0", value_parser = seconds)]
+    pub duration_per_token: i64,
+}
+
+/// Say whether policy files are right, and what limits they hold.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The policies, TOML or JSON by their extension.
+    #[arg(value_name = "POLICY", required = true)]
+    pub policies: Vec<PathBuf>,
+    /// The format of the policies, whatever their extension.
+    #[arg(long, value_name = "FORMAT")]
+    pub policy_format: Option<PolicyFormat>,
+}
+
+/// Say which limits a request meets, what it is charged, and why the others do not apply.
+///
+/// Nothing has been used yet in what it shows: a limit that the estimate does not fit now can never admit it.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The policy, TOML or JSON by its extension.
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+    /// The format of the policy, whatever its extension.
+    #[arg(long, value_name = "FORMAT")]
+    pub policy_format: Option<PolicyFormat>,
+    /// The project that calls.
+    #[arg(long, value_name = "NAME")]
+    pub project: std::ffi::OsString,
+    /// The deployment that it calls.
+    #[arg(long, value_name = "NAME")]
+    pub deployment: std::ffi::OsString,
+    /// A caller key, for instance user=u-17. May be repeated.
+    #[arg(long = "key", value_name = "NAME=VALUE", value_parser = key)]
+    pub keys: Vec<(String, String)>,
+    /// The estimated input tokens.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = tokens)]
+    pub input: u64,
+    /// The estimated output tokens.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = tokens)]
+    pub output: u64,
+}
+
+/// How a policy is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyFormat {
+    /// TOML.
+    Toml,
+    /// JSON.
+    Json,
+}
+
+/// How a trace is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TraceFormat {
+    /// JSON lines.
+    Jsonl,
+    /// The CSV of the public Azure LLM inference traces: TIMESTAMP,ContextTokens,GeneratedTokens.
+    AzureLlm,
+}
+
+fn seconds(text: &str) -> Result<i64, String> {
+    crate::instant::seconds(text).map_err(|reason| format!("{text:?} {reason}; write seconds, for instance 0.05"))
+}
+
+fn tokens(text: &str) -> Result<u64, String> {
+    crate::trace::tokens(text).ok_or_else(|| format!("{text:?} is not a whole number from 0 to 2^53"))
+}
+
+fn key(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            Ok((name.strip_prefix("key:").unwrap_or(name).to_string(), value.to_string()))
+        }
+        _ => Err("a caller key is written NAME=VALUE, for instance user=u-17".into()),
+    }
+}

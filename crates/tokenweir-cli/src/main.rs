@@ -1,0 +1,46 @@
+//! The `tokenweir` command: replay a recorded trace, check a policy, explain a decision.
+//!
+//! It reads and prints; every decision is the library's. [`drive`] alone calls the limiter.
+//!
+//! - `args`, `failure`: the command line, and how a run ends;
+//! - `trace`, `policy_file`, `instant`: what is read;
+//! - `replay`, `check`, `explain`: the commands;
+//! - `tally`, `timeline`, `axis`: what a replay adds up;
+//! - `decisions`, `summary`, `report`, `text`, `output`, `progress`: what is written.
+
+mod args;
+mod axis;
+mod check;
+mod decisions;
+mod drive;
+mod explain;
+mod failure;
+mod instant;
+mod output;
+mod policy_file;
+mod progress;
+mod replay;
+mod report;
+mod summary;
+mod tally;
+mod text;
+mod timeline;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Command, CommandLine};
+
+fn main() -> ExitCode {
+    let done = match CommandLine::parse().command {
+        Command::Replay(args) => replay::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
