@@ -53,6 +53,8 @@ struct Follows {
     unit: u32,
     /// By how many tokens the capacity grew.
     shift: i64,
+    /// When that configuration had come into force.
+    since: u64,
 }
 
 /// A century and a bit, in nanoseconds: for this long a line must not end.
@@ -81,7 +83,7 @@ impl BucketRule {
     pub(crate) fn new(capacity: u64, rate: u64, period: u64, origin: u64) -> Self {
         let unit = unit(capacity, rate, period);
         let line = Line::new(rate << unit, period, origin);
-        let follows = Follows { line: 0, unit, shift: 0 };
+        let follows = Follows { line: 0, unit, shift: 0, since: origin };
         BucketRule { capacity, rate, period, line, unit, epoch: 0, since: origin, follows }
     }
 
@@ -90,6 +92,8 @@ impl BucketRule {
         if capacity == self.capacity && rate == self.rate {
             return self.clone();
         }
+        // Changes are in the order in which they are made, whatever the clocks of those who make them show.
+        let at = at.max(self.since);
         let unit = unit(capacity, rate, self.period);
         let line = if unit == self.unit {
             self.line.with_rate(rate << unit, at)
@@ -105,7 +109,7 @@ impl BucketRule {
             unit,
             epoch: (self.epoch + 1) % EPOCHS,
             since: at,
-            follows: Follows { line: self.line.position(at), unit: self.unit, shift },
+            follows: Follows { line: self.line.position(at), unit: self.unit, shift, since: self.since },
         }
     }
 
@@ -164,7 +168,7 @@ impl Bucket {
             if epoch == rule.epoch {
                 return Ok(word);
             }
-            if (rule.epoch + EPOCHS - epoch) % EPOCHS > EPOCHS / 2 {
+            if (rule.epoch + EPOCHS - epoch) % EPOCHS >= EPOCHS / 2 {
                 return Err(Stale);
             }
             let line = rule.line.position(rule.since);
@@ -249,15 +253,16 @@ impl Bucket {
         }
         let charged_line = rule.line.position(charged_at);
         let (charged, back) = (rule.length(charged), rule.length(back));
-        // A lowered capacity since then took its part of the deficit away; after two changes, or a change of the
-        // unit, nothing is known.
+        // A lowered capacity since then took its part of the deficit away. After two changes, or one of the unit,
+        // nothing is known; epochs come round again, so the times have to agree with them.
         let rescaled = rule.follows.unit != rule.unit;
         let lost = match (rule.epoch + EPOCHS - (receipt >> EPOCH_SHIFT)) % EPOCHS {
-            0 if rescaled && charged_at < rule.since.saturating_add(rule.period) => POSITION,
-            0 => 0,
-            1 if !rescaled => rule.length(rule.follows.shift.min(0).unsigned_abs()),
+            0 if charged_at >= rule.since => 0,
+            1 if charged_at >= rule.follows.since && !rescaled => rule.length(rule.follows.shift.min(0).unsigned_abs()),
             _ => POSITION,
         };
+        // The ticks around a change of the unit hold lengths of both.
+        let mixed = rescaled && charged_at < rule.since.saturating_add(rule.period);
         let end = (receipt & POSITION).saturating_sub(lost);
         let floors = self.floors(rule, now);
         let mut before: Option<Taking> = None;
@@ -269,7 +274,7 @@ impl Bucket {
             // This charge alone kept the deficit above what of it had not refilled yet, whatever others did.
             let own = charged.saturating_sub(reach.saturating_sub(charged_line)).saturating_sub(lost);
             let (history, mut taking) = floors.bound(charged_at, end, before.as_ref());
-            let history = if lost == POSITION { 0 } else { history };
+            let history = if lost == POSITION || mixed { 0 } else { history };
             let most = before.as_ref().map_or(back, |before| before.amount);
             taking.amount = most.min(deficit).min(own.max(history));
             if taking.amount == 0 {

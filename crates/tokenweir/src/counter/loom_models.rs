@@ -153,7 +153,7 @@ fn window_return_against_expiry_takes_off_once() {
         assert!(window.charge(&rule, 3, 15).is_some());
         let other = {
             let window = window.clone();
-            thread::spawn(move || window.give_back(&rule, receipt, 2, 15))
+            thread::spawn(move || window.give_back(&rule, (receipt, 5), 2, 15))
         };
         // At 25 the first sub-window has left, with 4 or with 2.
         let _ = window.used(&rule, 25);

@@ -49,11 +49,23 @@ impl Quota {
         while period >> SEQUENCE_BITS < wanted >> SEQUENCE_BITS {
             let next = wanted | (period + 1) & ((1 << SEQUENCE_BITS) - 1);
             match self.period.compare_exchange_weak(period, next, AcqRel, Acquire) {
-                Ok(_) => return next,
+                Ok(_) => {
+                    self.open(next);
+                    return next;
+                }
                 Err(seen) => period = seen,
             }
         }
         period
+    }
+
+    /// Puts the new period's number on the use, so that no number stays behind for as long as they last. If others are
+    /// faster, or time has gone on, it is theirs to do.
+    fn open(&self, period: u64) {
+        let word = self.used.load(Acquire);
+        if word & !AMOUNT_MAX != tag(period) && self.period.load(Acquire) == period {
+            let _ = self.used.compare_exchange(word, tag(period), AcqRel, Relaxed);
+        }
     }
 
     /// The newest period, the word of its use, and the use.

@@ -13,6 +13,7 @@
 //!
 //! A charge goes to the total first and to its slot second: a thread stopped in between leaves the total too high,
 //! never too low. A return takes from the slot first and the total second, and finds nothing once the slot is frozen.
+//! It is judged by its age as well: a permit may live longer than the sequence numbers last.
 
 use super::{AMOUNT_BITS, AMOUNT_MAX, fits, zeroed};
 use crate::sync::{
@@ -108,6 +109,8 @@ impl Window {
                 return (last, total);
             }
             let gap = (index - last.index()).min(self.slots.len() as u64);
+            // Whoever made the last move may not have got to its end: what stays frozen would leave a second time.
+            self.empty(last);
             // AcqRel: the move is seen before anything that is done in its name.
             let _ = self.last.compare_exchange(last.0, last.moved_to(index, gap).0, AcqRel, Relaxed);
         }
@@ -216,9 +219,13 @@ impl Window {
         }
     }
 
-    /// Gives back up to `back` of a charge with this receipt; nothing once its sub-window has left the window.
-    pub(crate) fn give_back(&self, rule: &WindowRule, receipt: u64, back: u64, now: u64) -> u64 {
-        self.enter(rule, now);
+    /// Gives back up to `back` of a charge made at `charged_at` with this receipt; nothing once its sub-window has left
+    /// the window.
+    pub(crate) fn give_back(&self, rule: &WindowRule, (receipt, charged_at): (u64, u64), back: u64, now: u64) -> u64 {
+        let (last, _) = self.enter(rule, now);
+        if last.index().saturating_sub(charged_at / rule.sub_window) >= self.slots.len() as u64 {
+            return 0;
+        }
         let Some(slot) = self.slots.get((receipt >> 9) as usize) else { return 0 };
         let mut word = slot.load(Acquire);
         let back = loop {
@@ -280,5 +287,31 @@ impl Window {
             .find(|index| amount(self.slot(*index).load(Relaxed)) > 0)
             .unwrap_or(last.index());
         (newest + length).saturating_mul(rule.sub_window)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stopped_thread_left_frozen_does_not_leave_twice() {
+        let rule = WindowRule { amount: 100, sub_window: 10 };
+        let window = Window::new(4);
+        assert!(window.charge(&rule, 60, 0).is_some());
+        // A thread enters sub-window 5 and stops when the total is done and the slots are not.
+        let last = Last(window.last.load(Acquire));
+        let moved = last.moved_to(5, 5);
+        window.last.store(moved.0, Relaxed);
+        for slot in &window.slots {
+            slot.fetch_or(FROZEN, Relaxed);
+        }
+        window.total.store(stamped(moved.sequence(), 0), Relaxed);
+        // Others go on, and the stopped thread comes too late to empty anything.
+        assert!(window.charge(&rule, 100, 60).is_some());
+        window.empty(moved);
+        assert_eq!(window.used(&rule, 100), 100);
+        assert_eq!(window.ready(&rule, 60, 100), Some(110));
+        assert_eq!(window.used(&rule, 110), 0);
     }
 }

@@ -105,9 +105,7 @@ impl Core {
 
     /// One admission on a route pinned for its permit. `Err(Ok(()))`: the policy has changed, resolve anew.
     fn attempt(&self, route: &Arc<Resolved>, estimate: Estimate, now: Now) -> Result<Attempt, Result<(), Error>> {
-        if now.mono >= self.next_expiry.load(Relaxed) {
-            self.expire(now);
-        }
+        self.expire(now, false);
         let mut tries = 0;
         loop {
             let roll_backs = self.roll_backs.load(Acquire);
@@ -125,6 +123,9 @@ impl Core {
             let met_roll_back = roll_backs != self.roll_backs.load(Acquire);
             tries += 1;
             if met_roll_back && tries == 1 {
+                continue;
+            }
+            if route.has_places && self.expire(now, true) {
                 continue;
             }
             let denied = self.denied(route, estimate, now).map_err(|_| Ok(()))?;
@@ -172,10 +173,12 @@ impl Core {
         slot.deadline.store(deadline, Relaxed);
         slot.input.store(estimate.input, Relaxed);
         slot.output.store(estimate.output, Relaxed);
-        if deadline < self.next_expiry.load(Relaxed) {
-            self.next_expiry.fetch_min(deadline, Relaxed);
+        let id = self.slab.open(index);
+        // After it is open: whoever looks through the open permits meanwhile finds it, or leaves this to be found.
+        if deadline < self.next_expiry.load(Acquire) {
+            self.next_expiry.fetch_min(deadline, AcqRel);
         }
-        Ok(Some((self.slab.open(index), shadow_refused)))
+        Ok(Some((id, shadow_refused)))
     }
 
     /// Gives back what the first `charged` limits took for a request that a later one refused.

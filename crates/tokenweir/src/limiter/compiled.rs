@@ -35,10 +35,30 @@ impl Identity {
     }
 }
 
-/// All identities that have counters, with the bucket rule each had last: the next one follows it.
+/// An identity's number, and what its limit was last: a bucket's next rule follows it, and counters whose limit is not
+/// in the policy for now go on by it.
+#[derive(Debug)]
+struct Known {
+    id: u32,
+    algorithm: Algorithm,
+    bucket: Option<BucketRule>,
+}
+
+impl Known {
+    fn rule(&self) -> Rule {
+        match (&self.algorithm, &self.bucket) {
+            (_, Some(rule)) => Rule::Bucket(rule.clone()),
+            (Algorithm::Window { amount, per, sub_windows }, _) => Rule::window(*amount, *per, *sub_windows),
+            (Algorithm::Quota { amount, period }, _) => Rule::quota(*amount, period.clone()),
+            (Algorithm::InFlight { amount } | Algorithm::Bucket { amount, .. }, _) => Rule::InFlight(*amount),
+        }
+    }
+}
+
+/// All identities that a policy or a counter has.
 #[derive(Debug, Default)]
 pub(crate) struct Identities {
-    known: HashMap<Identity, (u32, Option<BucketRule>)>,
+    known: HashMap<Identity, Known>,
     next: u32,
     generation: u64,
 }
@@ -53,6 +73,8 @@ pub(crate) struct Compiled {
     pub(crate) identities: Vec<u32>,
     /// The limit of each identity, for those that this policy has.
     limits: HashMap<u32, usize>,
+    /// The rules of identities that have counters, but no limit in this policy.
+    absent: HashMap<u32, Rule>,
     /// Counts policies; a route of an older one is stale.
     pub(crate) generation: u64,
 }
@@ -60,6 +82,14 @@ pub(crate) struct Compiled {
 impl Compiled {
     pub(crate) fn limit_of(&self, identity: u32) -> Option<usize> {
         self.limits.get(&identity).copied()
+    }
+
+    /// The rule that counters of this identity go by, also while the policy does not have their limit.
+    pub(crate) fn rule_of(&self, identity: u32) -> Option<&Rule> {
+        match self.limits.get(&identity) {
+            Some(limit) => Some(&self.rules[*limit]),
+            None => self.absent.get(&identity),
+        }
     }
 }
 
@@ -69,36 +99,30 @@ impl Identities {
         let mut rules = Vec::with_capacity(policy.limits().len());
         let mut identities = Vec::with_capacity(policy.limits().len());
         for limit in policy.limits() {
-            let (next, known) = (&mut self.next, &mut self.known);
-            let (id, bucket) = known.entry(Identity::of(limit)).or_insert_with(|| {
+            let next = &mut self.next;
+            let known = self.known.entry(Identity::of(limit)).or_insert_with(|| {
                 *next += 1;
-                (*next, None)
+                Known { id: *next, algorithm: limit.algorithm().clone(), bucket: None }
             });
-            let rule = match limit.algorithm() {
-                Algorithm::Bucket { amount, per, burst } => {
-                    let rule = match bucket.take() {
-                        Some(before) => before.changed(*burst, *amount, now),
-                        None => BucketRule::new(*burst, *amount, *per, now),
-                    };
-                    *bucket = Some(rule.clone());
-                    Rule::Bucket(rule)
-                }
-                algorithm @ Algorithm::Window { amount, .. } => {
-                    Rule::window(algorithm).unwrap_or(Rule::InFlight(*amount))
-                }
-                Algorithm::Quota { amount, period } => Rule::quota(*amount, period.clone()),
-                Algorithm::InFlight { amount } => Rule::InFlight(*amount),
-            };
-            rules.push(rule);
-            identities.push(*id);
+            known.algorithm = limit.algorithm().clone();
+            if let Algorithm::Bucket { amount, per, burst } = limit.algorithm() {
+                known.bucket = Some(match known.bucket.take() {
+                    Some(before) => before.changed(*burst, *amount, now),
+                    None => BucketRule::new(*burst, *amount, *per, now),
+                });
+            }
+            rules.push(known.rule());
+            identities.push(known.id);
         }
-        let limits = identities.iter().enumerate().map(|(limit, id)| (*id, limit)).collect();
+        let limits: HashMap<u32, usize> = identities.iter().enumerate().map(|(limit, id)| (*id, limit)).collect();
+        let absent = self.known.values().filter(|known| !limits.contains_key(&known.id));
+        let absent = absent.map(|known| (known.id, known.rule())).collect();
         self.generation += 1;
-        Compiled { policy, rules, identities, limits, generation: self.generation }
+        Compiled { policy, rules, identities, limits, absent, generation: self.generation }
     }
 
     /// Forgets the identities that neither the policy nor any counter has.
     pub(crate) fn retain(&mut self, policy: &Compiled, counted: &HashSet<u32>) {
-        self.known.retain(|_, (id, _)| counted.contains(id) || policy.limit_of(*id).is_some());
+        self.known.retain(|_, known| counted.contains(&known.id) || policy.limit_of(known.id).is_some());
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) slab: Slab,
     /// No permit expires before this instant (monotonic).
     pub(crate) next_expiry: AtomicU64,
+    /// No use looking through many open permits again before this instant, unless somebody waits for a place.
+    pub(crate) look_after: AtomicU64,
     /// Grows with every roll-back begun or ended: a refusal that met one is tried once more.
     pub(crate) roll_backs: AtomicU64,
     /// No use looking for counters at rest before this instant (monotonic).
@@ -96,12 +98,18 @@ impl Core {
             routes: Routes::new(parts.max_routes),
             slab: Slab::new(parts.max_permits, random),
             next_expiry: AtomicU64::new(u64::MAX),
+            look_after: AtomicU64::new(0),
             roll_backs: AtomicU64::new(0),
             sweep_after: AtomicU64::new(0),
             evict_phase: AtomicUsize::new(0),
             refused_full: AtomicU64::new(0),
             admitted_full: AtomicU64::new(0),
         }
+    }
+
+    /// The caller's time or the clock's, both readings.
+    pub(crate) fn clamped(&self, now: Option<Now>) -> Now {
+        clamp(now.unwrap_or_else(|| self.clock.now()))
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -112,7 +120,7 @@ impl Core {
     #[inline]
     pub(crate) fn time(&self, now: Option<Now>, route: &Resolved) -> Now {
         match now {
-            Some(now) => now,
+            Some(now) => clamp(now),
             None if route.wants_wall || self.observer.is_some() => self.clock.now(),
             None => Now::new(self.clock.mono(), 0),
         }
@@ -127,8 +135,7 @@ impl Core {
             return Ok(Found::Route(route));
         }
         drop(compiled);
-        let now = now.unwrap_or_else(|| self.clock.now());
-        self.resolve(request, now)
+        self.resolve(request, self.clamped(now))
     }
 
     /// Makes the route of a request.
@@ -139,8 +146,9 @@ impl Core {
         let mut complete = true;
         for applied in &resolution.applied {
             let identity = compiled.identities[applied.limit];
+            let enforced = compiled.policy.limits()[applied.limit].mode() == Mode::Enforce;
             let Some(counter) = self.counter(&compiled, applied.limit, identity, &applied.key, now) else {
-                if self.when_full == WhenFull::Deny {
+                if enforced && self.when_full == WhenFull::Deny {
                     self.let_go(&legs);
                     self.refused_full.fetch_add(1, Relaxed);
                     let wait = self.next_room(now);
@@ -151,11 +159,20 @@ impl Core {
                 complete = false;
                 continue;
             };
-            let enforced = compiled.policy.limits()[applied.limit].mode() == Mode::Enforce;
             legs.push(Leg { limit: applied.limit, counter, charge: applied.charge, enforced });
+        }
+        if compiled.generation != self.generation() {
+            // The change of policy may have walked the counters before these were among them.
+            let newest = self.compiled.load();
+            for leg in &legs {
+                if let Some(rule) = newest.rule_of(leg.counter.identity) {
+                    rule.adopt(&leg.counter.state);
+                }
+            }
         }
         legs.sort_by_key(|leg| compiled.identities[leg.limit]);
         let route = Arc::new(Resolved {
+            has_places: legs.iter().any(|leg| compiled.rules[leg.limit].is_in_flight()),
             wants_wall: legs.iter().any(|leg| compiled.rules[leg.limit].is_quota()),
             legs: legs.into(),
             pins: Pins::new(),
@@ -211,13 +228,10 @@ impl Core {
         if !must && now.mono < after && after - now.mono <= SWEEP_BELIEVED {
             return false;
         }
-        self.expire(now);
+        self.expire(now, true);
         let compiled = self.compiled.load();
-        let rests = |counter: &Counter| match compiled.limit_of(counter.identity) {
-            Some(limit) => compiled.rules[limit].rests(&counter.state, now).ok().flatten(),
-            // The policy no longer has the limit.
-            None => Some(0),
-        };
+        // A counter whose limit is not in the policy for now goes on by the limit's last rule: it may come back.
+        let rests = |counter: &Counter| compiled.rule_of(counter.identity)?.rests(&counter.state, now).ok().flatten();
         let crowded = self.routes.live() >= self.routes.budget();
         let phase = self.evict_phase.fetch_add(1, Relaxed) % 2;
         self.routes.evict(|route| {
@@ -240,8 +254,9 @@ impl Core {
     }
 
     /// Puts another policy in force, as of `now`.
-    pub(crate) fn swap(&self, policy: Policy, now: Now) {
+    pub(crate) fn swap(&self, policy: Policy, now: Option<Now>) {
         let mut identities = self.identities.lock();
+        let now = self.clamped(now);
         let compiled = Arc::new(identities.compile(policy, now.mono));
         self.compiled.store(compiled.clone());
         // Release: whoever sees the new generation finds the new policy.
@@ -251,13 +266,18 @@ impl Core {
         let mut counted = HashSet::new();
         self.counters.each(|counter| {
             counted.insert(counter.identity);
-            if let Some(limit) = compiled.limit_of(counter.identity) {
-                compiled.rules[limit].adopt(&counter.state);
+            if let Some(rule) = compiled.rule_of(counter.identity) {
+                rule.adopt(&counter.state);
             }
         });
         identities.retain(&compiled, &counted);
         self.routes.evict(|route| route.is_stale(compiled.generation));
     }
+}
+
+/// Monotonic time ends at 2^63 - 1: what is counted from it stays within a word.
+fn clamp(now: Now) -> Now {
+    Now::new(now.mono.min(i64::MAX as u64), now.wall)
 }
 
 /// Whether a caller key is given twice; requests have few.

@@ -34,6 +34,7 @@ use crate::record::{Observer, Settlement};
 use crate::request::{Estimate, Key, PermitId, Request, Usage};
 use arc_swap::ArcSwapOption;
 use route::Resolved;
+use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,8 +92,9 @@ impl LimiterBuilder {
         self
     }
 
-    /// The most routes (distinct project, deployment and caller keys) that are kept resolved; as many as counters
-    /// unless set, at most 2^24. One without room for it is an error, [`Error::TableFull`].
+    /// The most routes (distinct project, deployment and caller keys) that are kept resolved; as many as counters, or
+    /// 65,536 if that is more, unless set; at most 2^24. Idle ones make room for new ones; when all are held by open
+    /// permits or handles, one more is an error, [`Error::TableFull`].
     pub fn max_routes(mut self, most: usize) -> Self {
         self.max_routes = Some(most.clamp(1, 1 << 24));
         self
@@ -121,7 +123,7 @@ impl LimiterBuilder {
     /// The limiter.
     pub fn build(self) -> Limiter {
         let mut parts = self.parts;
-        parts.max_routes = self.max_routes.unwrap_or(parts.max_counters).clamp(1, 1 << 24);
+        parts.max_routes = self.max_routes.unwrap_or(parts.max_counters.max(1 << 16)).clamp(1, 1 << 24);
         Limiter { core: Arc::new(Core::new(self.policy, parts)) }
     }
 }
@@ -215,8 +217,20 @@ impl Limiter {
     /// [`Error::Request`] if the request cannot be matched with the policy; [`Error::TableFull`] if there is no room
     /// for a counter it needs.
     pub fn route(&self, request: &Request<'_>) -> Result<Route, Error> {
+        self.route_now(request, None)
+    }
+
+    /// [`route`](Limiter::route) at `now`.
+    ///
+    /// # Errors
+    /// As [`route`](Limiter::route).
+    pub fn route_at(&self, request: &Request<'_>, now: Now) -> Result<Route, Error> {
+        self.route_now(request, Some(now))
+    }
+
+    fn route_now(&self, request: &Request<'_>, now: Option<Now>) -> Result<Route, Error> {
         let request = Owned::new(request);
-        let resolved = request.resolve(&self.core)?;
+        let resolved = request.resolve(&self.core, now)?;
         Ok(Route { core: self.core.clone(), request, resolved, newer: ArcSwapOption::empty() })
     }
 
@@ -325,12 +339,12 @@ impl Limiter {
     ///
     /// Traffic goes on meanwhile. Takes time in proportion to the number of live counters.
     pub fn swap_policy(&self, policy: Policy) {
-        self.core.swap(policy, self.now());
+        self.core.swap(policy, None);
     }
 
     /// [`swap_policy`](Limiter::swap_policy) at `now`.
     pub fn swap_policy_at(&self, policy: Policy, now: Now) {
-        self.core.swap(policy, now);
+        self.core.swap(policy, Some(now));
     }
 
     /// The limiter's own figures. Walks the open permits.
@@ -346,7 +360,7 @@ impl Limiter {
 
     /// [`sweep`](Limiter::sweep) at `now`.
     pub fn sweep_at(&self, now: Now) {
-        self.core.sweep(now, true);
+        self.core.sweep(self.core.clamped(Some(now)), true);
     }
 }
 
@@ -368,13 +382,13 @@ impl Owned {
     }
 
     fn with<T>(&self, act: impl FnOnce(&Request<'_>) -> T) -> T {
-        let keys: Vec<Key<'_>> = self.keys.iter().map(|(name, value)| Key { name, value }).collect();
+        let keys: SmallVec<[Key<'_>; 8]> = self.keys.iter().map(|(name, value)| Key { name, value }).collect();
         act(&Request { project: &self.project, deployment: &self.deployment, keys: &keys })
     }
 
     /// The request's route, pinned.
-    fn resolve(&self, core: &Core) -> Result<Arc<Resolved>, Error> {
-        match self.with(|request| core.find(request, None))? {
+    fn resolve(&self, core: &Core, now: Option<Now>) -> Result<Arc<Resolved>, Error> {
+        match self.with(|request| core.find(request, now))? {
             Found::Route(route) => Ok(route),
             Found::Full(denied) => {
                 Err(Error::TableFull { limit: denied.limit().to_owned(), budget: core.counters.budget() })
@@ -432,7 +446,7 @@ impl Route {
     fn decide_anew(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
         let newer = self.newer.load();
         if newer.as_ref().is_none_or(|newer| newer.is_stale(self.core.generation()))
-            && let Ok(resolved) = self.request.resolve(&self.core)
+            && let Ok(resolved) = self.request.resolve(&self.core, now)
             && let Some(before) = self.newer.swap(Some(resolved))
         {
             self.core.routes.unpin(&before);

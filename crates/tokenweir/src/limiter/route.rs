@@ -39,6 +39,8 @@ pub(crate) struct Resolved {
     /// Where it stands in the registry.
     pub(crate) index: AtomicUsize,
     pub(crate) wants_wall: bool,
+    /// Whether one of its limits counts permits in flight.
+    pub(crate) has_places: bool,
 }
 
 impl Resolved {

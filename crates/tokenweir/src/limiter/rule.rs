@@ -6,7 +6,7 @@ use crate::counter::fits;
 use crate::counter::in_flight::InFlight;
 use crate::counter::quota::Quota;
 use crate::counter::window::{Window, WindowRule};
-use crate::policy::{Algorithm, Period, PeriodBounds};
+use crate::policy::{Period, PeriodBounds};
 use crate::sync::{
     Ordering::{Acquire, Release},
     Word,
@@ -76,14 +76,9 @@ impl Rule {
         Rule::Quota(QuotaRule { amount, period, start: Word::new(0), end: Word::new(0) })
     }
 
-    pub(crate) fn window(algorithm: &Algorithm) -> Option<Self> {
-        match algorithm {
-            Algorithm::Window { amount, per, sub_windows } => {
-                let sub_window = (per / u64::from((*sub_windows).max(1))).max(1);
-                Some(Rule::Window(WindowRule { amount: *amount, sub_window }, *sub_windows))
-            }
-            _ => None,
-        }
+    pub(crate) fn window(amount: u64, per: u64, sub_windows: u32) -> Self {
+        let sub_window = (per / u64::from(sub_windows.max(1))).max(1);
+        Rule::Window(WindowRule { amount, sub_window }, sub_windows)
     }
 
     /// The words of a counter that nobody has used yet.
@@ -112,6 +107,10 @@ impl Rule {
 
     pub(crate) fn is_quota(&self) -> bool {
         matches!(self, Rule::Quota(_))
+    }
+
+    pub(crate) fn is_in_flight(&self) -> bool {
+        matches!(self, Rule::InFlight(_))
     }
 
     /// Whether a charge of `n` fits at `now`.
@@ -165,7 +164,7 @@ impl Rule {
                 bucket.give_back(rule, (made.charge, made.receipt, made.at), back, now.mono)?;
             }
             (Rule::Window(rule, _), State::Window(window)) => {
-                window.give_back(rule, made.receipt, back, now.mono);
+                window.give_back(rule, (made.receipt, made.at), back, now.mono);
             }
             (Rule::Quota(rule), State::Quota(quota)) => {
                 quota.give_back(rule.bounds(now.wall).start, made.receipt, back);

@@ -11,21 +11,28 @@ use crate::error::Error;
 use crate::policy::{MAX_TOKENS, Tokens};
 use crate::record::{Outcome, Requested, Settled, Settlement};
 use crate::request::{Estimate, PermitId, Usage};
-use crate::sync::Ordering::Relaxed;
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::Arc;
+
+/// Up to so many slots are looked through whenever a permit may have expired.
+const FEW_PERMITS: usize = 4096;
 
 impl Gone {
     fn error(self, id: PermitId) -> Error {
         match self {
             Gone::Settled => Error::PermitSettled { id },
             Gone::Unknown => Error::PermitUnknown { id },
+            Gone::Overflow => {
+                let reason = "more than 2^31 input or 2^32 output tokens were observed of one stream".to_owned();
+                Error::UsageInvalid { reason }
+            }
         }
     }
 }
 
 impl Core {
     /// Applies `act` under the rule in force for this leg's counter: the route's own, or, when a newer policy has
-    /// come, that policy's; if it no longer has the limit, the one the counter was charged by.
+    /// come, that policy's, or the limit's last one if it is not in that policy.
     pub(crate) fn current<T>(&self, route: &Resolved, leg: &Leg, act: impl Fn(&Rule) -> Result<T, Stale>) -> Option<T> {
         if !route.is_stale(self.generation())
             && let Ok(done) = act(route.rule(leg))
@@ -34,15 +41,11 @@ impl Core {
         }
         loop {
             let compiled = self.compiled.load();
-            let rule = match compiled.limit_of(leg.counter.identity) {
-                Some(limit) => &compiled.rules[limit],
-                None => route.rule(leg),
-            };
+            let rule = compiled.rule_of(leg.counter.identity).unwrap_or_else(|| route.rule(leg));
             if let Ok(done) = act(rule) {
                 return Some(done);
             }
-            // Stale under the newest policy there is: the limit was dropped from it after a change, and what the
-            // counter says has no reader any more.
+            // Stale under the newest policy there is: that cannot be, since the newest rule is nobody's past.
             if compiled.generation == self.compiled.load().generation {
                 return None;
             }
@@ -176,7 +179,7 @@ impl Core {
         now: Now,
     ) {
         let per_request = leg.charge.is_per_request();
-        let places = matches!(route.rule(leg), Rule::InFlight(_));
+        let places = route.rule(leg).is_in_flight();
         let charged = charge_of(leg, charged.0, charged.1);
         let actual = match outcome {
             Outcome::Cancelled => 0,
@@ -249,11 +252,26 @@ impl Core {
         done.unwrap_or(Err(Gone::Unknown)).map_err(|gone| gone.error(id))
     }
 
-    /// Ends every permit whose time is over at `now`: their estimates stand, their places are free.
-    pub(crate) fn expire(&self, now: Now) {
-        // A permit that is being opened while this looks through the slab is found at the next look, at the latest
-        // when it expires itself.
+    /// Ends every permit whose time is over at `now`: their estimates stand, their places are free. True if there were
+    /// any. Where very many permits are open it looks only now and then, unless it must.
+    #[inline]
+    pub(crate) fn expire(&self, now: Now, must: bool) -> bool {
+        let due = self.next_expiry.load(Acquire);
+        if now.mono < due || (!must && now.mono < self.look_after.load(Relaxed)) {
+            return false;
+        }
+        self.expire_due(now, due)
+    }
+
+    #[cold]
+    fn expire_due(&self, now: Now, due: u64) -> bool {
+        // One looks at a time. AcqRel: what is opened or renewed from here on lowers the word again.
+        if self.next_expiry.compare_exchange(due, u64::MAX, AcqRel, Relaxed).is_err() {
+            return false;
+        }
+        // At the latest when a permit expires that is being opened just now and is not seen.
         let mut next = now.mono.saturating_add(self.permit_ttl);
+        let mut ended = false;
         for seen in self.slab.open_slots() {
             let deadline = self.slab.slot(seen.index).deadline.load(Relaxed);
             if !self.slab.unchanged(seen) {
@@ -262,12 +280,15 @@ impl Core {
             if deadline <= now.mono {
                 let id = self.slab.id_of(seen);
                 // Somebody else may settle it at the same time; then there is nothing left to do.
-                let _ = self.end_seen(seen, id, None, Outcome::Expired, Usage::UNKNOWN, Some(now));
+                ended |= self.end_seen(seen, id, None, Outcome::Expired, Usage::UNKNOWN, Some(now)).is_ok();
             } else {
                 next = next.min(deadline);
             }
         }
-        self.next_expiry.store(next, Relaxed);
+        let slice = if self.slab.len() > FEW_PERMITS { self.permit_ttl / 256 } else { 0 };
+        self.look_after.store(now.mono.saturating_add(slice), Relaxed);
+        self.next_expiry.fetch_min(next, AcqRel);
+        ended
     }
 
     pub(crate) fn remaining(&self, id: PermitId, now: Now) -> Vec<(String, i64)> {

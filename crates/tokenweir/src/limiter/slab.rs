@@ -21,6 +21,13 @@ pub(crate) const RECEIPTS: usize = 1;
 /// A limit that was not charged: a shadow limit that would have refused.
 pub(crate) const NOT_CHARGED: u64 = u64::MAX;
 
+/// A search for a free slot looks at this many in a row, and jumps this often, before the slab grows.
+#[cfg(not(loom))]
+const RUN: usize = 16;
+#[cfg(loom)]
+const RUN: usize = 2;
+const JUMPS: u64 = if cfg!(loom) { 1 } else { 16 };
+
 const INDEX_BITS: u32 = 24;
 const GENERATION: u64 = (1 << 40) - 1;
 
@@ -83,6 +90,8 @@ pub(crate) enum Gone {
     Settled,
     /// This limiter never issued it.
     Unknown,
+    /// More was observed of it than its slot can hold; it is still open.
+    Overflow,
 }
 
 /// An open permit's slot, seen at one moment.
@@ -164,31 +173,44 @@ impl Slab {
     fn claim_one(&self) -> Option<usize> {
         let mut length = self.slots.len();
         let mut index = hint::get();
-        let mut probes = 0;
+        let mut jumps = 0;
         loop {
-            index = if index >= length { 0 } else { index };
-            let slot = self.slot(index);
-            let state = slot.state.load(Relaxed);
-            if state & PHASE == FREE {
-                let next = (((state >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT | FILLING;
-                // Acquire: the slot's last permit is done with before its words are written anew.
-                if slot.state.compare_exchange(state, next, Acquire, Relaxed).is_ok() {
-                    hint::set(index);
+            for _ in 0..RUN {
+                index = if index >= length { 0 } else { index };
+                if self.claim_at(index) {
                     return Some(index);
                 }
+                index += 1;
             }
-            probes += 1;
-            if probes == 16 && self.slots.grow(length) {
-                index = length;
+            jumps += 1;
+            if jumps < JUMPS {
+                // Somewhere else: permits that stay open lie close together. (Fibonacci hashing, to spread.)
+                index = ((index as u64 + jumps).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize % length;
+            } else if self.slots.grow(length) {
+                // All those places taken: nearly all are.
+                (index, jumps) = (length, 0);
                 length = self.slots.len();
-                probes = 0;
-                continue;
+            } else if self.slots.len() == length {
+                return (0..length).find(|index| self.claim_at(*index));
+            } else {
+                length = self.slots.len();
             }
-            if probes > length + 16 {
-                return None;
-            }
-            index += 1;
         }
+    }
+
+    fn claim_at(&self, index: usize) -> bool {
+        let slot = self.slot(index);
+        let state = slot.state.load(Relaxed);
+        if state & PHASE != FREE {
+            return false;
+        }
+        let next = (((state >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT | FILLING;
+        // Acquire: the slot's last permit is done with before its words are written anew.
+        let claimed = slot.state.compare_exchange(state, next, Acquire, Relaxed).is_ok();
+        if claimed {
+            hint::set(index);
+        }
+        claimed
     }
 
     /// The receipt word of the `limit`-th limit of the permit in slot `index`.
@@ -224,6 +246,11 @@ impl Slab {
             return Err(Gone::Settled);
         }
         Ok(Seen { index, state })
+    }
+
+    /// How many slots there are, open or free.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
     }
 
     /// The open slots, as the caller passes them.
@@ -323,8 +350,10 @@ impl Slab {
                 return Err(Gone::Settled);
             }
             let before = (seen >> 32, seen & OUTPUT_MAX);
-            let after =
-                (before.0.saturating_add(input).min(INPUT_MAX), before.1.saturating_add(output).min(OUTPUT_MAX));
+            let after = (before.0.saturating_add(input), before.1.saturating_add(output));
+            if after.0 > INPUT_MAX || after.1 > OUTPUT_MAX {
+                return Err(Gone::Overflow);
+            }
             match word.compare_exchange_weak(seen, (after.0 << 32) | after.1, AcqRel, Acquire) {
                 Ok(_) => return Ok([before, after]),
                 Err(now) => seen = now,
@@ -336,5 +365,41 @@ impl Slab {
     pub(crate) fn observed(&self, index: usize) -> (u64, u64) {
         let observed = self.slot(index).observed.load(Relaxed) & !CLOSED;
         (observed >> 32, observed & OUTPUT_MAX)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slab_grows_when_it_is_full_not_when_a_corner_of_it_is() {
+        let slab = std::sync::Arc::new(Slab::new(1 << 20, 7));
+        for _ in 0..200 {
+            slab.claim(1).expect("room");
+        }
+        let before = slab.len();
+        for _ in 0..64 {
+            let slab = slab.clone();
+            std::thread::spawn(move || slab.release(slab.claim(1).expect("room"))).join().expect("no panic");
+        }
+        assert_eq!(slab.len(), before);
+        let all: Vec<_> = (0..1000).map(|_| slab.claim(1).expect("room")).collect();
+        assert!(all.iter().collect::<std::collections::HashSet<_>>().len() == 1000);
+    }
+
+    #[test]
+    fn a_full_slab_says_so_and_long_routes_take_several_slots() {
+        let slab = Slab::new(64, 7);
+        let long = slab.claim(20).expect("room for three");
+        for limit in 0..20 {
+            slab.receipt(long, limit).store(limit as u64, Relaxed);
+        }
+        assert!((0..20).all(|limit| slab.receipt(long, limit).load(Relaxed) == limit as u64));
+        let rest = std::iter::from_fn(|| slab.claim(1)).count();
+        assert_eq!(rest, 61);
+        assert_eq!(slab.claim(9), None);
+        slab.release(long);
+        assert!(slab.claim(20).is_some());
     }
 }

@@ -148,9 +148,8 @@ impl Core {
     }
 
     pub(crate) fn peek(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
-        if now.mono >= self.next_expiry.load(Relaxed) {
-            self.expire(now);
-        }
+        let now = self.clamped(Some(now));
+        self.expire(now, true);
         loop {
             let route = match self.find(request, Some(now))? {
                 Found::Route(route) => route,
@@ -187,9 +186,8 @@ impl Core {
     }
 
     pub(crate) fn usage(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
-        if now.mono >= self.next_expiry.load(Relaxed) {
-            self.expire(now);
-        }
+        let now = self.clamped(Some(now));
+        self.expire(now, true);
         let mut held: HashMap<*const Counter, u64> = HashMap::new();
         self.each_open(|seen, route| {
             let slot = self.slab.slot(seen.index);

@@ -88,10 +88,10 @@ impl Counters {
         let map = self.map.pin();
         loop {
             if let Some((entry, ())) = map.get_key_value(&Sought(identity, key)) {
-                if entry.0.pins.pin() {
+                if entry.0.pins.pin_unless_freed() {
                     return Some(entry.0.clone());
                 }
-                // Sealed and on its way out: helping to remove it is quicker than waiting, and never blocks.
+                // Freed and on its way out: helping to remove it is quicker than waiting, and never blocks.
                 self.remove(&entry.0.clone());
                 continue;
             }
@@ -132,7 +132,7 @@ impl Counters {
         self.each(|counter| {
             // Unsealed it may still be taken hold of and charged, so only what is seen under the seal counts.
             if !counter.pins.held() && rests(counter) && counter.pins.seal_unheld() {
-                if rests(counter) {
+                if rests(counter) && counter.pins.free() {
                     self.remove(counter);
                 } else {
                     counter.pins.unseal();

@@ -13,7 +13,7 @@ fn sealing_never_orphans_a_held_counter() {
         let other = {
             let entry = entry.clone();
             thread::spawn(move || {
-                if !entry.0.pin() {
+                if !entry.0.pin_unless_freed() {
                     return false;
                 }
                 assert!(!entry.2.load(Relaxed), "charged after it was evicted");
@@ -24,7 +24,7 @@ fn sealing_never_orphans_a_held_counter() {
         };
         let at_rest = || entry.1.load(Relaxed) == 0;
         if !entry.0.held() && at_rest() && entry.0.seal_unheld() {
-            if at_rest() {
+            if at_rest() && entry.0.free() {
                 entry.2.store(true, Relaxed);
             } else {
                 entry.0.unseal();

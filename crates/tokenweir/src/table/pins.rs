@@ -30,6 +30,24 @@ impl Pins {
         false
     }
 
+    /// Takes hold, also of an entry that is sealed but not freed: the seal was only a question, and this answers it.
+    /// False if the entry was freed.
+    pub(crate) fn pin_unless_freed(&self) -> bool {
+        loop {
+            let seen = self.0.fetch_add(1, AcqRel);
+            if seen & SEALED == 0 {
+                return true;
+            }
+            self.0.fetch_sub(1, AcqRel);
+            if seen & FREED != 0 {
+                return false;
+            }
+            if self.0.compare_exchange(SEALED, 1, AcqRel, Relaxed).is_ok() {
+                return true;
+            }
+        }
+    }
+
     /// Takes hold once more of what is held already; a seal does not matter then.
     #[inline]
     pub(crate) fn pin_again(&self) {
@@ -54,9 +72,9 @@ impl Pins {
         self.0.compare_exchange(0, SEALED, AcqRel, Relaxed).is_ok()
     }
 
-    /// Takes a seal back. Only the one who set it may.
+    /// Takes a seal back, unless somebody took hold of the entry meanwhile.
     pub(crate) fn unseal(&self) {
-        self.0.fetch_and(!SEALED, AcqRel);
+        let _ = self.0.compare_exchange(SEALED, 0, AcqRel, Relaxed);
     }
 
     /// Seals the entry whoever holds it: the last one to let go frees it. True if nobody does.
