@@ -21,6 +21,9 @@ use crate::sync::{
 };
 use once_cell::race::OnceBox;
 
+/// A bucket this part of whose capacity is in use when it is charged keeps floors from then on.
+const BUSY: u64 = 32;
+
 const POSITION: u64 = (1 << 60) - 1;
 const FLOORS: u64 = 1 << 60;
 const EPOCH_SHIFT: u32 = 61;
@@ -137,7 +140,7 @@ impl BucketRule {
     /// Nanoseconds from empty to full, at most one period: the time scale on which returns are judged.
     fn filling(&self) -> u64 {
         let filling = self.capacity as u128 * self.period as u128 / self.rate.max(1) as u128;
-        filling.min(self.period as u128) as u64
+        u64::try_from(filling).unwrap_or(u64::MAX)
     }
 }
 
@@ -231,6 +234,9 @@ impl Bucket {
                 && let Some(floors) = self.floors.get()
             {
                 floors.note(now, line, deficit);
+            } else if deficit > capacity / BUSY && !cfg!(loom) {
+                self.floors(rule, now);
+                continue;
             }
             // AcqRel: publishes the notes above, and orders them after those of the charge before.
             if self.word.compare_exchange_weak(word, next, AcqRel, Acquire).is_ok() {
@@ -333,5 +339,66 @@ impl Bucket {
             return Ok(Some(now));
         }
         Ok(if target > LINE_END { None } else { rule.line.reaches(target, now) })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// A bucket of 100,000 a minute.
+    const RATE: u64 = 100_000;
+    const PERIOD: u64 = 60_000_000_000;
+
+    /// The deficit after these charges (instant and amount) at `now`, by the definition.
+    fn exact(charges: &[(u64, u64)], now: u64) -> f64 {
+        let refilled = |from: u64, to: u64| (to - from) as f64 * RATE as f64 / PERIOD as f64;
+        let (mut deficit, mut last) = (0.0, 0);
+        for (at, amount) in charges {
+            deficit = f64::max(deficit - refilled(last, *at), 0.0) + *amount as f64;
+            last = *at;
+        }
+        f64::max(deficit - refilled(last, now), 0.0)
+    }
+
+    /// From the first instant of the clock on, where every word of the floors is still as it was made.
+    #[test]
+    fn early_and_late_returns_give_back_nearly_all_and_never_more() {
+        let rule = BucketRule::new(RATE, RATE, PERIOD, 0);
+        let bucket = Bucket::new(&rule);
+        let mut seed = 12_345u64;
+        let mut below = |n: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % n
+        };
+        let mut charges: Vec<(u64, u64)> = Vec::new();
+        let mut due: BTreeMap<(u64, usize), (u64, u64, u64)> = BTreeMap::new();
+        let (mut now, mut wanted, mut got) = (0, 0.0, 0);
+        for _ in 0..1500 {
+            now += below(200_000_000);
+            while let Some(first) = due.first_entry().filter(|first| first.key().0 <= now) {
+                let ((at, index), made) = first.remove_entry();
+                let back = made.0 * 2 / 3;
+                let before = exact(&charges, at);
+                charges[index].1 -= back;
+                wanted += before - exact(&charges, at);
+                got += bucket.give_back(&rule, made, back, at).unwrap();
+                let deficit = bucket.deficit(&rule, at).unwrap();
+                assert!(deficit as f64 >= exact(&charges, at) - 1.0, "given back too much at {at}");
+            }
+            let n = 300 + below(2000);
+            if let Ok(Charged::Taken(receipt)) = bucket.charge(&rule, n, now) {
+                charges.push((now, n));
+                due.insert(
+                    (now + below(30_000_000_000), charges.len() - 1),
+                    (n, receipt, charges[charges.len() - 1].0),
+                );
+            }
+        }
+        assert!(wanted > 100_000.0);
+        assert!(got as f64 >= 0.98 * wanted, "{got} of {wanted}");
     }
 }

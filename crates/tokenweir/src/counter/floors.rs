@@ -11,23 +11,23 @@
 //!
 //! A charge of tick k that ended at e on the token line saw, for the rest of its own tick, deficits of at least
 //! `e - reach(k) - taken(k)`, and in each later tick at least the floor. Whatever is uncertain errs to the smaller
-//! side. Two levels of ticks, the second 16 times as long, let long calls be judged as well; beyond them nothing is
-//! known, and nothing is given back on this account.
+//! side. Coarser levels of ticks let long calls be judged as well, the longer the more roughly: the last one reaches
+//! back over at least 16 times the time from empty to full. Beyond it nothing is given back on this account.
 //!
-//! Each word carries the low bits of its tick as a tag. A tag that has come round again after 256 turns can only make
-//! a floor lower or a reach or a take larger: strict.
+//! Each word carries the low bits of its tick's turn as a tag. A tag that has come round again after 256 turns can only
+//! make a floor lower or a reach or a take larger: strict.
 
-use super::zeroed;
 use crate::sync::{
     Ordering::{Acquire, Relaxed, Release},
     Word,
 };
 
-const TICKS: u64 = 32;
+const TICKS: u64 = 128;
 /// Ticks per filling time on the fine level, at least.
-const FINENESS: u64 = 16;
-const LEVEL_STEP: u32 = 4;
-const LEVELS: usize = 2;
+const FINENESS: u64 = 128;
+/// How much coarser each level is than the first, as log2.
+const STEPS: [u32; LEVELS] = [0, 1, 2, 5];
+const LEVELS: usize = 4;
 const TAG_SHIFT: u32 = 56;
 const VALUE: u64 = (1 << TAG_SHIFT) - 1;
 
@@ -54,7 +54,10 @@ fn tagged(tick: u64, value: u64) -> u64 {
 
 impl Level {
     fn new(shift: u32, first: u64) -> Self {
-        Level { shift, first, head: Word::new(first), words: zeroed(TICKS as usize * WORDS) }
+        // Words that no tick near this one can take for its own.
+        let far = tagged(first.wrapping_add(TICKS << 7), 0);
+        let words = (0..TICKS as usize * WORDS).map(|_| Word::new(far)).collect();
+        Level { shift, first, head: Word::new(first), words }
     }
 
     fn word(&self, tick: u64, which: usize) -> &Word {
@@ -170,10 +173,10 @@ impl Floors {
     pub(crate) fn new(filling: u64, now: u64) -> Self {
         let fine = (filling / FINENESS).max(1 << 10).ilog2().min(48);
         let level = |index: usize| {
-            let shift = fine + LEVEL_STEP * index as u32;
+            let shift = fine + STEPS[index];
             Level::new(shift, now >> shift)
         };
-        Floors { levels: [level(0), level(1)] }
+        Floors { levels: std::array::from_fn(level) }
     }
 
     /// A charge found `deficit` when the token line stood at `position`. To be called before the charge is made.
@@ -195,7 +198,7 @@ impl Floors {
     ///
     /// `before` is what this very return has lowered already, when it is tried again.
     pub(crate) fn bound(&self, charged_at: u64, end: u64, before: Option<&Taking>) -> (u64, Taking) {
-        let heads = [0, 1].map(|index: usize| self.levels[index].head.load(Acquire));
+        let heads: [u64; LEVELS] = std::array::from_fn(|index| self.levels[index].head.load(Acquire));
         let mut best = 0;
         for (index, level) in self.levels.iter().enumerate() {
             let bound = match before {

@@ -141,7 +141,14 @@ impl Window {
         }
         let mut total = self.total.load(Acquire);
         while sequence(total) == old {
-            let next = stamped(new, amount(total).saturating_sub(sum));
+            let left = if amount(total) == AMOUNT_MAX {
+                // More was charged than the total can say: what stays is what the other slots hold.
+                let stay = (last.gap()..self.slots.len() as u64).filter_map(|back| last.index().checked_sub(back));
+                stay.fold(0, |left: u64, index| left.saturating_add(amount(self.slot(index).load(Acquire))))
+            } else {
+                amount(total).saturating_sub(sum)
+            };
+            let next = stamped(new, left);
             // AcqRel: the one instant at which all of it leaves.
             match self.total.compare_exchange_weak(total, next, AcqRel, Acquire) {
                 Ok(_) => break,
@@ -178,7 +185,7 @@ impl Window {
     }
 
     fn take(&self, rule: &WindowRule, n: u64, now: u64, force: bool) -> Option<u64> {
-        let taken = loop {
+        loop {
             let (_, total) = self.enter(rule, now);
             let used = amount(total);
             if !force && !fits(used, n, rule.amount) {
@@ -186,15 +193,15 @@ impl Window {
             }
             let next = used.saturating_add(n).min(AMOUNT_MAX);
             if next == used {
-                break 0;
+                break;
             }
             let word = stamped(sequence(total), next);
             // AcqRel: chained to the move that the total stands after.
             if self.total.compare_exchange_weak(total, word, AcqRel, Relaxed).is_ok() {
-                break next - used;
+                break;
             }
-        };
-        Some(self.put_down(taken))
+        }
+        Some(self.put_down(n))
     }
 
     /// Writes what was charged into the newest slot: not before time may have moved on, never into an older one.
@@ -241,6 +248,10 @@ impl Window {
         };
         let mut total = self.total.load(Acquire);
         loop {
+            if amount(total) == AMOUNT_MAX {
+                // How far beyond is not known: it stays until the slots are summed anew.
+                return back;
+            }
             let next = stamped(sequence(total), amount(total).saturating_sub(back));
             match self.total.compare_exchange_weak(total, next, AcqRel, Acquire) {
                 Ok(_) => return back,
