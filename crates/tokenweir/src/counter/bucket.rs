@@ -121,14 +121,19 @@ impl BucketRule {
         if tokens > POSITION >> self.unit { POSITION } else { tokens << self.unit }
     }
 
-    /// A deficit of the configuration before, as this one sees it: the balance is kept, but for the new brim.
-    fn follow(&self, deficit: u64) -> u64 {
-        let Follows { unit, shift, .. } = self.follows;
-        let deficit = if unit > self.unit {
+    /// A deficit of the configuration before, in this one's unit.
+    fn converted(&self, deficit: u64) -> u64 {
+        let unit = self.follows.unit;
+        if unit > self.unit {
             deficit.div_ceil(1 << (unit - self.unit))
         } else {
             deficit.saturating_mul(1 << (self.unit - unit))
-        };
+        }
+    }
+
+    /// What becomes of such a deficit: the balance is kept, but for the new brim.
+    fn follow(&self, deficit: u64) -> u64 {
+        let shift = self.follows.shift;
         let shifted = self.length(shift.unsigned_abs());
         if shift < 0 { deficit.saturating_sub(shifted) } else { deficit.saturating_add(shifted) }
     }
@@ -175,11 +180,13 @@ impl Bucket {
                 return Err(Stale);
             }
             let line = rule.line.position(rule.since);
-            let deficit = rule.follow((word & POSITION).saturating_sub(rule.follows.line));
+            let before = rule.converted((word & POSITION).saturating_sub(rule.follows.line));
+            let deficit = rule.follow(before);
             if word & FLOORS != 0
                 && let Some(floors) = self.floors.get()
             {
-                floors.note(rule.since, line, deficit);
+                // The history has both: what the old brim swallowed does not come back with a higher one.
+                floors.note(rule.since, line, deficit.min(before));
             }
             let next = rule.word(line.saturating_add(deficit), word & FLOORS);
             // AcqRel: as a charge, see `force`. Whoever wins, the word is of the new epoch: look again.

@@ -121,6 +121,10 @@ impl Quota {
             if period != receipt || back == 0 {
                 return 0;
             }
+            if used == AMOUNT_MAX {
+                // More was charged than the word can say; how much more is not known, so it stays.
+                return back;
+            }
             let next = tag(period) | (used - back);
             if self.used.compare_exchange_weak(word, next, AcqRel, Relaxed).is_ok() {
                 return back;
@@ -128,9 +132,22 @@ impl Quota {
         }
     }
 
-    /// The use in the period that starts at `start` or the newest seen, and that period's start.
+    /// The use in the period that starts at `start` or the newest seen, whichever is later, and that period's start.
+    /// Only looks: a period that nobody has entered is empty.
     pub(crate) fn used(&self, start: i64) -> (u64, i64) {
-        let (period, _, used) = self.load(start);
-        (used, start_of(period))
+        loop {
+            let period = self.period.load(Acquire);
+            let newest = start_of(period);
+            if newest < start {
+                return (0, start);
+            }
+            let word = self.used.load(Acquire);
+            if word & !AMOUNT_MAX == tag(period) {
+                return (word & AMOUNT_MAX, newest);
+            }
+            if self.period.load(Acquire) == period {
+                return (0, newest);
+            }
+        }
     }
 }

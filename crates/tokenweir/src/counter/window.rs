@@ -260,9 +260,35 @@ impl Window {
         }
     }
 
+    /// The window as it stands at `now`, without bringing it there: the newest sub-window with anything in it, the
+    /// oldest that still counts, and what counts.
+    fn stands(&self, rule: &WindowRule, now: u64) -> (u64, u64, u64) {
+        let length = self.slots.len() as u64;
+        loop {
+            let last = Last(self.last.load(Acquire));
+            let total = self.total.load(Acquire);
+            if sequence(total) != last.sequence() {
+                // A move that has begun is finished by whoever meets it; this one is not begun here.
+                self.finish(last);
+                continue;
+            }
+            let newest = last.index();
+            let begins = newest.saturating_mul(rule.sub_window);
+            let index = if now < begins.saturating_add(rule.sub_window) { newest } else { now / rule.sub_window };
+            let oldest = (index + 1).saturating_sub(length);
+            let aged = (newest + 1).saturating_sub(length)..oldest.min(newest + 1);
+            let left =
+                aged.fold(amount(total), |left, index| left.saturating_sub(amount(self.slot(index).load(Acquire))));
+            let left = if oldest > newest { 0 } else { left };
+            if self.last.load(Acquire) == last.0 && self.total.load(Acquire) == total {
+                return (newest, oldest, left);
+            }
+        }
+    }
+
     /// What counts at `now`.
     pub(crate) fn used(&self, rule: &WindowRule, now: u64) -> u64 {
-        amount(self.enter(rule, now).1)
+        self.stands(rule, now).2
     }
 
     /// The first instant, from `now` on, at which a charge of `n` fits if nothing else happens; `None` if never.
@@ -270,17 +296,14 @@ impl Window {
         if !fits(0, n, rule.amount) {
             return None;
         }
-        let (last, total) = self.enter(rule, now);
-        let mut used = amount(total);
+        let (newest, oldest, mut used) = self.stands(rule, now);
         if fits(used, n, rule.amount) {
             return Some(now);
         }
-        let length = self.slots.len() as u64;
-        for back in (0..length).rev() {
-            let Some(index) = last.index().checked_sub(back) else { continue };
+        for index in oldest..=newest {
             used = used.saturating_sub(amount(self.slot(index).load(Relaxed)));
-            if back == 0 || fits(used, n, rule.amount) {
-                return (index + length).checked_mul(rule.sub_window);
+            if index == newest || fits(used, n, rule.amount) {
+                return (index + self.slots.len() as u64).checked_mul(rule.sub_window);
             }
         }
         None
@@ -288,16 +311,12 @@ impl Window {
 
     /// When everything that counts at `now` will have left; `now` if nothing counts.
     pub(crate) fn empties(&self, rule: &WindowRule, now: u64) -> u64 {
-        let (last, total) = self.enter(rule, now);
-        if amount(total) == 0 {
+        let (newest, oldest, used) = self.stands(rule, now);
+        if used == 0 {
             return now;
         }
-        let length = self.slots.len() as u64;
-        let newest = (0..length)
-            .filter_map(|back| last.index().checked_sub(back))
-            .find(|index| amount(self.slot(*index).load(Relaxed)) > 0)
-            .unwrap_or(last.index());
-        (newest + length).saturating_mul(rule.sub_window)
+        let last = (oldest..=newest).rev().find(|index| amount(self.slot(*index).load(Relaxed)) > 0);
+        (last.unwrap_or(newest) + self.slots.len() as u64).saturating_mul(rule.sub_window)
     }
 }
 

@@ -207,7 +207,7 @@ impl Core {
         for leg in route.legs.iter().filter(|leg| leg.enforced) {
             let n = charge_of(leg, estimate.input, estimate.output);
             let rule = route.rule(leg);
-            let outlook = rule.outlook(&leg.counter.state, n, now, |places| self.releases(leg, places))?;
+            let outlook = rule.outlook(&leg.counter.state, n, now, || self.deadlines(leg))?;
             denied.left.push((leg.limit, outlook.remaining));
             if !outlook.fits {
                 denied.refused.push(RefusedLeg {
@@ -222,22 +222,17 @@ impl Core {
         Ok(denied)
     }
 
-    /// When `places` in-flight places of this leg's counter will have been freed by expiry, in monotonic
-    /// nanoseconds. Looks through all open permits; only a refused in-flight limit asks.
-    pub(crate) fn releases(&self, leg: &Leg, places: u64) -> Option<u64> {
-        let mut deadlines: Vec<u64> = Vec::new();
+    /// When the permits expire that hold this leg's in-flight places, in monotonic nanoseconds. Looks through all open
+    /// permits; only a refused in-flight limit asks.
+    pub(crate) fn deadlines(&self, leg: &Leg) -> Vec<u64> {
+        let mut deadlines = Vec::new();
         self.each_open(|seen, route| {
             let at = route.legs.iter().position(|other| Arc::ptr_eq(&other.counter, &leg.counter));
             if at.is_some_and(|at| self.slab.receipt(seen.index, at).load(Relaxed) != NOT_CHARGED) {
                 deadlines.push(self.slab.slot(seen.index).deadline.load(Relaxed));
             }
         });
-        let place = usize::try_from(places.checked_sub(1)?).ok()?;
-        if place >= deadlines.len() {
-            return None;
-        }
-        let (_, deadline, _) = deadlines.select_nth_unstable(place);
-        Some(*deadline)
+        deadlines
     }
 
     fn tell_admitted(&self, route: &Resolved, estimate: Estimate, id: PermitId, shadow_refused: bool, at: Now) {

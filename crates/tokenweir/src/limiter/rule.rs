@@ -186,18 +186,29 @@ impl Rule {
         })
     }
 
-    /// What would come of a charge of `n`. `releases` says when the given number of in-flight places will have
-    /// become free, in monotonic nanoseconds.
+    /// What would come of a charge of `n`. `deadlines` are those of the permits that hold the counter's in-flight
+    /// places, in monotonic nanoseconds: a place is free when its permit's time is over.
     pub(crate) fn outlook(
         &self,
         state: &State,
         n: u64,
         now: Now,
-        releases: impl Fn(u64) -> Option<u64>,
+        deadlines: impl Fn() -> Vec<u64>,
     ) -> Result<Outlook, Stale> {
-        let used = self.used(state, now)?;
+        let mut used = self.used(state, now)?;
         let amount = self.amount();
-        let fits = self.fits(state, n, now)?;
+        let mut fits = self.fits(state, n, now)?;
+        let mut release = None;
+        if self.is_in_flight() && !fits {
+            let mut deadlines = deadlines();
+            used = used.saturating_sub(deadlines.iter().filter(|deadline| **deadline <= now.mono).count() as u64);
+            fits = used < amount;
+            deadlines.retain(|deadline| *deadline > now.mono);
+            let place = (used.saturating_sub(amount)) as usize;
+            if place < deadlines.len() {
+                release = Some(*deadlines.select_nth_unstable(place).1 - now.mono);
+            }
+        }
         let never_fits = n > amount;
         let wait = match (self, state) {
             _ if fits => Some(0),
@@ -209,9 +220,7 @@ impl Rule {
                 window.ready(rule, n, now.mono).map(|at| at.saturating_sub(now.mono))
             }
             (Rule::Quota(rule), State::Quota(_)) => self.resets(state, now).filter(|_| rule.amount > 0),
-            (Rule::InFlight(amount), State::InFlight(_)) => {
-                releases((used + 1).saturating_sub(*amount)).map(|at| at.saturating_sub(now.mono))
-            }
+            (Rule::InFlight(_), State::InFlight(_)) => release,
             _ => None,
         };
         let remaining = i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used);

@@ -130,7 +130,7 @@ impl Core {
         let charge = charge_of(leg, estimate.input, estimate.output);
         let state = &leg.counter.state;
         let seen = self.current(route, leg, |rule| {
-            let outlook = rule.outlook(state, charge, now, |places| self.releases(leg, places))?;
+            let outlook = rule.outlook(state, charge, now, || self.deadlines(leg))?;
             Ok((rule.amount(), outlook))
         });
         let nothing = Outlook { fits: true, never_fits: false, remaining: 0, wait: Some(0) };
@@ -149,7 +149,6 @@ impl Core {
 
     pub(crate) fn peek(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
         let now = self.clamped(Some(now));
-        self.expire(now, true);
         loop {
             let route = match self.find(request, Some(now))? {
                 Found::Route(route) => route,
@@ -187,16 +186,19 @@ impl Core {
 
     pub(crate) fn usage(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
         let now = self.clamped(Some(now));
-        self.expire(now, true);
-        let mut held: HashMap<*const Counter, u64> = HashMap::new();
+        // What open permits hold of each counter, and how many of them have had their time.
+        let mut held: HashMap<*const Counter, (u64, u64)> = HashMap::new();
         self.each_open(|seen, route| {
             let slot = self.slab.slot(seen.index);
+            let expired = u64::from(slot.deadline.load(Relaxed) <= now.mono);
             let observed = self.slab.observed(seen.index);
             let input = slot.input.load(Relaxed).max(observed.0);
             let output = slot.output.load(Relaxed).max(observed.1);
             for (at, leg) in route.legs.iter().enumerate() {
                 if self.slab.receipt(seen.index, at).load(Relaxed) != NOT_CHARGED {
-                    *held.entry(Arc::as_ptr(&leg.counter)).or_default() += charge_of(leg, input, output);
+                    let held = held.entry(Arc::as_ptr(&leg.counter)).or_default();
+                    held.0 += charge_of(leg, input, output);
+                    held.1 += expired;
                 }
             }
         });
@@ -212,7 +214,12 @@ impl Core {
             if !filter.scope.iter().all(|wanted| scope.contains(wanted)) {
                 return;
             }
-            let Ok(used) = rule.used(&counter.state, now) else { return };
+            let Ok(mut used) = rule.used(&counter.state, now) else { return };
+            let (mut held, expired) = held.get(&Arc::as_ptr(counter)).copied().unwrap_or_default();
+            if rule.is_in_flight() {
+                used = used.saturating_sub(expired);
+                held = held.saturating_sub(expired);
+            }
             let amount = rule.amount();
             let rests = if rule.is_quota() {
                 rule.resets(&counter.state, now)
@@ -225,7 +232,7 @@ impl Core {
                 scope,
                 amount,
                 used,
-                held: held.get(&Arc::as_ptr(counter)).copied().unwrap_or(0),
+                held,
                 remaining: i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used),
                 resets_at: rests
                     .map(|wait| Now::new(now.mono.saturating_add(wait), now.wall.saturating_add_unsigned(wait))),
