@@ -3,6 +3,7 @@
 mod support;
 
 use proptest::prelude::*;
+use support::cases;
 use support::ledger::{Bucket, Window, documented, exact, whole};
 
 const SECOND: u64 = 1_000_000_000;
@@ -107,7 +108,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(400))]
 
     /// The contract says twice what a return gives back: as if the charge had been smaller, and as a running minimum.
     /// Here the history is rewritten and replayed from its beginning, and the formula must say the same.

@@ -97,6 +97,10 @@ impl Quota {
     }
 
     fn take(&self, start: i64, n: u64, amount: Option<u64>) -> Option<u64> {
+        // Who is refused has not been in the period: only a charge moves it on.
+        if amount.is_some_and(|amount| !fits(self.used(start).0, n, amount)) {
+            return None;
+        }
         loop {
             let (period, word, used) = self.load(start);
             if amount.is_some_and(|amount| !fits(used, n, amount)) {
@@ -115,19 +119,23 @@ impl Quota {
 
     /// Gives back up to `back` of a charge with this receipt; nothing once its period is over, as of `start`.
     pub(crate) fn give_back(&self, start: i64, receipt: u64, back: u64) -> u64 {
+        if start > start_of(receipt) {
+            return 0;
+        }
+        let mut word = self.used.load(Acquire);
         loop {
-            let (period, word, used) = self.load(start);
+            let used = word & AMOUNT_MAX;
             let back = back.min(used);
-            if period != receipt || back == 0 {
+            if self.period.load(Acquire) != receipt || word & !AMOUNT_MAX != tag(receipt) || back == 0 {
                 return 0;
             }
             if used == AMOUNT_MAX {
                 // More was charged than the word can say; how much more is not known, so it stays.
                 return back;
             }
-            let next = tag(period) | (used - back);
-            if self.used.compare_exchange_weak(word, next, AcqRel, Relaxed).is_ok() {
-                return back;
+            match self.used.compare_exchange_weak(word, tag(receipt) | (used - back), AcqRel, Acquire) {
+                Ok(_) => return back,
+                Err(seen) => word = seen,
             }
         }
     }

@@ -207,7 +207,7 @@ impl Core {
         for leg in route.legs.iter().filter(|leg| leg.enforced) {
             let n = charge_of(leg, estimate.input, estimate.output);
             let rule = route.rule(leg);
-            let outlook = rule.outlook(&leg.counter.state, n, now, || self.deadlines(leg))?;
+            let outlook = rule.outlook(&leg.counter.state, n, now, false, || self.deadlines(leg))?;
             denied.left.push((leg.limit, outlook.remaining));
             if !outlook.fits {
                 denied.refused.push(RefusedLeg {

@@ -119,11 +119,24 @@ impl Core {
     /// The time, as far as a route needs it: without quotas nobody looks at the wall clock.
     #[inline]
     pub(crate) fn time(&self, now: Option<Now>, route: &Resolved) -> Now {
-        match now {
-            Some(now) => clamp(now),
-            None if route.wants_wall || self.observer.is_some() => self.clock.now(),
-            None => Now::new(self.clock.mono(), 0),
-        }
+        self.time_at(now, self.mono(now), route)
+    }
+
+    /// The monotonic part of it.
+    #[inline]
+    pub(crate) fn mono(&self, now: Option<Now>) -> u64 {
+        now.map_or_else(|| self.clock.mono(), |now| now.mono).min(i64::MAX as u64)
+    }
+
+    /// The time, whose monotonic part was read before.
+    #[inline]
+    pub(crate) fn time_at(&self, now: Option<Now>, mono: u64, route: &Resolved) -> Now {
+        let wall = match now {
+            Some(now) => now.wall,
+            None if route.wants_wall || self.observer.is_some() => self.clock.wall(),
+            None => 0,
+        };
+        Now::new(mono, wall)
     }
 
     /// The route of a request, pinned for the caller.

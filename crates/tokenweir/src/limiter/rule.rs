@@ -187,19 +187,20 @@ impl Rule {
     }
 
     /// What would come of a charge of `n`. `deadlines` are those of the permits that hold the counter's in-flight
-    /// places, in monotonic nanoseconds: a place is free when its permit's time is over.
+    /// places, in monotonic nanoseconds: a place is free when its permit's time is over. `due`: for some it may be.
     pub(crate) fn outlook(
         &self,
         state: &State,
         n: u64,
         now: Now,
+        due: bool,
         deadlines: impl Fn() -> Vec<u64>,
     ) -> Result<Outlook, Stale> {
         let mut used = self.used(state, now)?;
         let amount = self.amount();
         let mut fits = self.fits(state, n, now)?;
         let mut release = None;
-        if self.is_in_flight() && !fits {
+        if self.is_in_flight() && (!fits || due) {
             let mut deadlines = deadlines();
             used = used.saturating_sub(deadlines.iter().filter(|deadline| **deadline <= now.mono).count() as u64);
             fits = used < amount;

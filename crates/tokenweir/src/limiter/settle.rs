@@ -104,8 +104,21 @@ impl Core {
         usage: Usage,
         now: Option<Now>,
     ) -> Result<Settlement, Error> {
+        let (seen, mono) = self.open_at(id, now)?;
+        self.end_seen(seen, id, held, outcome, usage, (now, mono)).map_err(|gone| gone.error(id))
+    }
+
+    /// The open permit of this id, and the monotonic time, read once. A permit whose time is over is ended here and
+    /// now: whether somebody has looked for expired ones before makes no difference.
+    fn open_at(&self, id: PermitId, now: Option<Now>) -> Result<(Seen, u64), Error> {
         let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
-        self.end_seen(seen, id, held, outcome, usage, now).map_err(|gone| gone.error(id))
+        let mono = self.mono(now);
+        let deadline = self.slab.slot(seen.index).deadline.load(Relaxed);
+        if deadline <= mono && self.slab.unchanged(seen) {
+            let _ = self.end_seen(seen, id, None, Outcome::Expired, Usage::UNKNOWN, (now, mono));
+            return Err(Error::PermitSettled { id });
+        }
+        Ok((seen, mono))
     }
 
     /// Ends a permit, exactly once: whoever comes second finds it gone.
@@ -116,7 +129,7 @@ impl Core {
         held: Option<&Resolved>,
         outcome: Outcome,
         usage: Usage,
-        now: Option<Now>,
+        (now, mono): (Option<Now>, u64),
     ) -> Result<Settlement, Gone> {
         let observed = self.slab.begin_settling(seen)?;
         let slot = self.slab.slot(seen.index);
@@ -146,7 +159,7 @@ impl Core {
             estimated,
         };
         let done = self.with_route(seen.index, held, |route| {
-            let now = self.time(now, route);
+            let now = self.time_at(now, mono, route);
             for (at, leg) in route.legs.iter().enumerate() {
                 let receipt = self.slab.receipt(seen.index, at).load(Relaxed);
                 if receipt != NOT_CHARGED {
@@ -201,14 +214,14 @@ impl Core {
         if input > MAX_TOKENS || output > MAX_TOKENS {
             return Err(Error::UsageInvalid { reason: "observed tokens are above 2^53".to_owned() });
         }
-        let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
+        let (seen, mono) = self.open_at(id, now)?;
         self.visit(seen, id, |route| {
             let [before, after] = self.slab.observe(seen.index, input, output)?;
             let slot = self.slab.slot(seen.index);
             let estimate = (slot.input.load(Relaxed), slot.output.load(Relaxed));
             let at_least = |tokens: (u64, u64)| (tokens.0.max(estimate.0), tokens.1.max(estimate.1));
             let (before, after) = (at_least(before), at_least(after));
-            let now = self.time(now, route);
+            let now = self.time_at(now, mono, route);
             let mut spent = false;
             for (at, leg) in route.legs.iter().enumerate() {
                 if self.slab.receipt(seen.index, at).load(Relaxed) == NOT_CHARGED {
@@ -230,9 +243,9 @@ impl Core {
 
     /// Lets the permit live for `ttl` nanoseconds from now on.
     pub(crate) fn renew(&self, id: PermitId, ttl: u64, now: Option<Now>) -> Result<(), Error> {
-        let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
-        self.visit(seen, id, |route| {
-            let deadline = self.time(now, route).mono.saturating_add(ttl);
+        let (seen, mono) = self.open_at(id, now)?;
+        self.visit(seen, id, |_| {
+            let deadline = mono.saturating_add(ttl);
             self.slab.slot(seen.index).deadline.store(deadline, Relaxed);
             self.next_expiry.fetch_min(deadline, Relaxed);
             Ok(())
@@ -280,7 +293,7 @@ impl Core {
             if deadline <= now.mono {
                 let id = self.slab.id_of(seen);
                 // Somebody else may settle it at the same time; then there is nothing left to do.
-                ended |= self.end_seen(seen, id, None, Outcome::Expired, Usage::UNKNOWN, Some(now)).is_ok();
+                ended |= self.end_seen(seen, id, None, Outcome::Expired, Usage::UNKNOWN, (Some(now), now.mono)).is_ok();
             } else {
                 next = next.min(deadline);
             }

@@ -129,8 +129,9 @@ impl Core {
     fn view(&self, route: &Resolved, leg: &Leg, estimate: Estimate, now: Now) -> LimitView {
         let charge = charge_of(leg, estimate.input, estimate.output);
         let state = &leg.counter.state;
+        let due = now.mono >= self.next_expiry.load(Relaxed);
         let seen = self.current(route, leg, |rule| {
-            let outlook = rule.outlook(state, charge, now, || self.deadlines(leg))?;
+            let outlook = rule.outlook(state, charge, now, due, || self.deadlines(leg))?;
             Ok((rule.amount(), outlook))
         });
         let nothing = Outlook { fits: true, never_fits: false, remaining: 0, wait: Some(0) };
@@ -186,19 +187,19 @@ impl Core {
 
     pub(crate) fn usage(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
         let now = self.clamped(Some(now));
-        // What open permits hold of each counter, and how many of them have had their time.
+        // What open permits hold of each counter, and those whose time is over though nobody has ended them yet.
         let mut held: HashMap<*const Counter, (u64, u64)> = HashMap::new();
         self.each_open(|seen, route| {
             let slot = self.slab.slot(seen.index);
-            let expired = u64::from(slot.deadline.load(Relaxed) <= now.mono);
+            let expired = slot.deadline.load(Relaxed) <= now.mono;
             let observed = self.slab.observed(seen.index);
             let input = slot.input.load(Relaxed).max(observed.0);
             let output = slot.output.load(Relaxed).max(observed.1);
             for (at, leg) in route.legs.iter().enumerate() {
                 if self.slab.receipt(seen.index, at).load(Relaxed) != NOT_CHARGED {
                     let held = held.entry(Arc::as_ptr(&leg.counter)).or_default();
-                    held.0 += charge_of(leg, input, output);
-                    held.1 += expired;
+                    let charge = charge_of(leg, input, output);
+                    *(if expired { &mut held.1 } else { &mut held.0 }) += charge;
                 }
             }
         });
@@ -215,13 +216,14 @@ impl Core {
                 return;
             }
             let Ok(mut used) = rule.used(&counter.state, now) else { return };
-            let (mut held, expired) = held.get(&Arc::as_ptr(counter)).copied().unwrap_or_default();
+            let (held, expired) = held.get(&Arc::as_ptr(counter)).copied().unwrap_or_default();
             if rule.is_in_flight() {
                 used = used.saturating_sub(expired);
-                held = held.saturating_sub(expired);
             }
             let amount = rule.amount();
-            let rests = if rule.is_quota() {
+            let rests = if rule.is_in_flight() {
+                (used == 0).then_some(0)
+            } else if rule.is_quota() {
                 rule.resets(&counter.state, now)
             } else {
                 rule.rests(&counter.state, now).ok().flatten()
@@ -236,7 +238,7 @@ impl Core {
                 remaining: i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used),
                 resets_at: rests
                     .map(|wait| Now::new(now.mono.saturating_add(wait), now.wall.saturating_add_unsigned(wait))),
-                settled_total: counter.settled.load(Relaxed),
+                settled_total: counter.settled.load(Relaxed) + expired,
             });
         });
         usage.sort_by(|a, b| (&a.limit, &a.scope).cmp(&(&b.limit, &b.scope)));

@@ -40,9 +40,15 @@ pub fn documented(capacity: u64, rate: u64, per: u64) -> u64 {
 /// One line of a bucket's history. `line` is where the refill stood at that instant.
 #[derive(Debug, Clone, Copy)]
 enum Entry {
-    Charge { line: i128, amount: i128 },
+    Charge {
+        line: i128,
+        amount: i128,
+    },
     /// A change of capacity by so much: the balance stays, unless there is no room for it.
-    Capacity { line: i128, change: i128 },
+    Capacity {
+        line: i128,
+        change: i128,
+    },
 }
 
 impl Entry {
@@ -68,6 +74,8 @@ pub struct Bucket {
     history: Vec<Entry>,
     /// The deficit right after each entry.
     after: Vec<i128>,
+    /// Until a period after its parts last changed the library does not judge returns.
+    pub unjudged_until: u64,
 }
 
 impl Bucket {
@@ -84,6 +92,7 @@ impl Bucket {
             rest: 0,
             history: Vec::new(),
             after: Vec::new(),
+            unjudged_until: 0,
         }
     }
 
@@ -212,6 +221,7 @@ impl Bucket {
             let opening = (deficit + change * i128::from(parts)).max(0);
             (self.base, self.rest, self.parts) = (0, 0, parts);
             self.history = vec![Entry::Charge { line: 0, amount: opening }];
+            self.unjudged_until = mono.saturating_add(self.per);
             self.replay(0);
         }
         (self.capacity, self.rate, self.origin) = (capacity, rate, mono);
@@ -275,6 +285,11 @@ impl Window {
         self.charges.len() - 1
     }
 
+    /// Whether two charges were made in the same sub-window.
+    pub fn together(&self, one: usize, other: usize) -> bool {
+        self.charges[one].0 == self.charges[other].0
+    }
+
     /// The charge becomes smaller. Where it has left the window, nobody will notice.
     pub fn give_back(&mut self, charge: usize, back: u64) {
         let (_, amount) = &mut self.charges[charge];
@@ -334,6 +349,11 @@ impl Quota {
         self.see(wall);
         self.charges.push((self.current(wall).start, n));
         self.charges.len() - 1
+    }
+
+    /// Whether two charges were made in the same period.
+    pub fn together(&self, one: usize, other: usize) -> bool {
+        self.charges[one].0 == self.charges[other].0
     }
 
     /// The charge becomes smaller. Where its period is over, nobody will notice.

@@ -2,4 +2,17 @@
 #![allow(dead_code)]
 
 pub mod ledger;
+pub mod lockstep;
 pub mod model;
+pub mod random;
+pub mod trace;
+pub mod traffic;
+
+use proptest::test_runner::Config;
+
+/// So many random cases, or as many as `PROPTEST_CASES` says.
+pub fn cases(ordinarily: u32) -> Config {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    // What fails is printed in full, and becomes a test of its own.
+    Config { cases: cases.unwrap_or(ordinarily), failure_persistence: None, ..Config::default() }
+}

@@ -43,8 +43,12 @@ pub struct Counter {
     /// A return has been judged on this bucket after some refill, or its resolution has changed: from then on the
     /// library may be stricter.
     pub loose: bool,
+    /// Evicted at rest: the next request of this key starts a new counter.
+    pub forgotten: bool,
     /// How often the ledger was begun anew, which orphans older charges.
     begun: u32,
+    /// How often the limit was changed.
+    changes: u32,
 }
 
 /// What a permit holds of one counter.
@@ -63,6 +67,7 @@ struct Piece {
     amount: u64,
     at: Now,
     begun: u32,
+    changes: u32,
 }
 
 /// A permit and what became of it.
@@ -71,6 +76,7 @@ pub struct Permit {
     pub open: bool,
     pub deadline: Option<u64>,
     tokens: Tokens,
+    observed: (u64, u64),
     holds: Vec<Hold>,
 }
 
@@ -171,12 +177,13 @@ impl Model {
                     }
                 }
             }
-            for counter in self.counters.iter_mut().filter(|counter| counter.identity == identity) {
+            for counter in self.counters.iter_mut().filter(|counter| counter.identity == identity && !counter.forgotten)
+            {
+                counter.changes += 1;
                 match (&mut counter.ledger, limit.algorithm()) {
                     (Ledger::Bucket(bucket), Algorithm::Bucket { amount, burst, .. }) => {
                         if !bucket.change(*burst, *amount, now.mono) {
                             counter.begun += 1;
-                            counter.loose = true;
                         }
                     }
                     (Ledger::Window(window), Algorithm::Window { amount, .. }) => window.amount = *amount,
@@ -199,9 +206,7 @@ impl Model {
         }
         let ledger = match limit.algorithm() {
             Algorithm::Bucket { .. } => Ledger::Bucket(self.fresh[&identity].clone()),
-            Algorithm::Window { amount, per, sub_windows } => {
-                Ledger::Window(Window::new(*amount, *per, *sub_windows))
-            }
+            Algorithm::Window { amount, per, sub_windows } => Ledger::Window(Window::new(*amount, *per, *sub_windows)),
             Algorithm::Quota { amount, period } => Ledger::Quota(Quota::new(*amount, period.clone())),
             Algorithm::InFlight { amount } => Ledger::InFlight { amount: *amount },
         };
@@ -218,7 +223,9 @@ impl Model {
             key: applied.key.clone(),
             settled: 0,
             loose: false,
+            forgotten: false,
             begun: 0,
+            changes: 0,
         });
         self.index.insert(known, self.counters.len() - 1);
         self.counters.len() - 1
@@ -279,9 +286,7 @@ impl Model {
                 Ledger::Window(window) => (window.fits(n, now.mono), window.ready(n, now.mono).map(until)),
                 Ledger::Quota(quota) => (quota.fits(n, now.wall), quota.wait(n, now.wall)),
                 Ledger::InFlight { .. } if remaining > 0 => (true, Some(0)),
-                Ledger::InFlight { .. } => {
-                    (false, self.released(counter, (1 - remaining) as usize).map(until))
-                }
+                Ledger::InFlight { .. } => (false, self.released(counter, (1 - remaining) as usize).map(until)),
             };
             let quota = matches!(self.counters[counter].ledger, Ledger::Quota(_));
             standings.push(Standing {
@@ -299,14 +304,41 @@ impl Model {
         Verdict { standings }
     }
 
-    /// Every limit of the request was asked at `now`.
-    pub fn see(&mut self, request: &Request<'_>, now: Now) {
-        for applied in self.applied(request) {
-            let counter = self.counter(&applied, request);
-            if let Ledger::Quota(quota) = &mut self.counters[counter].ledger {
-                quota.see(now.wall);
+    /// Every counter was looked at by this clock: a look moves nothing, but shows what has expired as expired.
+    pub fn see_all(&mut self, now: Now) {
+        self.expire(now);
+    }
+
+    /// The counter of this limit and scope.
+    pub fn find(&self, limit: &str, scope: &[(String, Vec<u8>)]) -> Option<usize> {
+        let same = |counter: &Counter| !counter.forgotten && counter.limit == limit && counter.scope == scope;
+        self.counters.iter().position(same)
+    }
+
+    /// The counter was evicted.
+    pub fn forget(&mut self, counter: usize) {
+        let counter = &mut self.counters[counter];
+        counter.forgotten = true;
+        self.index.remove(&(counter.identity.clone(), counter.key.clone()));
+    }
+
+    /// What the permit is charged for at present.
+    pub fn tokens(&self, permit: usize) -> Tokens {
+        self.permits[permit].tokens
+    }
+
+    /// Whether an enforced limit of the permit that counts tokens has nothing left, and whether that is loose.
+    pub fn spent(&self, permit: usize, now: Now) -> (bool, bool) {
+        let (mut spent, mut loose) = (false, false);
+        for hold in self.permits[permit].holds.iter().filter(|hold| !hold.rule.charge.is_per_request()) {
+            let counter = &self.counters[hold.counter];
+            let limit = self.policy.limit(&counter.limit);
+            if limit.is_some_and(|limit| limit.mode() == Mode::Enforce) {
+                spent |= self.used(hold.counter, now) >= i128::from(self.amount(hold.counter));
+                loose |= counter.loose;
             }
         }
+        (spent, loose)
     }
 
     /// The request was admitted, whatever the model thinks of it. `skipped` names the shadow limits that were not
@@ -324,7 +356,7 @@ impl Model {
             holds.push(Hold { counter, rule, charge, pieces: vec![piece] });
         }
         let deadline = self.ttl.map(|ttl| now.mono.saturating_add(ttl));
-        self.permits.push(Permit { open: true, deadline, tokens, holds });
+        self.permits.push(Permit { open: true, deadline, tokens, observed: (0, 0), holds });
         self.permits.len() - 1
     }
 
@@ -336,29 +368,37 @@ impl Model {
             Ledger::Quota(quota) => quota.charge(amount, at.wall),
             Ledger::InFlight { .. } => 0,
         };
-        Piece { entry, amount, at, begun: counter.begun }
+        Piece { entry, amount, at, begun: counter.begun, changes: counter.changes }
     }
 
     /// Takes `back` out of the pieces, the newest first.
     fn take_back(&mut self, hold: &mut Hold, mut back: u64, now: Now) {
         let counter = &mut self.counters[hold.counter];
-        for piece in hold.pieces.iter_mut().rev() {
+        let first = hold.pieces[0];
+        for (number, piece) in hold.pieces.iter_mut().enumerate().rev() {
             let part = back.min(piece.amount);
+            if part == 0 {
+                continue;
+            }
             back -= part;
             piece.amount -= part;
             match &mut counter.ledger {
-                Ledger::Bucket(bucket) if part > 0 => {
-                    counter.loose |= piece.at.mono != now.mono;
+                Ledger::Bucket(bucket) => {
+                    let past = piece.at.mono != now.mono || piece.changes != counter.changes;
+                    counter.loose |= past || number > 0 || piece.at.mono < bucket.unjudged_until;
                     if piece.begun == counter.begun {
                         bucket.give_back(piece.entry, part);
                     }
                 }
-                Ledger::Window(window) => window.give_back(piece.entry, part),
+                Ledger::Window(window) => {
+                    counter.loose |= !window.together(first.entry, piece.entry);
+                    window.give_back(piece.entry, part);
+                }
                 Ledger::Quota(quota) => {
-                    quota.see(now.wall);
+                    counter.loose |= !quota.together(first.entry, piece.entry);
                     quota.give_back(piece.entry, part);
                 }
-                _ => {}
+                Ledger::InFlight { .. } => {}
             }
         }
     }
@@ -391,6 +431,14 @@ impl Model {
         self.recharge(permit, tokens, false, now);
         self.permits[permit].tokens = tokens;
         true
+    }
+
+    /// The stream has brought so many tokens more.
+    pub fn observe_more(&mut self, permit: usize, input: u64, output: u64, now: Now) -> bool {
+        let seen = self.permits[permit].observed;
+        let seen = (seen.0 + input, seen.1 + output);
+        self.permits[permit].observed = seen;
+        self.observe(permit, seen.0, seen.1, now)
     }
 
     /// The permit ends. False, and nothing changes, if it has ended before.
