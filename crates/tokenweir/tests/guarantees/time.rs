@@ -94,7 +94,7 @@ fn all_algorithms() -> Vec<Value> {
 #[test]
 fn s10_a_frozen_clock_freezes() {
     for limit in all_algorithms() {
-        let limiter = limiter(&[limit.clone()]);
+        let limiter = limiter(std::slice::from_ref(&limit));
         let admitted = (0..1000).filter(|_| take(&limiter, 1, monotonic(MINUTE))).count();
         assert_eq!(admitted, 60, "{limit}");
     }
@@ -104,7 +104,7 @@ fn s10_a_frozen_clock_freezes() {
 #[test]
 fn s10_a_monotonic_step_back_is_no_time() {
     for limit in all_algorithms() {
-        let limiter = limiter(&[limit.clone()]);
+        let limiter = limiter(std::slice::from_ref(&limit));
         assert!(take(&limiter, 60, monotonic(10 * MINUTE)));
         for back in [10 * MINUTE, 9 * MINUTE, 1, 0] {
             assert!(!take(&limiter, 1, monotonic(back)), "{limit} at {back}");
@@ -164,7 +164,7 @@ fn s10_leaps_neither_panic_nor_wrap() {
     let monos = [0, 1, MINUTE, 50 * YEAR, 104 * YEAR, 110 * YEAR, 291 * YEAR, i64::MAX as u64, u64::MAX - 1, u64::MAX];
     let walls = [i64::MIN, i64::MIN + 1, -1, 0, START, START + 100 * YEAR as i64, i64::MAX - 1, i64::MAX];
     for limit in all_algorithms() {
-        let limiter = limiter(&[limit.clone()]);
+        let limiter = limiter(std::slice::from_ref(&limit));
         for mono in monos {
             for wall in walls {
                 let now = Now::new(mono, wall);
@@ -191,7 +191,7 @@ fn s10_huge_excesses_saturate_on_the_strict_side() {
     let second = |second: u64| Now::new(second * MINUTE / 60, START);
     for mut limit in all_algorithms() {
         limit["amount"] = if limit["algorithm"] == "quota" { json!(huge) } else { json!(1_000_000_000) };
-        let limiter = limiter(&[limit.clone()]);
+        let limiter = limiter(std::slice::from_ref(&limit));
         let open = |output: u64| {
             let request = Request::new("p", "d");
             let decision =

@@ -251,7 +251,7 @@ impl<'a> Lockstep<'a> {
                 let skipped = permit.shadow_refused();
                 for standing in verdict.standings.iter().filter(|standing| standing.shadow) {
                     let refused = skipped.contains(&standing.limit);
-                    assert!(refused == !standing.fits || refused && standing.loose, "{standing:?}: {}", self.step);
+                    assert!(refused != standing.fits || (refused && standing.loose), "{standing:?}: {}", self.step);
                 }
                 self.twin.charge(request, estimate, self.now, &skipped);
                 self.exact.charge(request, estimate, self.now, &skipped);

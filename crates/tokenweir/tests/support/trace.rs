@@ -274,7 +274,7 @@ pub fn changed(limits: &[Value], which: &Index, amount: u8, rate: u8) -> Vec<Val
     let limit = which.get_mut(&mut limits);
     let scaled = |value: &Value, by: u8, most: u64| {
         // From a fifth to five times as much; every eighth change is none.
-        let percent = if by % 8 == 0 { 100 } else { 20 + u64::from(by) * 480 / 255 };
+        let percent = if by.is_multiple_of(8) { 100 } else { 20 + u64::from(by) * 480 / 255 };
         json!(part(value.as_u64().unwrap_or(1), percent).min(most))
     };
     match limit["algorithm"].as_str() {
