@@ -19,7 +19,8 @@ fn taken(charged: Result<Charged, super::bucket::Stale>) -> Option<u64> {
     }
 }
 
-fn model(check: impl Fn() + Sync + Send + 'static) {
+/// Runs every interleaving of `check` with up to three preemptions.
+pub(crate) fn model(check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.max_branches = 10_000;

@@ -18,7 +18,7 @@ pub(crate) mod quota;
 pub(crate) mod window;
 
 #[cfg(all(test, loom))]
-mod loom_models;
+pub(crate) mod loom_models;
 
 /// The largest amount that a window or a quota can hold in its word: what exceeds it saturates, on the strict side,
 /// since no limit is above 2^53.

@@ -2,19 +2,13 @@
 
 use super::slab::{Gone, Slab};
 use crate::counter::bucket::{Bucket, BucketRule, Charged};
+use crate::counter::loom_models::model;
 use crate::sync::{
     AtomicU64,
     Ordering::{Acquire, Release},
 };
 use loom::thread;
 use std::sync::Arc;
-
-fn model(check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.max_branches = 10_000;
-    builder.check(check);
-}
 
 #[test]
 fn a_permit_is_settled_exactly_once() {

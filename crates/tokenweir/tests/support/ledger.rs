@@ -321,11 +321,6 @@ impl Quota {
         }
     }
 
-    /// Somebody asked for something at `wall`: from now on no older period opens again.
-    pub fn see(&mut self, wall: i64) {
-        self.newest = Some(self.current(wall));
-    }
-
     pub fn used(&self, wall: i64) -> i128 {
         let start = self.current(wall).start;
         self.charges.iter().filter(|charge| charge.0 == start).map(|charge| i128::from(charge.1)).sum()
@@ -345,8 +340,9 @@ impl Quota {
         opens.then(|| (i128::from(end) - i128::from(wall)) as u128)
     }
 
+    /// A charge, be it of 0, enters its period: from then on no older one opens again.
     pub fn charge(&mut self, n: u64, wall: i64) -> usize {
-        self.see(wall);
+        self.newest = Some(self.current(wall));
         self.charges.push((self.current(wall).start, n));
         self.charges.len() - 1
     }
@@ -356,9 +352,12 @@ impl Quota {
         self.charges[one].0 == self.charges[other].0
     }
 
-    /// The charge becomes smaller. Where its period is over, nobody will notice.
-    pub fn give_back(&mut self, charge: usize, back: u64) {
-        let (_, amount) = &mut self.charges[charge];
-        *amount = amount.saturating_sub(back);
+    /// The charge becomes smaller, unless its period is over.
+    pub fn give_back(&mut self, charge: usize, back: u64, wall: i64) {
+        let current = self.current(wall).start;
+        let (start, amount) = &mut self.charges[charge];
+        if *start == current {
+            *amount = amount.saturating_sub(back);
+        }
     }
 }

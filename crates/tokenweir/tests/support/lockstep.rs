@@ -161,7 +161,6 @@ impl<'a> Lockstep<'a> {
 
     pub fn step(&mut self, number: usize, op: &Op) {
         self.step = format!("step {number}, {op:?}, at {:?}", self.now);
-        // Looking at the counters also ends what has expired, as the models do.
         self.compare();
         match op {
             Op::Admit { project, deployment, user, input, output, raii } => {
@@ -263,7 +262,20 @@ impl<'a> Lockstep<'a> {
                 self.compare_denial(&denied, &verdict);
                 self.told = nanos(&denied);
                 self.tally.denied += 1;
+                self.peek_around(request, estimate, &denied);
             }
+        }
+    }
+
+    /// S8, as far as looking ahead can tell: refused a nanosecond before retry-after, admitted at it.
+    fn peek_around(&self, request: &Request<'_>, estimate: Estimate, denied: &Denied) {
+        let Some(wait) = denied.retry_after().filter(|wait| wait.as_nanos() < CENTURY / 2) else { return };
+        let wait = wait.as_nanos() as u64;
+        assert!(wait > 0, "{}", self.step);
+        for (wait, admitted) in [(wait - 1, false), (wait, true)] {
+            let then = Now::new(self.now.mono + wait, self.now.wall + wait as i64);
+            let peek = self.limiter.peek_at(request, estimate, then).expect("the request resolves");
+            assert_eq!(peek.admitted, admitted, "{wait} ns later: {:?}: {}", peek.limits, self.step);
         }
     }
 

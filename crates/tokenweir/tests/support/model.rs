@@ -396,7 +396,7 @@ impl Model {
                 }
                 Ledger::Quota(quota) => {
                     counter.loose |= !quota.together(first.entry, piece.entry);
-                    quota.give_back(piece.entry, part);
+                    quota.give_back(piece.entry, part, now.wall);
                 }
                 Ledger::InFlight { .. } => {}
             }
