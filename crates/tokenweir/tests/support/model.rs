@@ -45,8 +45,8 @@ pub struct Counter {
     pub loose: bool,
     /// Evicted at rest: the next request of this key starts a new counter.
     pub forgotten: bool,
-    /// How often the ledger was begun anew, which orphans older charges.
-    begun: u32,
+    /// How often the ledger was begun anew, in other parts of a token, which orphans older charges.
+    pub begun: u32,
     /// How often the limit was changed.
     changes: u32,
 }
