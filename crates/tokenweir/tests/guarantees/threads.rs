@@ -111,6 +111,43 @@ fn s6_a_request_that_is_refused_stands_in_nobodys_way() {
     });
 }
 
+/// All threads want the one place, or the last ten tokens, of the limits that are charged last: they find room, charge
+/// the limits before, and are too late for these. Whatever they took before is given back in full.
+#[test]
+fn s5_threads_that_come_too_late_give_everything_back() {
+    let plenty = 1u64 << 40;
+    let limits = json!([
+        { "name": "bucket", "meter": "total", "algorithm": "bucket", "amount": 1, "per": "1h", "burst": plenty },
+        { "name": "window", "meter": "total", "algorithm": "window", "amount": 1_000_000_000, "per": "1m" },
+        { "name": "quota", "meter": "total", "algorithm": "quota", "amount": plenty, "period": "never" },
+        { "name": "requests", "meter": "requests", "algorithm": "quota", "amount": plenty, "period": "daily" },
+        { "name": "places", "meter": "in_flight", "algorithm": "in_flight", "amount": 2 },
+        { "name": "ten", "meter": "total", "algorithm": "window", "amount": 10, "per": "1m" },
+        { "name": "place", "meter": "in_flight", "algorithm": "in_flight", "amount": 1 },
+    ]);
+    let limiter = limiter(&limits);
+    let admitted = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let (limiter, admitted) = (&limiter, &admitted);
+            scope.spawn(move || {
+                let project = number.to_string();
+                for _ in 0..100_000 {
+                    let decision = limiter.admit_at(&Request::new(&project, "d"), Estimate::new(0, 10), NOW);
+                    if let Some(permit) = decision.expect("it resolves").admitted() {
+                        permit.cancel_at(NOW).expect("it is open");
+                        admitted.fetch_add(1, Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert!(admitted.load(Relaxed) > 0);
+    for counter in limiter.usage_at(&UsageFilter::default(), NOW) {
+        assert_eq!((counter.used, counter.held, counter.settled_total), (0, 0, 0), "{}", counter.limit);
+    }
+}
+
 const KEYS: usize = 5;
 
 /// Everything at once on a few keys: at the end all that was settled is there, to the token, and nothing is held.

@@ -4,8 +4,8 @@
 //! but the passing of time lies between.
 
 use crate::support::cases;
-use crate::support::lockstep::{Lockstep, limiter, tokens, with_request};
-use crate::support::trace::{Op, Scenario, scenario};
+use crate::support::lockstep::{Lockstep, limiter};
+use crate::support::trace::{Op, Scenario, scenario, tokens, with_request};
 use proptest::prelude::*;
 use serde_json::json;
 use std::cell::Cell;

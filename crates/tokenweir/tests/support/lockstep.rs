@@ -9,13 +9,13 @@
 
 use super::ledger::{documented, exact};
 use super::model::{End, Ledger, Model, Standing, Verdict};
-use super::trace::{OBSERVED_MOST, Op, START, Scenario, changed, policy};
+use super::trace::{OBSERVED_MOST, Op, START, Scenario, changed, policy, tokens, used, with_request};
 use proptest::sample::Index;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokenweir::{
-    CounterUsage, Decision, Denied, Estimate, Key, Limiter, ManualClock, Now, Outcome, Peek, Permit, PermitId, Request,
+    CounterUsage, Decision, Denied, Estimate, Limiter, ManualClock, Now, Outcome, Peek, Permit, PermitId, Request,
     Usage, UsageFilter,
 };
 
@@ -74,32 +74,6 @@ impl std::ops::Add for Tally {
             loose: self.loose + other.loose,
         }
     }
-}
-
-/// Names of projects, deployments and users: bytes, of which some are awkward.
-const PROJECTS: [&[u8]; 3] = [b"search", b"p\xff/\0", b"d0"];
-const DEPLOYMENTS: [&[u8]; 2] = [b"d0", b"d1"];
-const USERS: [&[u8]; 2] = [b"u", b"\x01u"];
-
-/// Passes the request that an `Op::Admit` of these numbers makes.
-pub fn with_request<T>(project: u8, deployment: u8, user: Option<u8>, act: impl FnOnce(&Request<'_>) -> T) -> T {
-    let keys: Vec<Key<'_>> = user.map(|user| Key::new("user", USERS[user as usize])).into_iter().collect();
-    let (project, deployment) = (PROJECTS[project as usize], DEPLOYMENTS[deployment as usize]);
-    act(&Request { project, deployment, keys: &keys })
-}
-
-/// `fraction` 128ths of `scale`; with 255 twice of it.
-pub fn tokens(scale: u64, fraction: u8) -> u64 {
-    (u128::from(scale) * u128::from(fraction) / 128) as u64
-}
-
-/// What came of an estimate: usually less, sometimes more.
-fn used(estimate: u64, scale: u64, fraction: Option<u8>) -> Option<u64> {
-    Some(match fraction? {
-        255 => estimate * 3 + scale / 8,
-        254 => estimate,
-        fraction => (u128::from(estimate) * u128::from(fraction) / 200) as u64,
-    })
 }
 
 pub struct Lockstep<'a> {

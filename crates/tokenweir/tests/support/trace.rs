@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
-use tokenweir::Policy;
+use tokenweir::{Key, Policy, Request};
 
 pub const MILLISECOND: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MILLISECOND;
@@ -16,6 +16,32 @@ pub const START: i64 = 1_774_699_200 * SECOND as i64;
 
 /// The most tokens that observations of one permit come to in all.
 pub const OBSERVED_MOST: u64 = 1 << 30;
+
+/// Names of projects, deployments and users: bytes, of which some are awkward.
+const PROJECTS: [&[u8]; 3] = [b"search", b"p\xff/\0", b"d0"];
+const DEPLOYMENTS: [&[u8]; 2] = [b"d0", b"d1"];
+const USERS: [&[u8]; 2] = [b"u", b"\x01u"];
+
+/// Passes the request that an `Op::Admit` of these numbers makes.
+pub fn with_request<T>(project: u8, deployment: u8, user: Option<u8>, act: impl FnOnce(&Request<'_>) -> T) -> T {
+    let keys: Vec<Key<'_>> = user.map(|user| Key::new("user", USERS[user as usize])).into_iter().collect();
+    let (project, deployment) = (PROJECTS[project as usize], DEPLOYMENTS[deployment as usize]);
+    act(&Request { project, deployment, keys: &keys })
+}
+
+/// `fraction` 128ths of `scale`; with 255 twice of it.
+pub fn tokens(scale: u64, fraction: u8) -> u64 {
+    (u128::from(scale) * u128::from(fraction) / 128) as u64
+}
+
+/// What came of an estimate: usually less, sometimes more.
+pub fn used(estimate: u64, scale: u64, fraction: Option<u8>) -> Option<u64> {
+    Some(match fraction? {
+        255 => estimate * 3 + scale / 8,
+        254 => estimate,
+        fraction => (u128::from(estimate) * u128::from(fraction) / 200) as u64,
+    })
+}
 
 /// One step of a scenario. Fractions of 0 to 255 are of the scenario's scale, or of the permit's estimate.
 #[derive(Debug, Clone)]
