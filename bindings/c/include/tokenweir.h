@@ -193,8 +193,8 @@ typedef struct tokenweir_error tokenweir_error;
 
 /// Decides which requests may pass, holds their tokens and settles them.
 ///
-/// Ownership: the caller's, until tokenweir_limiter_free(); routes and open calls keep it going until they end. Threads:
-/// any number may use it at once; admitting, observing and settling take no lock.
+/// Ownership: the caller's, until tokenweir_limiter_free(); its routes keep it going until they are freed, too.
+/// Threads: any number may use it at once; admitting, observing and settling take no lock.
 typedef struct tokenweir_limiter tokenweir_limiter;
 
 /// A policy: limits and prices, checked.

@@ -18,8 +18,8 @@ use tokenweir::{Limiter, UsageFilter, WhenFull};
 
 /// Decides which requests may pass, holds their tokens and settles them.
 ///
-/// Ownership: the caller's, until tokenweir_limiter_free(); routes and open calls keep it going until they end. Threads:
-/// any number may use it at once; admitting, observing and settling take no lock.
+/// Ownership: the caller's, until tokenweir_limiter_free(); its routes keep it going until they are freed, too.
+/// Threads: any number may use it at once; admitting, observing and settling take no lock.
 pub struct tokenweir_limiter(Limiter);
 
 /// What a new key gets when every counter is in use.
