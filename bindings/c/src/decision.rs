@@ -7,7 +7,7 @@ use crate::json;
 use crate::text::tokenweir_text;
 use crate::values::{TOKENWEIR_ABSENT, flag};
 use std::ffi::c_char;
-use tokenweir::{Decision, Denied, Outcome, Settlement};
+use tokenweir::{Decision, Denied, Error, Outcome, Settlement};
 
 /// Whether a request may pass. The call fills it; set size before. See tokenweir_decision_init().
 #[repr(C)]
@@ -132,10 +132,11 @@ impl Answer<'_> {
         }
     }
 
+    /// Takes the whole result, so that a decision, which has room for a denial, is not moved about.
     #[inline]
-    pub(crate) fn put(self, decided: Decision<'_>) {
+    pub(crate) fn put(self, decided: Result<Decision<'_>, Error>) -> Result<(), Error> {
         match decided {
-            Decision::Admitted(permit) => {
+            Ok(Decision::Admitted(permit)) => {
                 // SAFETY: `output` has found a struct of this size there, and it may be written.
                 unsafe {
                     let decision = self.decision;
@@ -153,10 +154,13 @@ impl Answer<'_> {
                     (*decision).limit[0] = 0;
                 }
             }
-            Decision::Denied(denied) => self.put_denied(denied),
+            Ok(Decision::Denied(denied)) => self.put_denied(denied),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
+    #[cold]
     fn put_denied(self, denied: Denied) {
         let decided_by = denied.refusals().find(|refusal| refusal.limit == denied.limit());
         // SAFETY: `output` has found a struct of this size there, and it may be written.

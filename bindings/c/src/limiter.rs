@@ -221,11 +221,13 @@ pub unsafe extern "C" fn tokenweir_limiter_admit(
             let answer = Answer::new(decision, denial)?;
             let limiter = &shared(limiter, "limiter")?.0;
             let (request, estimate) = (input(request)?, input(estimate)?.into());
-            answer.put(match tokenweir_now::read(now) {
-                Some(now) => request.with(|request| limiter.admit_at(request, estimate, now))?,
-                None => request.with(|request| limiter.admit(request, estimate))?,
-            });
-            Ok(())
+            let now = tokenweir_now::read(now);
+            request.with(|request| {
+                answer.put(match now {
+                    Some(now) => limiter.admit_at(request, estimate, now),
+                    None => limiter.admit(request, estimate),
+                })
+            })
         })
     }
 }

@@ -33,9 +33,9 @@ pub unsafe extern "C" fn tokenweir_route_admit(
             let answer = Answer::new(decision, denial)?;
             let (route, estimate) = (shared(route, "route")?, input(estimate)?.into());
             answer.put(match tokenweir_now::read(now) {
-                Some(now) => route.0.admit_at(estimate, now)?,
-                None => route.0.admit(estimate)?,
-            });
+                Some(now) => route.0.admit_at(estimate, now),
+                None => route.0.admit(estimate),
+            })?;
             Ok(())
         })
     }

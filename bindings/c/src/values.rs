@@ -170,13 +170,17 @@ impl tokenweir_request {
         act: impl FnOnce(&Request<'_>) -> Result<T, tokenweir::Error>,
     ) -> Result<T, Failure> {
         // SAFETY: the caller's word.
-        let (project, deployment, keys) = unsafe {
+        let (project, deployment) = unsafe {
             (
                 bytes(self.project, self.project_length, "request.project")?,
                 bytes(self.deployment, self.deployment_length, "request.deployment")?,
-                keys(self.keys, self.key_count)?,
             )
         };
+        if self.key_count == 0 {
+            return Ok(act(&Request { project, deployment, keys: &[] })?);
+        }
+        // SAFETY: the caller's word.
+        let keys = unsafe { keys(self.keys, self.key_count)? };
         Ok(act(&Request { project, deployment, keys: &keys })?)
     }
 }
