@@ -12,7 +12,7 @@
 //! balance, so it moves v, exactly once, by whoever comes first) and whether there are [`Floors`] to be kept: a charge
 //! that began before they were there fails its swap and looks again.
 
-use super::fits;
+use super::{Look, Ready, fits};
 use super::floors::{Floors, Taking};
 use super::line::{LINE_END, Line};
 use crate::sync::{
@@ -41,6 +41,8 @@ pub(crate) struct BucketRule {
     line: Line,
     /// Positions count in 2^-unit tokens.
     unit: u32,
+    /// The capacity as a length on the line.
+    full: u64,
     /// Which configuration this is, modulo 8.
     epoch: u64,
     /// When it came into force, and how it follows the one before.
@@ -70,6 +72,12 @@ fn unit(capacity: u64, rate: u64, period: u64) -> u32 {
     fine.min(30).min(56 - (capacity.ilog2() + 1).min(56))
 }
 
+/// Whole tokens as a length on the line, saturating: no capacity is as long.
+#[inline]
+fn length(tokens: u64, unit: u32) -> u64 {
+    if tokens > POSITION >> unit { POSITION } else { tokens << unit }
+}
+
 /// The rule is older than the word: a new policy has come into force since it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stale;
@@ -87,7 +95,8 @@ impl BucketRule {
         let unit = unit(capacity, rate, period);
         let line = Line::new(rate << unit, period, origin);
         let follows = Follows { line: 0, unit, shift: 0, since: origin };
-        BucketRule { capacity, rate, period, line, unit, epoch: 0, since: origin, follows }
+        let full = length(capacity, unit);
+        BucketRule { capacity, rate, period, line, unit, full, epoch: 0, since: origin, follows }
     }
 
     /// The rule that follows this one at `at`: balances are kept, clamped to the new capacity.
@@ -110,15 +119,16 @@ impl BucketRule {
             period: self.period,
             line,
             unit,
+            full: length(capacity, unit),
             epoch: (self.epoch + 1) % EPOCHS,
             since: at,
             follows: Follows { line: self.line.position(at), unit: self.unit, shift, since: self.since },
         }
     }
 
-    /// Whole tokens as a length on the line, saturating: no capacity is as long.
+    #[inline]
     fn length(&self, tokens: u64) -> u64 {
-        if tokens > POSITION >> self.unit { POSITION } else { tokens << self.unit }
+        length(tokens, self.unit)
     }
 
     /// A deficit of the configuration before, in this one's unit.
@@ -199,6 +209,51 @@ impl Bucket {
         let _ = self.load(rule);
     }
 
+    /// Whether a charge of `n` at `now` fits, and if so what makes it. Changes nothing.
+    #[inline]
+    pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64) -> Look {
+        let word = self.word.load(Acquire);
+        if word >> EPOCH_SHIFT != rule.epoch || n == 0 {
+            return Look::Unsure;
+        }
+        let line = self.line(rule, now);
+        let start = (word & POSITION).max(line);
+        let deficit = start - line;
+        let n = rule.length(n);
+        if deficit.saturating_add(n) > rule.full {
+            return Look::Refused;
+        }
+        if word & FLOORS == 0 && deficit > rule.full / BUSY {
+            return Look::Unsure;
+        }
+        // What fits ends at most a capacity ahead of the line, and there is room for that behind its end.
+        let next = (start + n) | word & !POSITION;
+        Look::Fits(Ready { seen: word, next, with: [line, deficit] })
+    }
+
+    /// Makes the charge that a look showed to fit. False if the word has changed since; then nothing has happened but
+    /// what any charge notes before it.
+    #[inline]
+    pub(crate) fn make(&self, ready: &Ready, now: u64) -> bool {
+        let [line, deficit] = ready.with;
+        self.note(ready.seen, now, line, deficit);
+        // AcqRel: as in `take`.
+        self.word.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).is_ok()
+    }
+
+    /// What is noted before a charge: whoever sees the charge sees what it found.
+    #[inline]
+    fn note(&self, word: u64, now: u64, line: u64, deficit: u64) {
+        if self.reach.load(Relaxed) < line {
+            self.reach.fetch_max(line, Relaxed);
+        }
+        if word & FLOORS != 0
+            && let Some(floors) = self.floors.get()
+        {
+            floors.note(now, line, deficit);
+        }
+    }
+
     /// Charges `n` at `now` if the balance has it.
     pub(crate) fn charge(&self, rule: &BucketRule, n: u64, now: u64) -> Result<Charged, Stale> {
         self.take(rule, n, now, false)
@@ -214,12 +269,13 @@ impl Bucket {
 
     /// Where the line stands: at `now`, or where a thread with a newer clock has seen it. Time has been there, so a
     /// slower reader of the clock is not refused what has been refilled.
+    #[inline]
     fn line(&self, rule: &BucketRule, now: u64) -> u64 {
         rule.line.position(now).max(self.reach.load(Relaxed))
     }
 
     fn take(&self, rule: &BucketRule, n: u64, now: u64, force: bool) -> Result<Charged, Stale> {
-        let (n, capacity) = (rule.length(n), rule.length(rule.capacity));
+        let (n, capacity) = (rule.length(n), rule.full);
         loop {
             let word = self.load(rule)?;
             // After the word: what moved it had reached no further than this.
@@ -233,18 +289,11 @@ impl Bucket {
             if n == 0 {
                 return Ok(Charged::Taken(next));
             }
-            // Before the word: whoever sees the charge sees what it found.
-            if self.reach.load(Relaxed) < line {
-                self.reach.fetch_max(line, Relaxed);
-            }
-            if word & FLOORS != 0
-                && let Some(floors) = self.floors.get()
-            {
-                floors.note(now, line, deficit);
-            } else if deficit > capacity / BUSY && !cfg!(loom) {
+            if word & FLOORS == 0 && deficit > capacity / BUSY && !cfg!(loom) {
                 self.floors(rule, now);
                 continue;
             }
+            self.note(word, now, line, deficit);
             // AcqRel: publishes the notes above, and orders them after those of the charge before.
             if self.word.compare_exchange_weak(word, next, AcqRel, Acquire).is_ok() {
                 return Ok(Charged::Taken(next));
@@ -321,7 +370,7 @@ impl Bucket {
     /// Whether a charge of `n` would be admitted at `now`.
     pub(crate) fn fits(&self, rule: &BucketRule, n: u64, now: u64) -> Result<bool, Stale> {
         let deficit = (self.load(rule)? & POSITION).saturating_sub(self.line(rule, now));
-        Ok(fits(deficit, rule.length(n), rule.length(rule.capacity)))
+        Ok(fits(deficit, rule.length(n), rule.full))
     }
 
     /// Whether the bucket is as good as new at `now`, and if not, when it will be.
@@ -341,7 +390,7 @@ impl Bucket {
         }
         let position = self.load(rule)? & POSITION;
         let need = rule.length(n).max(1);
-        let target = position.saturating_add(need).saturating_sub(rule.length(rule.capacity));
+        let target = position.saturating_add(need).saturating_sub(rule.full);
         if target <= self.reach.load(Relaxed) {
             return Ok(Some(now));
         }

@@ -37,6 +37,7 @@ impl Piece {
         Piece { origin, base, rem, rate, scale: ratio(rate, period), offset: ratio(rem, period) }
     }
 
+    #[inline]
     fn position(&self, t: u64) -> u64 {
         let elapsed = (t - self.origin).min(i64::MAX as u64) as u128;
         let low = elapsed * (self.scale as u64 as u128);

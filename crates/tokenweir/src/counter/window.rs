@@ -15,7 +15,7 @@
 //! never too low. A return takes from the slot first and the total second, and finds nothing once the slot is frozen.
 //! It is judged by its age as well: a permit may live longer than the sequence numbers last.
 
-use super::{AMOUNT_BITS, AMOUNT_MAX, fits, zeroed};
+use super::{AMOUNT_BITS, AMOUNT_MAX, Look, Ready, fits, zeroed};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},
     Word,
@@ -172,6 +172,31 @@ impl Window {
             }
             let _ = slot.compare_exchange(word, stamped(last.sequence(), 0), AcqRel, Relaxed);
         }
+    }
+
+    /// Whether a charge of `n` at `now` fits, and if so what makes it, as long as no newer sub-window begins. Changes
+    /// nothing.
+    #[inline]
+    pub(crate) fn look(&self, rule: &WindowRule, n: u64, now: u64) -> Look {
+        let last = Last(self.last.load(Acquire));
+        let total = self.total.load(Acquire);
+        let ends = (last.index() + 1).saturating_mul(rule.sub_window);
+        if sequence(total) != last.sequence() || now >= ends || n == 0 {
+            return Look::Unsure;
+        }
+        let used = amount(total);
+        if used.saturating_add(n) > rule.amount {
+            return Look::Refused;
+        }
+        Look::Fits(Ready { seen: total, next: stamped(sequence(total), used + n), with: [n, 0] })
+    }
+
+    /// Makes the charge that a look showed to fit; `None` if the total has changed since. The receipt names the slot.
+    #[inline]
+    pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {
+        // AcqRel: as in `take`.
+        self.total.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).ok()?;
+        Some(self.put_down(ready.with[0]))
     }
 
     /// Charges `n` at `now` if it fits. The receipt names the slot.

@@ -1,9 +1,12 @@
 //! A policy made ready to decide by: one rule for each limit, and the identities that outlive a change of policy.
 
+use super::route::Leg;
 use super::rule::Rule;
 use crate::counter::bucket::BucketRule;
 use crate::policy::{Algorithm, Limit, Meter, Policy};
+use ahash::RandomState;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What makes a counter the same counter under another policy: the limit's name and scope, and what the contract
 /// says starts a new one when it changes (algorithm and period). The meter belongs to it too, since tokens cannot be
@@ -75,11 +78,26 @@ pub(crate) struct Compiled {
     limits: HashMap<u32, usize>,
     /// The rules of identities that have counters, but no limit in this policy.
     absent: HashMap<u32, Rule>,
+    /// Every list of legs that a route of this policy has, once.
+    legs: papaya::HashMap<Arc<[Leg]>, (), RandomState>,
     /// Counts policies; a route of an older one is stale.
     pub(crate) generation: u64,
 }
 
 impl Compiled {
+    /// The one copy of these legs: many routes meet the same limits on the same terms.
+    pub(crate) fn shared(&self, legs: Vec<Leg>) -> Arc<[Leg]> {
+        let map = self.legs.pin();
+        if let Some((shared, ())) = map.get_key_value(legs.as_slice()) {
+            return shared.clone();
+        }
+        let legs: Arc<[Leg]> = legs.into();
+        match map.try_insert(legs.clone(), ()) {
+            Ok(_) => legs,
+            Err(_) => map.get_key_value(&legs).map_or(legs.clone(), |(shared, ())| shared.clone()),
+        }
+    }
+
     pub(crate) fn limit_of(&self, identity: u32) -> Option<usize> {
         self.limits.get(&identity).copied()
     }
@@ -118,7 +136,8 @@ impl Identities {
         let absent = self.known.values().filter(|known| !limits.contains_key(&known.id));
         let absent = absent.map(|known| (known.id, known.rule())).collect();
         self.generation += 1;
-        Compiled { policy, rules, identities, limits, absent, generation: self.generation }
+        let legs = papaya::HashMap::builder().hasher(RandomState::new()).build();
+        Compiled { policy, rules, identities, limits, absent, legs, generation: self.generation }
     }
 
     /// Forgets the identities that neither the policy nor any counter has.
