@@ -228,15 +228,15 @@ impl Bucket {
         }
         // What fits ends at most a capacity ahead of the line, and there is room for that behind its end.
         let next = (start + n) | word & !POSITION;
-        Look::Fits(Ready { seen: word, next, with: [line, deficit] })
+        Look::Fits(Ready { seen: word, next, with: line })
     }
 
     /// Makes the charge that a look showed to fit. False if the word has changed since; then nothing has happened but
     /// what any charge notes before it.
     #[inline]
     pub(crate) fn make(&self, ready: &Ready, now: u64) -> bool {
-        let [line, deficit] = ready.with;
-        self.note(ready.seen, now, line, deficit);
+        let line = ready.with;
+        self.note(ready.seen, now, line, (ready.seen & POSITION).saturating_sub(line));
         // AcqRel: as in `take`.
         self.word.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).is_ok()
     }

@@ -25,7 +25,7 @@ impl InFlight {
         if open >= amount {
             return Look::Refused;
         }
-        Look::Fits(Ready { seen: open, next: open + 1, with: [0, 0] })
+        Look::Fits(Ready { seen: open, next: open + 1, with: 0 })
     }
 
     /// Takes the place that a look showed, if as many are taken as then.

@@ -64,19 +64,22 @@ fn ratio(numerator: u64, period: u64) -> u128 {
     (whole << FRACTION_BITS) + fraction + u128::from(rest > 0)
 }
 
+/// Before the beginning: nothing has come.
+const NOTHING: Piece = Piece { origin: 0, base: 0, rem: 0, rate: 0, scale: 0, offset: 0 };
+
 /// The refill of one limit over all time that still matters: the present rate and the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Line {
     period: u64,
     piece: Piece,
-    before: Option<Piece>,
+    before: Piece,
 }
 
 impl Line {
     /// A refill of `rate` tokens per `period` nanoseconds from `origin` on.
     pub(crate) fn new(rate: u64, period: u64, origin: u64) -> Self {
         let period = period.clamp(1, PERIOD_MAX);
-        Line { period, piece: Piece::new(origin, 0, 0, rate, period), before: None }
+        Line { period, piece: Piece::new(origin, 0, 0, rate, period), before: NOTHING }
     }
 
     /// The same line, on which `rate` tokens come per period from `at` on. Elapsed time is credited at the old rate.
@@ -86,7 +89,7 @@ impl Line {
         let accrued = old.rem as u128 + ((at - old.origin) as u128) * (old.rate as u128);
         let rem = (accrued % (self.period as u128)) as u64;
         let piece = Piece::new(at, old.position(at), rem, rate, self.period);
-        Line { period: self.period, piece, before: Some(*old) }
+        Line { period: self.period, piece, before: *old }
     }
 
     /// The same line, whose steps from `at` on are of another size: `rate` of them come per period. It goes on from
@@ -94,7 +97,7 @@ impl Line {
     pub(crate) fn with_steps(&self, rate: u64, at: u64) -> Self {
         let at = at.max(self.piece.origin);
         let piece = Piece::new(at, self.piece.position(at), 0, rate, self.period);
-        Line { period: self.period, piece, before: Some(self.piece) }
+        Line { period: self.period, piece, before: self.piece }
     }
 
     /// `A(t)`. Instants before the one-but-last change of rate count as the line's very beginning, which is strict.
@@ -103,10 +106,7 @@ impl Line {
         if t >= self.piece.origin {
             return self.piece.position(t);
         }
-        match &self.before {
-            Some(before) if t >= before.origin => before.position(t),
-            _ => 0,
-        }
+        if t >= self.before.origin { self.before.position(t) } else { 0 }
     }
 
     /// The first instant `t >= from` with `A(t) >= position`; `None` if the line never gets there.
@@ -115,11 +115,8 @@ impl Line {
             return Some(from);
         }
         // `from` may lie on the earlier piece, and the answer too.
-        if let Some(before) = &self.before
-            && from < self.piece.origin
-            && before.position(self.piece.origin) >= position
-        {
-            return solve(before, position, self.period).map(|t| t.max(from));
+        if from < self.piece.origin && self.before.position(self.piece.origin) >= position {
+            return solve(&self.before, position, self.period).map(|t| t.max(from));
         }
         solve(&self.piece, position, self.period).map(|t| t.max(from))
     }

@@ -36,7 +36,7 @@ pub(crate) struct Ready {
     pub(crate) seen: u64,
     pub(crate) next: u64,
     /// What else the algorithm needs to make it.
-    pub(crate) with: [u64; 2],
+    pub(crate) with: u64,
 }
 
 /// What a look at a counter's words shows of a charge.

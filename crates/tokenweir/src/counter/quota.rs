@@ -98,7 +98,7 @@ impl Quota {
         if used.saturating_add(n) > amount {
             return Look::Refused;
         }
-        Look::Fits(Ready { seen: word, next: tag(period) | (used + n), with: [period, 0] })
+        Look::Fits(Ready { seen: word, next: tag(period) | (used + n), with: period })
     }
 
     /// Makes the charge that a look showed to fit; `None` if the use has changed since. The receipt names the period.
@@ -106,7 +106,7 @@ impl Quota {
     pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {
         // AcqRel: as in `take`.
         self.used.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).ok()?;
-        Some(ready.with[0])
+        Some(ready.with)
     }
 
     /// Charges `n` in the period that starts at `start` (or the newest seen, if that is later) if it fits `amount`.

@@ -188,7 +188,7 @@ impl Window {
         if used.saturating_add(n) > rule.amount {
             return Look::Refused;
         }
-        Look::Fits(Ready { seen: total, next: stamped(sequence(total), used + n), with: [n, 0] })
+        Look::Fits(Ready { seen: total, next: stamped(sequence(total), used + n), with: n })
     }
 
     /// Makes the charge that a look showed to fit; `None` if the total has changed since. The receipt names the slot.
@@ -196,7 +196,7 @@ impl Window {
     pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {
         // AcqRel: as in `take`.
         self.total.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).ok()?;
-        Some(self.put_down(ready.with[0]))
+        Some(self.put_down(ready.with))
     }
 
     /// Charges `n` at `now` if it fits. The receipt names the slot.

@@ -116,7 +116,12 @@ impl Core {
     fn attempt(&self, route: &Resolved, estimate: Estimate, now: Now, denied: &Cell<Option<Denied>>) -> Attempt {
         self.expire(now, false);
         let roll_backs = self.roll_backs.load(Acquire);
-        match self.admit_quickly(route, estimate, now) {
+        let quick = match route.legs.len() {
+            1 => self.admit_quickly::<1>(route, estimate, now),
+            ..=RECEIPTS => self.admit_quickly::<RECEIPTS>(route, estimate, now),
+            _ => Quick::Unsure,
+        };
+        match quick {
             Quick::Admitted(id) => Attempt::Admitted(id, false),
             Quick::Refused => self.attempt_thoroughly(route, estimate, now, denied, Some(roll_backs)),
             Quick::Unsure => self.attempt_thoroughly(route, estimate, now, denied, None),
@@ -126,11 +131,8 @@ impl Core {
     /// The common case: every limit has room, and no word changes between the look at it and the charge. What plainly
     /// does not fit is refused before anything is charged.
     #[inline]
-    fn admit_quickly(&self, route: &Resolved, estimate: Estimate, now: Now) -> Quick {
-        let mut ready = [Ready::default(); RECEIPTS];
-        if route.legs.len() > ready.len() {
-            return Quick::Unsure;
-        }
+    fn admit_quickly<const N: usize>(&self, route: &Resolved, estimate: Estimate, now: Now) -> Quick {
+        let mut ready = [Ready::default(); N];
         for ((leg, counter), ready) in route.each().zip(&mut ready) {
             let n = charge_of(leg, estimate.input, estimate.output);
             *ready = match route.rule(leg).look(&counter.state, n, now) {

@@ -224,7 +224,8 @@ impl Rule {
     ) -> Result<Outlook, Stale> {
         let mut used = self.used(state, now)?;
         let amount = self.amount();
-        let mut fits = self.fits(state, n, now)?;
+        // A bucket's use is rounded up to whole tokens: to a charge of nothing a part of one makes a difference.
+        let mut fits = if n == 0 { self.fits(state, n, now)? } else { fits(used, n, amount) };
         let mut release = None;
         if self.is_in_flight() && (!fits || due) {
             let mut deadlines = deadlines();
