@@ -14,14 +14,15 @@ pub const ONE: &str = r#"
     scope = ["project"]
 "#;
 
-/// One project bucket that refills more slowly than it is charged, and is large enough to last: it is always in use.
+/// One project bucket that refills more slowly than it is charged, and is large enough to last. Charged a tenth of its
+/// burst first, it is always in use.
 pub const BUSY: &str = r#"
     [[limit]]
     name = "project tpm"
     meter = "total"
     algorithm = "bucket"
     amount = 100_000_000
-    burst = 4_000_000_000_000
+    burst = 20_000_000_000
     per = "1m"
     scope = ["project"]
 "#;
@@ -48,7 +49,7 @@ pub const FOUR: &str = r#"
     name = "deployment window"
     meter = "total"
     algorithm = "window"
-    amount = 9_000_000_000_000_000
+    amount = 100_000_000_000
     per = "1m"
     scope = ["deployment"]
 
