@@ -1,7 +1,9 @@
 //! One model for each race between entries that come and go. Chains are written first to last.
+//!
+//! Two threads meet in every interleaving, three in those with up to two preemptions.
 
 use super::stage::Stage;
-use crate::counter::loom_models::model;
+use loom::model;
 use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
 
@@ -13,6 +15,12 @@ fn stage(keys: &[u64]) -> Arc<Stage> {
     }
     assert_eq!(stage.chain(0).len(), keys.len());
     Arc::new(stage)
+}
+
+fn three_threads(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(check);
 }
 
 fn meanwhile<T: 'static>(stage: &Arc<Stage>, act: impl FnOnce(&Stage) -> T + 'static) -> JoinHandle<T> {
@@ -245,5 +253,58 @@ fn an_entry_found_is_seen_as_it_came_in() {
         let seen = stage.index.find(&stage.entries, 0, |entry| Some(stage.key(entry)));
         assert!(matches!(seen, None | Some(1)));
         assert_eq!(other.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn three_neighbours_leave_at_once() {
+    three_threads(|| {
+        let stage = stage(&[1, 2, 3]);
+        let others = [1, 2].map(|entry| meanwhile(&stage, move |stage| stage.remove(0, entry, 1)));
+        assert!(stage.remove(0, 0, 1));
+        for other in others {
+            assert!(other.join().unwrap());
+        }
+        assert_eq!(stage.chain(0), [0; 0]);
+    });
+}
+
+#[test]
+fn one_moves_within_its_chain_while_its_neighbour_leaves_and_another_comes() {
+    three_threads(|| {
+        let stage = stage(&[1, 2]);
+        let moves = meanwhile(&stage, |stage| {
+            assert!(stage.remove(0, 0, 1));
+            stage.insert(0, 0, 3)
+        });
+        let leaves = meanwhile(&stage, |stage| {
+            assert!(stage.remove(0, 1, 1));
+            assert_eq!(stage.insert(1, 1, 2), Ok(()));
+        });
+        let comes = stage.insert(0, 3, 3);
+        leaves.join().unwrap();
+        match (comes, moves.join().unwrap()) {
+            (Ok(()), Err(3)) => assert_eq!(stage.chain(0), [3]),
+            (Err(0), Ok(())) => assert_eq!(stage.chain(0), [0]),
+            both => panic!("{both:?}"),
+        }
+        assert_eq!(stage.chain(1), [1]);
+    });
+}
+
+#[test]
+fn two_come_under_one_key_while_the_one_that_has_it_leaves() {
+    three_threads(|| {
+        let stage = stage(&[1]);
+        let leaves = meanwhile(&stage, |stage| assert!(stage.remove(0, 0, 1)));
+        let other = meanwhile(&stage, |stage| stage.insert(0, 1, 1));
+        let mine = stage.insert(0, 2, 1);
+        leaves.join().unwrap();
+        match (mine, other.join().unwrap()) {
+            (Ok(()), Err(0 | 2)) => assert_eq!(stage.chain(0), [2]),
+            (Err(0 | 1), Ok(())) => assert_eq!(stage.chain(0), [1]),
+            (Err(0), Err(0)) => assert_eq!(stage.chain(0), [0; 0]),
+            both => panic!("{both:?}"),
+        }
     });
 }

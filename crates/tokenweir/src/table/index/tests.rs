@@ -203,7 +203,7 @@ fn random(n: u64) -> u64 {
 
 const KEYS: u64 = 5;
 const THREADS: u64 = 4;
-const TURNS: u64 = 60_000;
+const TURNS: u64 = 250_000;
 
 /// Threads put in and take out a few keys, two to four to a chain, and use each entry again as soon as they own it.
 ///
