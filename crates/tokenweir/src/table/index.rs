@@ -72,8 +72,7 @@ impl Index {
     /// An index of up to `entries` entries, at most 2^24. Its size is fixed: 16 to 32 bytes for each of them.
     pub(crate) fn new(entries: usize) -> Self {
         let heads = (entries.clamp(1, MOST) * SPREAD).next_power_of_two();
-        // From zeros, so that the system gives memory only to the heads that come to be used.
-        Index { heads: vec![0; heads].into_iter().map(Word::new).collect() }
+        Index { heads: (0..heads).map(|_| Word::new(0)).collect() }
     }
 
     /// Passes the entries in the chain of `hash` to `see` until it returns something. Quick, and writes nothing, but

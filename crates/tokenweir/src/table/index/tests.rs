@@ -113,7 +113,7 @@ fn an_answer_about_an_entry_that_has_left_meanwhile_does_not_count() {
 
 #[test]
 fn a_tag_that_ends_begins_again() {
-    let word = u64::MAX & !MARK;
+    let word = !MARK;
     assert_eq!(turned(word, 5), 5);
     assert_eq!(marked(word), TARGET | MARK);
     assert_eq!(target(turned(word, MOST as u64)), Some(MOST - 1));
