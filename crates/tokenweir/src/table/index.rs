@@ -34,8 +34,10 @@ const TAG: u64 = 1 << 26;
 
 /// The most entries that an index is made for.
 const MOST: usize = 1 << 24;
-/// Heads for each entry: with half of them empty, few entries share a chain.
+/// Heads for each entry: with more than half of them empty, few entries share a chain.
 const SPREAD: usize = 2;
+/// The most heads, 32 MiB: 2^24 entries then stand four to a chain.
+const HEADS: usize = 1 << 22;
 /// Where a look-up gives up: no chain grows so long, but a walk may be led on by entries that move.
 const STEPS: usize = 256;
 
@@ -69,9 +71,10 @@ enum Walked<'a> {
 }
 
 impl Index {
-    /// An index of up to `entries` entries, at most 2^24. Its size is fixed: 16 to 32 bytes for each of them.
+    /// An index of up to `entries` entries, at most 2^24. Its size is fixed: 16 to 32 bytes for each of them, at most 32
+    /// MiB.
     pub(crate) fn new(entries: usize) -> Self {
-        let heads = (entries.clamp(1, MOST) * SPREAD).next_power_of_two();
+        let heads = (entries.clamp(1, MOST) * SPREAD).next_power_of_two().min(HEADS);
         Index { heads: (0..heads).map(|_| Word::new(0)).collect() }
     }
 

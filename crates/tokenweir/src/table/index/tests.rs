@@ -131,7 +131,7 @@ fn the_number_of_heads_is_a_power_of_two_and_bounded() {
     for (entries, heads) in [(0, 2), (1, 2), (3, 8), (64, 128), (65, 256)] {
         assert_eq!(Index::new(entries).heads.len(), heads);
     }
-    assert_eq!(Index::new(usize::MAX).heads.len(), MOST * SPREAD);
+    assert_eq!(Index::new(usize::MAX).heads.len(), HEADS);
 }
 
 #[derive(Debug, Clone)]
