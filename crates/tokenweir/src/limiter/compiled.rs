@@ -4,7 +4,7 @@ use super::route::Leg;
 use super::rule::Rule;
 use crate::counter::bucket::BucketRule;
 use crate::policy::{Algorithm, Limit, Meter, Policy};
-use ahash::RandomState;
+use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -66,6 +66,11 @@ pub(crate) struct Identities {
     generation: u64,
 }
 
+type Legs = Vec<Arc<[Leg]>>;
+
+/// So many lists of legs are shared between routes: few policies have more, and each is compared with a new route's.
+const MOST_LISTS: usize = 64;
+
 /// A policy with its rules. Immutable; a new policy is a new one of these.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -78,24 +83,29 @@ pub(crate) struct Compiled {
     limits: HashMap<u32, usize>,
     /// The rules of identities that have counters, but no limit in this policy.
     absent: HashMap<u32, Rule>,
-    /// Every list of legs that a route of this policy has, once.
-    legs: papaya::HashMap<Arc<[Leg]>, (), RandomState>,
+    /// Lists of legs that routes of this policy have; the first ones.
+    legs: ArcSwap<Legs>,
     /// Counts policies; a route of an older one is stale.
     pub(crate) generation: u64,
 }
 
 impl Compiled {
-    /// The one copy of these legs: many routes meet the same limits on the same terms.
+    /// These legs, in one copy for all routes that have the same: most do.
     pub(crate) fn shared(&self, legs: Vec<Leg>) -> Arc<[Leg]> {
-        let map = self.legs.pin();
-        if let Some((shared, ())) = map.get_key_value(legs.as_slice()) {
-            return shared.clone();
+        let known = |lists: &Legs| lists.iter().find(|list| ***list == *legs).cloned();
+        let lists = self.legs.load();
+        if let Some(list) = known(&lists) {
+            return list;
         }
-        let legs: Arc<[Leg]> = legs.into();
-        match map.try_insert(legs.clone(), ()) {
-            Ok(_) => legs,
-            Err(_) => map.get_key_value(&legs).map_or(legs.clone(), |(shared, ())| shared.clone()),
+        let list: Arc<[Leg]> = legs.as_slice().into();
+        if lists.len() < MOST_LISTS {
+            self.legs.rcu(|lists| {
+                let mut longer = Legs::clone(lists);
+                longer.push(list.clone());
+                longer
+            });
         }
+        list
     }
 
     pub(crate) fn limit_of(&self, identity: u32) -> Option<usize> {
@@ -136,8 +146,8 @@ impl Identities {
         let absent = self.known.values().filter(|known| !limits.contains_key(&known.id));
         let absent = absent.map(|known| (known.id, known.rule())).collect();
         self.generation += 1;
-        let legs = papaya::HashMap::builder().hasher(RandomState::new()).build();
-        Compiled { policy, rules, identities, limits, absent, legs, generation: self.generation }
+        let (legs, generation) = (ArcSwap::default(), self.generation);
+        Compiled { policy, rules, identities, limits, absent, legs, generation }
     }
 
     /// Forgets the identities that neither the policy nor any counter has.

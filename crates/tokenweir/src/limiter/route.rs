@@ -4,14 +4,10 @@ use super::compiled::Compiled;
 use super::rule::Rule;
 use crate::policy::{ChargeRule, Tokens};
 use crate::request::Request;
-use crate::sync::{
-    AtomicUsize,
-    Ordering::{AcqRel, Relaxed},
-};
-use crate::table::{Counter, Pins, Segments};
+use crate::sync::{AtomicUsize, Ordering::Relaxed};
+use crate::table::{Counter, Entries, Pins};
 use ahash::RandomState;
-use arc_swap::{ArcSwapOption, Guard};
-use equivalent::Equivalent;
+use arc_swap::Guard;
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -103,6 +99,14 @@ impl<'a> Caller<'a> {
         first.chain(self.names.iter().map(|name| self.request.key(name)))
     }
 
+    /// Whether this is the caller's key.
+    #[inline]
+    fn has_key(&self, key: &[u8]) -> bool {
+        let mut theirs = Parts(key);
+        // Absent parts at the end are left out of the key.
+        self.parts().all(|part| part == theirs.next().flatten()) && theirs.0.is_empty()
+    }
+
     pub(crate) fn key(&self) -> RouteKey {
         let mut key = RouteKey::new();
         let mut absent = 0;
@@ -164,30 +168,17 @@ impl<'a> Iterator for Parts<'a> {
     }
 }
 
-struct Entry(Arc<Resolved>);
+/// An encoded key, as far as its hash goes.
+struct Encoded<'a>(&'a [u8]);
 
-#[derive(Clone, Copy)]
-struct Sought<'a>(&'a [u8]);
-
-impl Hash for Entry {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Sought(&self.0.key).hash(state);
-    }
-}
-
-impl Hash for Sought<'_> {
+impl Hash for Encoded<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Parts(self.0).for_each(|part| hash_part(part, state));
     }
 }
 
-impl Equivalent<Entry> for Sought<'_> {
-    fn equivalent(&self, entry: &Entry) -> bool {
-        *self.0 == *entry.0.key
-    }
-}
-
 impl Hash for Caller<'_> {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mut absent = 0;
         for part in self.parts() {
@@ -211,148 +202,73 @@ fn hash_part<H: Hasher>(part: Option<&[u8]>, state: &mut H) {
     }
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for Entry {}
-
-impl Equivalent<[u8]> for Caller<'_> {
-    #[inline]
-    fn equivalent(&self, key: &[u8]) -> bool {
-        let mut theirs = Parts(key);
-        // Absent parts at the end are left out of the key.
-        self.parts().all(|part| part == theirs.next().flatten()) && theirs.0.is_empty()
-    }
-}
-
-impl Equivalent<Entry> for Caller<'_> {
-    #[inline]
-    fn equivalent(&self, entry: &Entry) -> bool {
-        self.equivalent(&*entry.0.key)
-    }
-}
-
-/// A place in the registry.
-#[derive(Debug, Default)]
-struct Place(ArcSwapOption<Resolved>);
-
 /// All routes: by key, for those who come with a request, and by index, for those who come with a permit.
 ///
 /// Who finds a route pins it before use. A route leaves the map when a newer policy replaces it or room is needed: it
 /// is retired, and freed (gives its counters free) by the next [`collect`](Routes::collect) that finds nobody holding
 /// it, neither by a pin nor by a permit's slot.
 pub(crate) struct Routes {
-    map: papaya::HashMap<Entry, (), RandomState>,
-    registry: Segments<Place>,
-    /// Where the search for a free place begins.
-    cursor: AtomicUsize,
-    live: AtomicUsize,
-    budget: usize,
+    entries: Entries<Resolved>,
+    hasher: RandomState,
 }
 
 impl Routes {
+    /// Room for `budget` routes.
     pub(crate) fn new(budget: usize) -> Self {
-        let map = papaya::HashMap::builder().capacity(budget.min(1 << 20)).hasher(RandomState::new()).build();
-        Routes {
-            map,
-            registry: Segments::new(budget),
-            cursor: AtomicUsize::new(0),
-            live: AtomicUsize::new(0),
-            budget: budget.min(1 << 24),
-        }
+        Routes { entries: Entries::new(budget), hasher: RandomState::new() }
+    }
+
+    fn hash(&self, route: &Resolved) -> u64 {
+        self.hasher.hash_one(Encoded(&route.key))
     }
 
     /// Passes on the caller's route if it is known and of this generation; it stays pinned meanwhile.
     #[inline]
-    pub(crate) fn with<T>(
-        &self,
-        caller: Caller<'_>,
-        generation: u64,
-        act: impl FnOnce(&Arc<Resolved>) -> T,
-    ) -> Option<T> {
-        let map = self.map.pin();
-        let (entry, ()) = map.get_key_value(&caller)?;
-        if entry.0.is_stale(generation) || !entry.0.pins.pin() {
-            return None;
-        }
-        let done = act(&entry.0);
-        entry.0.pins.unpin();
-        Some(done)
+    pub(crate) fn with<T>(&self, caller: Caller<'_>, generation: u64, act: impl Fn(&Arc<Resolved>) -> T) -> Option<T> {
+        self.entries.find(self.hasher.hash_one(caller), |route| {
+            if !caller.has_key(&route.key) || route.is_stale(generation) || !route.pins.pin() {
+                return None;
+            }
+            let done = act(route);
+            route.pins.unpin();
+            Some(done)
+        })
     }
 
     /// The route at `index`, which a permit's slot names.
     #[inline]
     pub(crate) fn at(&self, index: usize) -> Guard<Option<Arc<Resolved>>> {
-        match self.registry.get(index) {
-            Some(place) => place.0.load(),
-            None => Guard::from_inner(None),
-        }
+        self.entries.at(index)
     }
 
     /// Enters a route that the caller has pinned. False if there is no room.
     pub(crate) fn register(&self, route: &Arc<Resolved>) -> bool {
-        // AcqRel: the budget is a bound, so a place is counted before it is sought.
-        if self.live.fetch_add(1, AcqRel) >= self.budget {
-            self.live.fetch_sub(1, AcqRel);
-            return false;
-        }
-        loop {
-            let length = self.registry.len();
-            for _ in 0..=length.min(64) {
-                let index = self.cursor.fetch_add(1, Relaxed) % length;
-                if self.take_place(index, route) {
-                    return true;
-                }
-            }
-            if !self.registry.grow(length) && self.registry.len() == length {
-                // Full grown: fewer are live than there are places, so a free one turns up.
-                if (0..length).any(|index| self.take_place(index, route)) {
-                    return true;
-                }
-            }
-        }
-    }
-
-    fn take_place(&self, index: usize, route: &Arc<Resolved>) -> bool {
-        let Some(place) = self.registry.get(index) else { return false };
-        if place.0.load().is_some() {
-            return false;
-        }
-        route.index.store(index, Relaxed);
-        place.0.compare_and_swap(&None::<Arc<Resolved>>, Some(route.clone())).is_none()
+        self.entries.settle(route, |index| route.index.store(index, Relaxed)).is_some()
     }
 
     /// Makes a registered route the one that its key leads to; the one before, if any, is retired.
     pub(crate) fn publish(&self, route: &Arc<Resolved>) {
-        let map = self.map.pin();
-        loop {
-            if let Some((entry, ())) = map.get_key_value(&Sought(&route.key)) {
-                let old = entry.0.clone();
-                self.retire(&old);
-            }
-            if map.try_insert(Entry(route.clone()), ()).is_ok() {
-                return;
+        let (hash, index) = (self.hash(route), route.index.load(Relaxed));
+        while let Err(before) = self.entries.publish(hash, index, |other| other.key == route.key) {
+            if let Some(before) = before.filter(|before| before.key == route.key) {
+                self.retire(&before);
             }
         }
     }
 
-    /// Takes a route out of the map. A later [`collect`](Routes::collect) frees it.
+    /// Takes a route out of the index. A later [`collect`](Routes::collect) frees it.
     fn retire(&self, route: &Arc<Resolved>) {
         route.pins.retire();
-        let _ = self.map.pin().remove_if(&Sought(&route.key), |entry, ()| Arc::ptr_eq(&entry.0, route));
+        self.entries.retract(self.hash(route), route.index.load(Relaxed), route);
     }
 
     /// Retires the routes that nobody holds, neither by a pin nor (`held`) by a permit, and that `gone` says may go.
     pub(crate) fn evict(&self, held: &HashSet<usize>, gone: impl Fn(&Resolved) -> bool) {
-        for (entry, ()) in &self.map.pin() {
-            let route = &entry.0;
-            if !route.pins.held() && !held.contains(&route.index.load(Relaxed)) && gone(route) {
-                self.retire(&route.clone());
+        self.entries.each(|index, route| {
+            if !route.pins.held() && !route.pins.retired_unheld() && !held.contains(&index) && gone(route) {
+                self.retire(route);
             }
-        }
+        });
     }
 
     /// Frees the retired routes that nobody holds any more. `held`: the routes that permits hold, asked for once.
@@ -360,32 +276,32 @@ impl Routes {
     /// A retired route that nobody has pinned can get no further permits, so what its permits are is asked after that
     /// was seen, and not before.
     pub(crate) fn collect<H: Iterator<Item = usize>>(&self, held: impl FnOnce() -> H) {
-        let places = self.registry.iter().filter_map(|(_, place)| place.0.load_full());
-        let retired: Vec<_> = places.filter(|route| route.pins.retired_unheld()).collect();
+        let mut retired = Vec::new();
+        self.entries.each(|index, route| {
+            if route.pins.retired_unheld() {
+                retired.push((index, route.clone()));
+            }
+        });
         if retired.is_empty() {
             return;
         }
         let held: HashSet<usize> = held().collect();
-        for route in retired {
-            let index = route.index.load(Relaxed);
+        for (index, route) in retired {
             if !held.contains(&index) && route.pins.free() {
-                for counter in &route.counters {
-                    counter.pins.unpin();
-                }
-                if let Some(place) = self.registry.get(index) {
-                    place.0.store(None);
-                }
-                self.live.fetch_sub(1, AcqRel);
+                // Whoever retired it may not have got to this.
+                self.entries.retract(self.hash(&route), index, &route);
+                route.counters.iter().for_each(|counter| counter.pins.unpin());
+                self.entries.vacate(index);
             }
         }
     }
 
     pub(crate) fn live(&self) -> usize {
-        self.live.load(Relaxed).min(self.budget)
+        self.entries.live()
     }
 
     pub(crate) fn budget(&self) -> usize {
-        self.budget
+        self.entries.budget()
     }
 }
 
@@ -439,8 +355,8 @@ mod tests {
             let equal = essence(&request_a) == essence(&request_b);
             prop_assert_eq!(caller_a.key() == caller_b.key(), equal);
             let (key_a, key_b) = (caller_a.key(), caller_b.key());
-            prop_assert_eq!(caller_a.equivalent(&*key_b), equal);
-            prop_assert_eq!(hash(&caller_a), hash(&Sought(&key_a)));
+            prop_assert_eq!(caller_a.has_key(&key_b), equal);
+            prop_assert_eq!(hash(&caller_a), hash(&Encoded(&key_a)));
             let parts: Vec<_> = Parts(&key_a).map(|part| part.map(<[u8]>::to_vec)).collect();
             let mut wanted = essence(&request_a);
             while wanted.last() == Some(&None) {

@@ -2,16 +2,18 @@
 //!
 //! - `pins`: who holds an entry, and the seal that keeps a held one from being orphaned;
 //! - `segments`: an array that grows without moving;
-//! - `index`: key to place in such an array, without locks;
+//! - `index`: hash to place in such an array, without locks;
+//! - `entries`: what is found by hash and named by place: counters, and routes;
 //! - `counters`: the counters of all limits, by limit and key.
 
 mod counters;
-#[cfg_attr(not(test), expect(dead_code, reason = "the maps of counters and routes move to it next"))]
+mod entries;
 mod index;
 mod pins;
 mod segments;
 
 pub(crate) use counters::{Counter, Counters, State};
+pub(crate) use entries::Entries;
 pub(crate) use pins::Pins;
 pub(crate) use segments::Segments;
 

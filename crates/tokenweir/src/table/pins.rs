@@ -60,6 +60,10 @@ impl Pins {
         self.0.fetch_sub(1, Release);
     }
 
+    pub(crate) fn freed(&self) -> bool {
+        self.0.load(Acquire) & FREED != 0
+    }
+
     pub(crate) fn held(&self) -> bool {
         self.0.load(Acquire) & COUNT != 0
     }
