@@ -12,9 +12,9 @@
 //! balance, so it moves v, exactly once, by whoever comes first) and whether there are [`Floors`] to be kept: a charge
 //! that began before they were there fails its swap and looks again.
 
-use super::{Look, Ready, fits};
 use super::floors::{Floors, Taking};
 use super::line::{LINE_END, Line};
+use super::{Look, Ready, fits};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},
     Word,
@@ -326,33 +326,46 @@ impl Bucket {
         // The ticks around a change of the unit hold lengths of both.
         let mixed = rescaled && charged_at < rule.since.saturating_add(rule.period);
         let end = (receipt & POSITION).saturating_sub(lost);
-        let floors = self.floors(rule, now);
         let mut before: Option<Taking> = None;
         loop {
             let word = self.load(rule)?;
             let reach = self.line(rule, now);
-            floors.reach(now, reach);
             let deficit = (word & POSITION).saturating_sub(reach);
             // This charge alone kept the deficit above what of it had not refilled yet, whatever others did.
             let own = charged.saturating_sub(reach.saturating_sub(charged_line)).saturating_sub(lost);
-            let (history, mut taking) = floors.bound(charged_at, end, before.as_ref());
-            let history = if lost == POSITION || mixed { 0 } else { history };
-            let most = before.as_ref().map_or(back, |before| before.amount);
-            taking.amount = most.min(deficit).min(own.max(history));
-            if taking.amount == 0 {
+            let most = before.as_ref().map_or(back, |before| before.amount).min(deficit);
+            if most == 0 {
                 return Ok(0);
             }
-            floors.take(charged_at, before.as_ref(), &taking);
-            let next = (word & !POSITION) | ((word & POSITION) - taking.amount);
+            // The last charge of a bucket without a history needs none to be given back: no later charge found or
+            // followed it, so nobody will ask what was taken here.
+            let alone = word == receipt && word & FLOORS == 0 && most <= own;
+            let floors = if alone { None } else { Some(self.floors(rule, now)) };
+            let mut taken = most;
+            if let Some(floors) = floors {
+                floors.reach(now, reach);
+                let (history, mut taking) = floors.bound(charged_at, end, before.as_ref());
+                let history = if lost == POSITION || mixed { 0 } else { history };
+                taking.amount = most.min(own.max(history));
+                if taking.amount == 0 {
+                    return Ok(0);
+                }
+                floors.take(charged_at, before.as_ref(), &taking);
+                taken = taking.amount;
+                before = Some(taking);
+            }
+            // The word says whether floors are kept as they were when this was worked out.
+            let word = if floors.is_some() { word | FLOORS } else { word };
+            let next = (word & !POSITION) | ((word & POSITION) - taken);
             // AcqRel: publishes the lowered floors before the tokens they stand for.
             if self.word.compare_exchange(word, next, AcqRel, Acquire).is_ok() {
-                return Ok(taking.amount >> rule.unit);
+                return Ok(taken >> rule.unit);
             }
-            before = Some(taking);
         }
     }
 
-    /// The floors, brought into being by the first return. From the moment the word says so every charge keeps them.
+    /// The floors, brought into being by the first return among overlapping calls, or by a charge of a bucket in use. From
+    /// the moment the word says so every charge keeps them.
     fn floors(&self, rule: &BucketRule, now: u64) -> &Floors {
         let floors = self.floors.get_or_init(|| Box::new(Floors::new(rule.filling(), now)));
         if self.word.load(Relaxed) & FLOORS == 0 {

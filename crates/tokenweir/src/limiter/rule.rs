@@ -2,10 +2,10 @@
 
 use crate::clock::Now;
 use crate::counter::bucket::{Bucket, BucketRule, Charged, Stale};
-use crate::counter::{Look, Ready, fits};
 use crate::counter::in_flight::InFlight;
 use crate::counter::quota::Quota;
 use crate::counter::window::{Window, WindowRule};
+use crate::counter::{Look, Ready, fits};
 use crate::policy::{Period, PeriodBounds};
 use crate::sync::{
     Ordering::{Acquire, Release},

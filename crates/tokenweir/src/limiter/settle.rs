@@ -148,9 +148,8 @@ impl Core {
             // The deadline may be another permit's.
             return Err(Gone::Settled);
         }
-        let _ = self.with_route(seen.slot, None, |route| {
-            self.end_seen(seen, route, Outcome::Expired, Usage::UNKNOWN, now)
-        });
+        let _ =
+            self.with_route(seen.slot, None, |route| self.end_seen(seen, route, Outcome::Expired, Usage::UNKNOWN, now));
         Err(Gone::Settled)
     }
 
@@ -184,16 +183,19 @@ impl Core {
             Outcome::Dropped | Outcome::Expired => true,
         };
         let cancelled = outcome == Outcome::Cancelled;
+        let as_charged = (tokens.input, tokens.cached_input, tokens.output) == (charged.0, 0, charged.1);
         for (at, (leg, counter)) in route.each().enumerate() {
             let receipt = self.slab.receipt(slot, at).load(Relaxed);
             if receipt == NOT_CHARGED {
                 continue;
             }
             let charged = charge_of(leg, charged.0, charged.1);
-            let actual = match outcome {
-                Outcome::Cancelled => 0,
-                _ if leg.charge.is_per_request() => 1,
-                _ => leg.charge.charge(&tokens),
+            let actual = if cancelled {
+                0
+            } else if as_charged {
+                charged
+            } else {
+                leg.charge.charge(&tokens)
             };
             if actual != charged || route.has_places {
                 let made = Made {

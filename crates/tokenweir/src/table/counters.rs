@@ -53,9 +53,8 @@ impl Counters {
         let hash = self.hash(identity, key);
         let is_it = |counter: &Counter| counter.identity == identity && *counter.key == *key;
         // One that was freed is on its way out, and another of the same key may take its place.
-        let hold = |counter: &Arc<Counter>| {
-            (is_it(counter) && counter.pins.pin_unless_freed()).then(|| counter.clone())
-        };
+        let hold =
+            |counter: &Arc<Counter>| (is_it(counter) && counter.pins.pin_unless_freed()).then(|| counter.clone());
         loop {
             if let Some(counter) = self.entries.find(hash, hold) {
                 return Some(counter);
