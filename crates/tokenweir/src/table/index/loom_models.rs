@@ -183,6 +183,24 @@ fn one_that_comes_again_to_the_head_is_not_taken_for_its_former_life() {
 }
 
 #[test]
+fn a_head_that_leads_to_the_same_entry_again_is_not_as_it_was() {
+    model(|| {
+        let stage = stage(&[1]);
+        let other = meanwhile(&stage, |stage| {
+            let inserted = stage.insert(0, 1, 3);
+            assert!(stage.remove(0, 0, 1));
+            assert_eq!(stage.insert(0, 0, 4), Ok(()));
+            inserted
+        });
+        let mine = stage.insert(0, 3, 3);
+        match (mine, other.join().unwrap()) {
+            (Ok(()), Err(3)) | (Err(1), Ok(())) => assert_eq!(stage.keys(0), [3, 4]),
+            both => panic!("{both:?}"),
+        }
+    });
+}
+
+#[test]
 fn whoever_helps_an_entry_out_does_not_cut_off_its_next_life() {
     model(|| {
         let stage = stage(&[1, 2]);

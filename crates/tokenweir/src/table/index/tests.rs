@@ -112,6 +112,23 @@ fn an_answer_about_an_entry_that_has_left_meanwhile_does_not_count() {
 }
 
 #[test]
+fn a_head_that_leads_to_the_same_entry_again_is_not_as_it_was() {
+    let stage = quiet(3);
+    assert_eq!(stage.insert(0, 0, 1), Ok(()));
+    let inserted = stage.index.insert(&stage.entries, 0, 2, |other| {
+        // While the walk looks at entry 0, the key comes in before it, and entry 0 again before that.
+        if stage.life(other) == 1 && stage.life(1) == 0 {
+            assert_eq!(stage.insert(0, 1, 7), Ok(()));
+            assert!(stage.remove(0, 0, 1));
+            assert_eq!(stage.insert(0, 0, 2), Ok(()));
+        }
+        stage.key(other) == 7
+    });
+    assert_eq!(inserted, Err(1));
+    assert_eq!(stage.chain(0), [0, 1]);
+}
+
+#[test]
 fn a_tag_that_ends_begins_again() {
     let word = !MARK;
     assert_eq!(turned(word, 5), 5);
