@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
 fn quiet(entries: usize) -> Stage {
-    Stage::new(entries, || ())
+    Stage::new(entries, |_| ())
 }
 
 #[test]
@@ -228,7 +228,7 @@ const TURNS: u64 = 250_000;
 /// that a key is in only once can be checked at every instant. Otherwise all try, and one must win.
 fn stress(alone: bool) {
     // In the middle of a step, wherever a walk has come to an entry, the others get their turn.
-    let stage = Stage::new(12, || {
+    let stage = Stage::new(12, |_| {
         if random(32) == 0 {
             thread::yield_now();
         }
