@@ -66,7 +66,8 @@ struct Member<'a> {
 enum Walked<'a> {
     /// As far as this member.
     To(Member<'a>),
-    /// To the end of the chain, from a head of this value, and nobody has come in since if it still has it.
+    /// To the end of the chain, from a head of this value: while it has it, nobody has come in since. (Nor has it if the
+    /// walk itself turned it.)
     Through(u64),
 }
 
@@ -150,7 +151,7 @@ impl Index {
         let head = self.head(hash);
         'anew: loop {
             // Acquire, here and below: an entry is seen as it was when it came in, or later.
-            let mut first = head.load(Acquire);
+            let first = head.load(Acquire);
             let (mut before, mut leading) = (head, first);
             while let Some(index) = target(leading) {
                 let link = links.link(index);
@@ -163,9 +164,6 @@ impl Index {
                     // AcqRel: who comes by here later, its remover above all, sees that it is out.
                     if before.compare_exchange(leading, past, AcqRel, Relaxed).is_err() {
                         continue 'anew;
-                    }
-                    if std::ptr::eq(before, head) {
-                        first = past;
                     }
                     leading = past;
                     continue;

@@ -1,15 +1,19 @@
 //! One model for each race between entries that come and go. Chains are written first to last.
 //!
-//! Two threads meet in every interleaving, three in those with up to two preemptions.
+//! Two threads meet with up to three preemptions, three with one or two.
 
 use super::stage::Stage;
-use loom::model;
+use crate::counter::loom_models::model;
+use crate::sync::Ordering::Relaxed;
 use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
 
 /// A stage of four entries, of which 0, 1 and so on stand in chain 0 with these keys, in their first life.
 fn stage(keys: &[u64]) -> Arc<Stage> {
-    let stage = Stage::new(4, || ());
+    // loom tries another order only where it sees that two accesses clash, and of several reads of a word it remembers
+    // the last, so that it overlooks some. Turns that all threads take at each step clash always. Relaxed: they order
+    // nothing else.
+    let stage = Stage::new(4, |turns| _ = turns.fetch_add(1, Relaxed));
     for (entry, key) in keys.iter().enumerate().rev() {
         assert_eq!(stage.insert(0, entry, *key), Ok(()));
     }
@@ -17,9 +21,9 @@ fn stage(keys: &[u64]) -> Arc<Stage> {
     Arc::new(stage)
 }
 
-fn three_threads(check: impl Fn() + Sync + Send + 'static) {
+fn three_threads(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = Some(preemptions);
     builder.check(check);
 }
 
@@ -183,6 +187,24 @@ fn one_that_comes_again_to_the_head_is_not_taken_for_its_former_life() {
 }
 
 #[test]
+fn a_head_that_leads_to_the_same_entry_again_is_not_as_it_was() {
+    model(|| {
+        let stage = stage(&[1]);
+        let other = meanwhile(&stage, |stage| {
+            let inserted = stage.insert(0, 1, 3);
+            assert!(stage.remove(0, 0, 1));
+            assert_eq!(stage.insert(0, 0, 4), Ok(()));
+            inserted
+        });
+        let mine = stage.insert(0, 3, 3);
+        match (mine, other.join().unwrap()) {
+            (Ok(()), Err(3)) | (Err(1), Ok(())) => assert_eq!(stage.keys(0), [3, 4]),
+            both => panic!("{both:?}"),
+        }
+    });
+}
+
+#[test]
 fn whoever_helps_an_entry_out_does_not_cut_off_its_next_life() {
     model(|| {
         let stage = stage(&[1, 2]);
@@ -250,37 +272,31 @@ fn an_entry_found_is_seen_as_it_came_in() {
         let stage = stage(&[]);
         let other = meanwhile(&stage, |stage| stage.insert(0, 0, 1));
         // A key of 0 would be the word before the entry was written.
-        let seen = stage.index.find(&stage.entries, 0, |entry| Some(stage.key(entry)));
-        assert!(matches!(seen, None | Some(1)));
+        assert_eq!(stage.find(0, 0), None);
         assert_eq!(other.join().unwrap(), Ok(()));
     });
-}
-
-#[test]
-fn three_neighbours_leave_at_once() {
-    three_threads(|| {
-        let stage = stage(&[1, 2, 3]);
-        let others = [1, 2].map(|entry| meanwhile(&stage, move |stage| stage.remove(0, entry, 1)));
-        assert!(stage.remove(0, 0, 1));
-        for other in others {
-            assert!(other.join().unwrap());
-        }
-        assert_eq!(stage.chain(0), [0; 0]);
+    // The same by way of an entry that was in before, and has come again in front of the new one.
+    model(|| {
+        let stage = stage(&[1]);
+        let other = meanwhile(&stage, |stage| {
+            assert!(stage.remove(0, 0, 1));
+            assert_eq!(stage.insert(0, 1, 2), Ok(()));
+            assert_eq!(stage.insert(0, 0, 3), Ok(()));
+        });
+        assert_eq!(stage.find(0, 0), None);
+        other.join().unwrap();
     });
 }
 
 #[test]
 fn one_moves_within_its_chain_while_its_neighbour_leaves_and_another_comes() {
-    three_threads(|| {
+    three_threads(1, || {
         let stage = stage(&[1, 2]);
         let moves = meanwhile(&stage, |stage| {
             assert!(stage.remove(0, 0, 1));
             stage.insert(0, 0, 3)
         });
-        let leaves = meanwhile(&stage, |stage| {
-            assert!(stage.remove(0, 1, 1));
-            assert_eq!(stage.insert(1, 1, 2), Ok(()));
-        });
+        let leaves = meanwhile(&stage, |stage| assert!(stage.remove(0, 1, 1)));
         let comes = stage.insert(0, 3, 3);
         leaves.join().unwrap();
         match (comes, moves.join().unwrap()) {
@@ -288,13 +304,12 @@ fn one_moves_within_its_chain_while_its_neighbour_leaves_and_another_comes() {
             (Err(0), Ok(())) => assert_eq!(stage.chain(0), [0]),
             both => panic!("{both:?}"),
         }
-        assert_eq!(stage.chain(1), [1]);
     });
 }
 
 #[test]
 fn two_come_under_one_key_while_the_one_that_has_it_leaves() {
-    three_threads(|| {
+    three_threads(2, || {
         let stage = stage(&[1]);
         let leaves = meanwhile(&stage, |stage| assert!(stage.remove(0, 0, 1)));
         let other = meanwhile(&stage, |stage| stage.insert(0, 1, 1));

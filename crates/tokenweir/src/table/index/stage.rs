@@ -14,14 +14,23 @@ pub(super) struct Entry {
 
 pub(super) struct Entries {
     all: Vec<Entry>,
-    /// Called wherever a walk comes to an entry: other threads may come in there.
-    pause: fn(),
+    /// Called as an act begins, wherever a walk comes to an entry, and before its key is read: other threads may come
+    /// in there.
+    pause: fn(&Word),
+    /// For `pause`, shared by all threads.
+    turns: Word,
 }
 
 impl Links for Entries {
     fn link(&self, index: usize) -> &Word {
-        (self.pause)();
+        self.pause();
         &self.all[index].link
+    }
+}
+
+impl Entries {
+    fn pause(&self) {
+        (self.pause)(&self.turns);
     }
 }
 
@@ -32,12 +41,14 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(entries: usize, pause: fn()) -> Self {
-        let entry = || Entry { link: Word::new(0), key: Word::new(0), life: Word::new(0) };
-        Stage { index: Index::new(1), entries: Entries { all: (0..entries).map(|_| entry()).collect(), pause } }
+    pub(super) fn new(entries: usize, pause: fn(&Word)) -> Self {
+        let entry = |_| Entry { link: Word::new(0), key: Word::new(0), life: Word::new(0) };
+        let all = (0..entries).map(entry).collect();
+        Stage { index: Index::new(1), entries: Entries { all, pause, turns: Word::new(0) } }
     }
 
     pub(super) fn key(&self, entry: usize) -> u64 {
+        self.entries.pause();
         self.entries.all[entry].key.load(Acquire)
     }
 
@@ -47,6 +58,7 @@ impl Stage {
 
     /// Begins another life of an entry that the caller owns.
     pub(super) fn insert(&self, chain: u64, entry: usize, key: u64) -> Result<(), usize> {
+        self.entries.pause();
         self.entries.all[entry].life.store(self.life(entry) + 1, Release);
         self.entries.all[entry].key.store(key, Release);
         self.index.insert(&self.entries, chain, entry, |other| self.key(other) == key)
@@ -54,10 +66,12 @@ impl Stage {
 
     /// Ends this life of an entry.
     pub(super) fn remove(&self, chain: u64, entry: usize, life: u64) -> bool {
+        self.entries.pause();
         self.index.remove(&self.entries, chain, entry, || self.life(entry) == life)
     }
 
     pub(super) fn find(&self, chain: u64, key: u64) -> Option<usize> {
+        self.entries.pause();
         self.index.find(&self.entries, chain, |entry| (self.key(entry) == key).then_some(entry))
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
 fn quiet(entries: usize) -> Stage {
-    Stage::new(entries, || ())
+    Stage::new(entries, |_| ())
 }
 
 #[test]
@@ -112,6 +112,23 @@ fn an_answer_about_an_entry_that_has_left_meanwhile_does_not_count() {
 }
 
 #[test]
+fn a_head_that_leads_to_the_same_entry_again_is_not_as_it_was() {
+    let stage = quiet(3);
+    assert_eq!(stage.insert(0, 0, 1), Ok(()));
+    let inserted = stage.index.insert(&stage.entries, 0, 2, |other| {
+        // While the walk looks at entry 0, the key comes in before it, and entry 0 again before that.
+        if stage.life(other) == 1 && stage.life(1) == 0 {
+            assert_eq!(stage.insert(0, 1, 7), Ok(()));
+            assert!(stage.remove(0, 0, 1));
+            assert_eq!(stage.insert(0, 0, 2), Ok(()));
+        }
+        stage.key(other) == 7
+    });
+    assert_eq!(inserted, Err(1));
+    assert_eq!(stage.chain(0), [0, 1]);
+}
+
+#[test]
 fn a_tag_that_ends_begins_again() {
     let word = !MARK;
     assert_eq!(turned(word, 5), 5);
@@ -211,7 +228,7 @@ const TURNS: u64 = 250_000;
 /// that a key is in only once can be checked at every instant. Otherwise all try, and one must win.
 fn stress(alone: bool) {
     // In the middle of a step, wherever a walk has come to an entry, the others get their turn.
-    let stage = Stage::new(12, || {
+    let stage = Stage::new(12, |_| {
         if random(32) == 0 {
             thread::yield_now();
         }
