@@ -8,7 +8,7 @@ use crate::sync::{
     AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
-use crate::table::{Counter, Pins, Segments};
+use crate::table::{Counter, Pins, Segments, hasher};
 use ahash::RandomState;
 use arc_swap::{ArcSwapOption, Guard};
 use equivalent::Equivalent;
@@ -146,7 +146,7 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new(budget: usize) -> Self {
-        let map = papaya::HashMap::builder().capacity(budget.min(1 << 20)).hasher(RandomState::new()).build();
+        let map = papaya::HashMap::builder().capacity(budget.min(1 << 20)).hasher(hasher()).build();
         Routes {
             map,
             registry: Segments::new(budget),

@@ -1,6 +1,6 @@
 //! The counters of all limits, by limit and key.
 
-use super::Pins;
+use super::{Pins, hasher};
 use crate::counter::{bucket::Bucket, in_flight::InFlight, quota::Quota, window::Window};
 use crate::sync::{
     AtomicU64, AtomicUsize,
@@ -78,7 +78,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// Room for `budget` counters. The map is sized for it from the first: growing in small steps slows its readers.
     pub(crate) fn new(budget: usize) -> Self {
-        let map = papaya::HashMap::builder().capacity(budget.min(1 << 20)).hasher(RandomState::new()).build();
+        let map = papaya::HashMap::builder().capacity(budget.min(1 << 20)).hasher(hasher()).build();
         Counters { map, live: AtomicUsize::new(0), budget, evicted: AtomicU64::new(0) }
     }
 
