@@ -89,22 +89,24 @@ impl Line {
     }
 
     /// The same line, whose steps from `at` on are of another size: `rate` of them come per period. It goes on from
-    /// where it stands, so that positions never go back; less than one old step is lost.
+    /// where it stands, so that positions never go back; less than one old step is lost. Earlier instants count as
+    /// `at`: lengths before it would be in other steps.
     pub(crate) fn with_steps(&self, rate: u64, at: u64) -> Self {
         let at = at.max(self.piece.origin);
         let piece = Piece::new(at, self.piece.position(at), 0, rate, self.period);
-        Line { period: self.period, piece, before: Some(self.piece) }
+        Line { period: self.period, piece, before: None }
     }
 
-    /// `A(t)`. Instants before the one-but-last change of rate count as the line's very beginning, which is strict.
+    /// `A(t)`. Instants before the one-but-last change of rate count as that change's: the line from there on is known,
+    /// and a charge that is put down there is not refilled for more than its age.
     #[inline]
     pub(crate) fn position(&self, t: u64) -> u64 {
         if t >= self.piece.origin {
             return self.piece.position(t);
         }
         match &self.before {
-            Some(before) if t >= before.origin => before.position(t),
-            _ => 0,
+            Some(before) => before.position(t.max(before.origin)),
+            None => self.piece.base,
         }
     }
 
