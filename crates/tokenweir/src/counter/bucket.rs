@@ -163,7 +163,8 @@ impl BucketRule {
 #[derive(Debug)]
 pub(crate) struct Bucket {
     word: Word,
-    /// The furthest point of the line at which a charge was made: returns are judged at no earlier instant.
+    /// The latest instant at which a charge was made: returns are judged at no earlier one. An instant, not a position:
+    /// positions mean something else after a change of the unit.
     reach: Word,
     floors: OnceBox<Floors>,
 }
@@ -244,8 +245,8 @@ impl Bucket {
     /// What is noted before a charge: whoever sees the charge sees what it found.
     #[inline]
     fn note(&self, word: u64, now: u64, line: u64, deficit: u64) {
-        if self.reach.load(Relaxed) < line {
-            self.reach.fetch_max(line, Relaxed);
+        if self.reach.load(Relaxed) < now {
+            self.reach.fetch_max(now, Relaxed);
         }
         if word & FLOORS != 0
             && let Some(floors) = self.floors.get()
@@ -271,7 +272,7 @@ impl Bucket {
     /// slower reader of the clock is not refused what has been refilled.
     #[inline]
     fn line(&self, rule: &BucketRule, now: u64) -> u64 {
-        rule.line.position(now).max(self.reach.load(Relaxed))
+        rule.line.position(now.max(self.reach.load(Relaxed)))
     }
 
     fn take(&self, rule: &BucketRule, n: u64, now: u64, force: bool) -> Result<Charged, Stale> {
@@ -329,7 +330,8 @@ impl Bucket {
         let mut before: Option<Taking> = None;
         loop {
             let word = self.load(rule)?;
-            let reach = self.line(rule, now);
+            // Time has been where the policy was changed, even if this clock has not.
+            let reach = self.line(rule, now.max(rule.since));
             let deficit = (word & POSITION).saturating_sub(reach);
             // This charge alone kept the deficit above what of it had not refilled yet, whatever others did.
             let own = charged.saturating_sub(reach.saturating_sub(charged_line)).saturating_sub(lost);
@@ -389,7 +391,7 @@ impl Bucket {
     /// Whether the bucket is as good as new at `now`, and if not, when it will be.
     pub(crate) fn rests(&self, rule: &BucketRule, now: u64) -> Result<Option<u64>, Stale> {
         let position = self.load(rule)? & POSITION;
-        if position <= self.reach.load(Relaxed) {
+        if position <= self.line(rule, now) {
             return Ok(Some(now));
         }
         Ok(if position > LINE_END { None } else { rule.line.reaches(position, now) })
@@ -404,7 +406,7 @@ impl Bucket {
         let position = self.load(rule)? & POSITION;
         let need = rule.length(n).max(1);
         let target = position.saturating_add(need).saturating_sub(rule.full);
-        if target <= self.reach.load(Relaxed) {
+        if target <= self.line(rule, now) {
             return Ok(Some(now));
         }
         Ok(if target > LINE_END { None } else { rule.line.reaches(target, now) })

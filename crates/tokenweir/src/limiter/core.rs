@@ -10,12 +10,11 @@ use crate::policy::{Mode, Policy};
 use crate::record::Observer;
 use crate::request::Request;
 use crate::sync::{
-    AtomicU64, AtomicUsize,
+    AtomicU64, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::table::{Counter, Counters, Pins};
+use crate::table::{Counter, Counters, Pins, hasher};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -85,7 +84,7 @@ impl Core {
     pub(crate) fn new(policy: Policy, parts: Parts) -> Self {
         let mut identities = Identities::default();
         let compiled = identities.compile(policy, parts.clock.mono());
-        let random = ahash::RandomState::new().hash_one(compiled.generation);
+        let random = hasher().hash_one(compiled.generation);
         Core {
             clock: parts.clock,
             observer: parts.observer,

@@ -5,7 +5,7 @@ use super::rule::Rule;
 use crate::policy::{ChargeRule, Tokens};
 use crate::request::Request;
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
-use crate::table::{Counter, Entries, Pins};
+use crate::table::{Counter, Entries, Pins, hasher};
 use ahash::RandomState;
 use arc_swap::Guard;
 use smallvec::SmallVec;
@@ -215,7 +215,7 @@ pub(crate) struct Routes {
 impl Routes {
     /// Room for `budget` routes.
     pub(crate) fn new(budget: usize) -> Self {
-        Routes { entries: Entries::new(budget), hasher: RandomState::new() }
+        Routes { entries: Entries::new(budget), hasher: hasher() }
     }
 
     fn hash(&self, route: &Resolved) -> u64 {

@@ -126,7 +126,7 @@ pub(crate) struct Slab {
     first: u64,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod hint {
     use std::cell::Cell;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -147,7 +147,7 @@ mod hint {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod hint {
     pub(super) fn get() -> usize {
         0

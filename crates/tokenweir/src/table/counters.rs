@@ -1,6 +1,6 @@
 //! The counters of all limits, by limit and key.
 
-use super::{Entries, Pins};
+use super::{Entries, Pins, hasher};
 use crate::counter::{bucket::Bucket, in_flight::InFlight, quota::Quota, window::Window};
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use ahash::RandomState;
@@ -40,7 +40,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// Room for `budget` counters.
     pub(crate) fn new(budget: usize) -> Self {
-        Counters { entries: Entries::new(budget), hasher: RandomState::new(), evicted: AtomicU64::new(0) }
+        Counters { entries: Entries::new(budget), hasher: hasher(), evicted: AtomicU64::new(0) }
     }
 
     fn hash(&self, identity: u32, key: &[u8]) -> u64 {

@@ -17,5 +17,11 @@ pub(crate) use entries::Entries;
 pub(crate) use pins::Pins;
 pub(crate) use segments::Segments;
 
+/// What the maps hash by: keyed at random, so that nobody can choose keys that collide. Where schedules are to be run
+/// again (shuttle) the keys are fixed.
+pub(crate) fn hasher() -> ahash::RandomState {
+    if cfg!(shuttle) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() }
+}
+
 #[cfg(all(test, loom))]
 mod loom_models;
