@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::ptr::{null, null_mut};
 use std::time::Instant;
 use tokenweir::{Decision, Estimate, Limiter, Now, Request, Route, Usage};
-use tokenweir_benches::{FOUR, ONE, frozen};
+use tokenweir_benches::policies::{FOUR, ONE, frozen};
 use tokenweir_capi::*;
 
 const TOKENS: (u64, u64) = (70, 20);
