@@ -147,7 +147,7 @@ fn every_function_and_every_code_has_its_hostile_test() {
         assert!(test.contains(name.trim()), "{name} is not provoked");
     }
     let mut functions = 0;
-    for line in header.lines().filter(|line| !line.starts_with(['/', ' '])) {
+    for line in header.lines().filter(|line| !line.starts_with(['/', ' ']) && !line.starts_with("static")) {
         let Some((before, _)) = line.split_once('(') else { continue };
         let name = before.rsplit([' ', '*']).next().unwrap_or(before);
         if name.starts_with("tokenweir_") {
