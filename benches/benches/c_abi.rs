@@ -189,6 +189,8 @@ fn in_turn(mut one: impl FnMut(u64) -> bool, mut other: impl FnMut(u64) -> bool)
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    // Without it this is a trial run, of `cargo test`.
+    let measures = std::env::args().any(|argument| argument == "--bench");
     let mut at = 0;
     let mut next = || {
         at += 50;
@@ -203,6 +205,9 @@ fn main() {
         group.bench_function("string keys: admit and settle by id, Rust", |b| b.iter(|| rust.string_keys(next())));
         group.bench_function("string keys: admit and settle by id, C", |b| b.iter(|| c.string_keys(next())));
         group.finish();
+        if !measures {
+            continue;
+        }
 
         let (mut rust, mut c) = (InRust::new(policy), InC::new(policy));
         let held = in_turn(|at| rust.held_route(at), |at| c.held_route(at));
