@@ -617,15 +617,6 @@ tokenweir_code tokenweir_record_json(const tokenweir_record *record, tokenweir_t
 /// Frees a record. NULL is fine.
 void tokenweir_record_free(tokenweir_record *record);
 
-/// The denial in JSON: status, limit, retry_after_ns (null: no waiting helps), never_fits, table_full, every limit that
-/// refused under `refusals`, and what each enforced limit of the request has left under `remaining`.
-///
-/// Codes: NULL_ARGUMENT.
-tokenweir_code tokenweir_denial_json(const tokenweir_denial *denial, tokenweir_text **json, tokenweir_error **error);
-
-/// Frees a denial. NULL is fine.
-void tokenweir_denial_free(tokenweir_denial *denial);
-
 /// Makes a limiter that decides by `policy`. `options` may be NULL: every default.
 ///
 /// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
@@ -641,6 +632,40 @@ void tokenweir_limiter_free(tokenweir_limiter *limiter);
 ///
 /// Codes: NULL_ARGUMENT.
 tokenweir_code tokenweir_limiter_now(const tokenweir_limiter *limiter, tokenweir_now *now, tokenweir_error **error);
+
+/// The policy in force, to be freed by the caller.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_policy(const tokenweir_limiter *limiter,
+                                        tokenweir_policy **policy,
+                                        tokenweir_error **error);
+
+/// Puts another policy in force: it applies to the next decision. Consumption is kept where a limit's name and scope
+/// are; open permits settle against the counters they charged. Traffic goes on meanwhile. Takes time in proportion to
+/// the number of live counters.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_swap_policy(const tokenweir_limiter *limiter,
+                                             const tokenweir_policy *policy,
+                                             const tokenweir_now *now,
+                                             tokenweir_error **error);
+
+/// Ends permits whose time is over and evicts counters at rest that nobody holds. This happens by itself when room is
+/// needed; a host may call it when it is idle.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_sweep(const tokenweir_limiter *limiter,
+                                       const tokenweir_now *now,
+                                       tokenweir_error **error);
+
+/// The denial in JSON: status, limit, retry_after_ns (null: no waiting helps), never_fits, table_full, every limit that
+/// refused under `refusals`, and what each enforced limit of the request has left under `remaining`.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_denial_json(const tokenweir_denial *denial, tokenweir_text **json, tokenweir_error **error);
+
+/// Frees a denial. NULL is fine.
+void tokenweir_denial_free(tokenweir_denial *denial);
 
 /// Decides whether a request may pass, and if so holds its estimate on every limit it meets: on all or on none.
 ///
@@ -722,6 +747,41 @@ tokenweir_code tokenweir_limiter_renew(const tokenweir_limiter *limiter,
                                        const tokenweir_now *now,
                                        tokenweir_error **error);
 
+/// Decides whether a request of this route may pass, as tokenweir_limiter_admit() does.
+///
+/// Codes: ESTIMATE_TOO_LARGE, PERMITS_EXHAUSTED, NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO; after a change of policy
+/// also those of tokenweir_limiter_admit().
+tokenweir_code tokenweir_route_admit(const tokenweir_route *route,
+                                     const tokenweir_estimate *estimate,
+                                     const tokenweir_now *now,
+                                     tokenweir_decision *decision,
+                                     tokenweir_denial **denial,
+                                     tokenweir_error **error);
+
+/// Settles a permit, as tokenweir_limiter_settle() does: any permit of the limiter, but quicker if this route admitted
+/// it.
+///
+/// Codes: as tokenweir_limiter_settle().
+tokenweir_code tokenweir_route_settle(const tokenweir_route *route,
+                                      uint64_t id,
+                                      const tokenweir_usage *usage,
+                                      const tokenweir_now *now,
+                                      tokenweir_settlement *settlement,
+                                      tokenweir_error **error);
+
+/// Cancels a permit, as tokenweir_limiter_cancel() does: any permit of the limiter, but quicker if this route admitted
+/// it.
+///
+/// Codes: as tokenweir_limiter_cancel().
+tokenweir_code tokenweir_route_cancel(const tokenweir_route *route,
+                                      uint64_t id,
+                                      const tokenweir_now *now,
+                                      tokenweir_settlement *settlement,
+                                      tokenweir_error **error);
+
+/// Frees a route. NULL is fine. Its open permits stay open.
+void tokenweir_route_free(tokenweir_route *route);
+
 /// An open permit in JSON: under `remaining` what each enforced limit of its request has left now, by name; under
 /// `shadow_refused` the shadow limits that would have refused it; and `spent`, as tokenweir_limiter_observe() has it.
 ///
@@ -773,66 +833,6 @@ tokenweir_code tokenweir_limiter_usage(const tokenweir_limiter *limiter,
 tokenweir_code tokenweir_limiter_stats(const tokenweir_limiter *limiter,
                                        tokenweir_stats *stats,
                                        tokenweir_error **error);
-
-/// The policy in force, to be freed by the caller.
-///
-/// Codes: NULL_ARGUMENT.
-tokenweir_code tokenweir_limiter_policy(const tokenweir_limiter *limiter,
-                                        tokenweir_policy **policy,
-                                        tokenweir_error **error);
-
-/// Puts another policy in force: it applies to the next decision. Consumption is kept where a limit's name and scope
-/// are; open permits settle against the counters they charged. Traffic goes on meanwhile. Takes time in proportion to
-/// the number of live counters.
-///
-/// Codes: NULL_ARGUMENT.
-tokenweir_code tokenweir_limiter_swap_policy(const tokenweir_limiter *limiter,
-                                             const tokenweir_policy *policy,
-                                             const tokenweir_now *now,
-                                             tokenweir_error **error);
-
-/// Ends permits whose time is over and evicts counters at rest that nobody holds. This happens by itself when room is
-/// needed; a host may call it when it is idle.
-///
-/// Codes: NULL_ARGUMENT.
-tokenweir_code tokenweir_limiter_sweep(const tokenweir_limiter *limiter,
-                                       const tokenweir_now *now,
-                                       tokenweir_error **error);
-
-/// Decides whether a request of this route may pass, as tokenweir_limiter_admit() does.
-///
-/// Codes: ESTIMATE_TOO_LARGE, PERMITS_EXHAUSTED, NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO; after a change of policy
-/// also those of tokenweir_limiter_admit().
-tokenweir_code tokenweir_route_admit(const tokenweir_route *route,
-                                     const tokenweir_estimate *estimate,
-                                     const tokenweir_now *now,
-                                     tokenweir_decision *decision,
-                                     tokenweir_denial **denial,
-                                     tokenweir_error **error);
-
-/// Settles a permit, as tokenweir_limiter_settle() does: any permit of the limiter, but quicker if this route admitted
-/// it.
-///
-/// Codes: as tokenweir_limiter_settle().
-tokenweir_code tokenweir_route_settle(const tokenweir_route *route,
-                                      uint64_t id,
-                                      const tokenweir_usage *usage,
-                                      const tokenweir_now *now,
-                                      tokenweir_settlement *settlement,
-                                      tokenweir_error **error);
-
-/// Cancels a permit, as tokenweir_limiter_cancel() does: any permit of the limiter, but quicker if this route admitted
-/// it.
-///
-/// Codes: as tokenweir_limiter_cancel().
-tokenweir_code tokenweir_route_cancel(const tokenweir_route *route,
-                                      uint64_t id,
-                                      const tokenweir_now *now,
-                                      tokenweir_settlement *settlement,
-                                      tokenweir_error **error);
-
-/// Frees a route. NULL is fine. Its open permits stay open.
-void tokenweir_route_free(tokenweir_route *route);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -4,7 +4,7 @@ use crate::border::{Failure, Place, free, guarded, handle, output, plain_struct,
 use crate::code::tokenweir_code;
 use crate::error::tokenweir_error;
 use crate::json;
-use crate::text::tokenweir_text;
+use crate::text::{guarded_json, tokenweir_text};
 use crate::values::{TOKENWEIR_ABSENT, flag};
 use std::ffi::c_char;
 use tokenweir::{Decision, Denied, Error, Outcome, Settlement};
@@ -198,35 +198,34 @@ fn fixed<const ROOM: usize>(name: &str) -> [c_char; ROOM] {
     chars
 }
 
-/// Where a settlement goes, if the caller wants it.
-pub(crate) struct Settled(*mut tokenweir_settlement);
-
-impl Settled {
-    /// # Safety
-    /// `settlement` is NULL or a struct of the size that its first field says, which may be written during the call.
-    #[inline]
-    pub(crate) unsafe fn new(settlement: *mut tokenweir_settlement) -> Result<Self, Failure> {
-        if settlement.is_null() {
-            return Ok(Settled(settlement));
-        }
-        // SAFETY: the caller's word.
-        Ok(Settled(unsafe { output(settlement)? }))
-    }
-
-    #[inline]
-    pub(crate) fn put(self, came_to: Settlement) {
-        if self.0.is_null() {
-            return;
-        }
-        // SAFETY: `output` has found a struct of this size there, and it may be written.
-        unsafe {
-            (*self.0).outcome = tokenweir_outcome::of(came_to.outcome);
-            (*self.0).permit = came_to.id.get();
-            (*self.0).input = came_to.input;
-            (*self.0).cached_input = came_to.cached_input;
-            (*self.0).output = came_to.output;
-            (*self.0).estimated = flag(came_to.estimated);
-        }
+/// Runs an entry point that ends a permit; see [`guarded`].
+///
+/// # Safety
+/// `settlement` is NULL or a struct of the size that its first field says, which may be written during the call; `error`
+/// is NULL or may be written.
+#[inline]
+pub(crate) unsafe fn guarded_end(
+    settlement: *mut tokenweir_settlement,
+    error: *mut *mut tokenweir_error,
+    end: impl FnOnce() -> Result<Settlement, Failure>,
+) -> tokenweir_code {
+    // SAFETY: the caller's word; and what is written below is a struct of this size.
+    unsafe {
+        guarded(error, || {
+            // Before anything is ended.
+            let wanted = !settlement.is_null();
+            let settlement = if wanted { output(settlement)? } else { settlement };
+            let came_to = end()?;
+            if wanted {
+                (*settlement).outcome = tokenweir_outcome::of(came_to.outcome);
+                (*settlement).permit = came_to.id.get();
+                (*settlement).input = came_to.input;
+                (*settlement).cached_input = came_to.cached_input;
+                (*settlement).output = came_to.output;
+                (*settlement).estimated = flag(came_to.estimated);
+            }
+            Ok(())
+        })
     }
 }
 
@@ -241,13 +240,7 @@ pub unsafe extern "C" fn tokenweir_denial_json(
     error: *mut *mut tokenweir_error,
 ) -> tokenweir_code {
     // SAFETY: the pointers are as the header asks.
-    unsafe {
-        guarded(error, || {
-            let (json, denial) = (handle(json, "json")?, shared(denial, "denial")?);
-            json.give(tokenweir_text::new(&json::denial(&denial.0).to_string()));
-            Ok(())
-        })
-    }
+    unsafe { guarded_json(json, error, || Ok(json::denial(&shared(denial, "denial")?.0))) }
 }
 
 /// Frees a denial. NULL is fine.

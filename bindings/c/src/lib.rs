@@ -6,7 +6,7 @@
 //! - `border`: the one mechanism that every entry point goes through, and how pointers are read;
 //! - `code`, `error`, `text`: what comes back beside results;
 //! - `values`: the plain structs that go in; `decision`: what comes of admitting and settling;
-//! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each;
+//! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each; `request`, `view`: what is done with a limiter;
 //! - `json`: the form of what is not hot.
 
 // C's own names, and pointers are what this room is about: each block says which fact it relies on. What a pointer has
@@ -21,12 +21,14 @@ mod error;
 mod json;
 mod limiter;
 mod policy;
+mod request;
 mod ring;
 mod route;
 #[cfg(feature = "test-panic")]
 mod test_panic;
 mod text;
 mod values;
+mod view;
 
 pub use clock::*;
 pub use code::*;
@@ -34,9 +36,11 @@ pub use decision::*;
 pub use error::*;
 pub use limiter::*;
 pub use policy::*;
+pub use request::*;
 pub use ring::*;
 pub use route::*;
 #[cfg(feature = "test-panic")]
 pub use test_panic::*;
 pub use text::*;
 pub use values::*;
+pub use view::*;

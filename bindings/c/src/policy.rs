@@ -4,7 +4,7 @@ use crate::border::{Failure, free, guarded, handle, shared, text};
 use crate::code::tokenweir_code;
 use crate::error::tokenweir_error;
 use crate::json;
-use crate::text::tokenweir_text;
+use crate::text::{guarded_json, tokenweir_text};
 use std::ffi::c_char;
 use tokenweir::{Policy, PolicyError};
 
@@ -67,13 +67,7 @@ pub unsafe extern "C" fn tokenweir_policy_json(
     error: *mut *mut tokenweir_error,
 ) -> tokenweir_code {
     // SAFETY: the pointers are as the header asks.
-    unsafe {
-        guarded(error, || {
-            let (json, policy) = (handle(json, "json")?, shared(policy, "policy")?);
-            json.give(tokenweir_text::new(&json::policy(&policy.0).to_string()));
-            Ok(())
-        })
-    }
+    unsafe { guarded_json(json, error, || Ok(json::policy(&shared(policy, "policy")?.0))) }
 }
 
 /// Frees a policy. NULL is fine.

@@ -5,7 +5,7 @@ use crate::code::tokenweir_code;
 use crate::decision::tokenweir_outcome;
 use crate::error::tokenweir_error;
 use crate::json;
-use crate::text::tokenweir_text;
+use crate::text::{guarded_json, tokenweir_text};
 use crate::values::{TOKENWEIR_ABSENT, flag, tokenweir_now};
 use std::ffi::c_char;
 use std::ptr;
@@ -259,13 +259,7 @@ pub unsafe extern "C" fn tokenweir_record_json(
     error: *mut *mut tokenweir_error,
 ) -> tokenweir_code {
     // SAFETY: the pointers are as the header asks.
-    unsafe {
-        guarded(error, || {
-            let (json, record) = (handle(json, "json")?, shared(record, "record")?);
-            json.give(tokenweir_text::new(&json::record(&record.0).to_string()));
-            Ok(())
-        })
-    }
+    unsafe { guarded_json(json, error, || Ok(json::record(&shared(record, "record")?.0))) }
 }
 
 /// Frees a record. NULL is fine.

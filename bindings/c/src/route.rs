@@ -2,7 +2,7 @@
 
 use crate::border::{free, guarded, input, permit, shared};
 use crate::code::tokenweir_code;
-use crate::decision::{Answer, Settled, tokenweir_decision, tokenweir_denial, tokenweir_settlement};
+use crate::decision::{Answer, guarded_end, tokenweir_decision, tokenweir_denial, tokenweir_settlement};
 use crate::error::tokenweir_error;
 use crate::values::{tokenweir_estimate, tokenweir_now, tokenweir_usage};
 use tokenweir::Route;
@@ -56,14 +56,12 @@ pub unsafe extern "C" fn tokenweir_route_settle(
 ) -> tokenweir_code {
     // SAFETY: the pointers are as the header asks.
     unsafe {
-        guarded(error, || {
-            let settled = Settled::new(settlement)?;
+        guarded_end(settlement, error, || {
             let (route, id, usage) = (shared(route, "route")?, permit(id)?, input(usage)?.into());
-            settled.put(match tokenweir_now::read(now) {
+            Ok(match tokenweir_now::read(now) {
                 Some(now) => route.0.settle_at(id, usage, now)?,
                 None => route.0.settle(id, usage)?,
-            });
-            Ok(())
+            })
         })
     }
 }
@@ -82,14 +80,12 @@ pub unsafe extern "C" fn tokenweir_route_cancel(
 ) -> tokenweir_code {
     // SAFETY: the pointers are as the header asks.
     unsafe {
-        guarded(error, || {
-            let settled = Settled::new(settlement)?;
+        guarded_end(settlement, error, || {
             let (route, id) = (shared(route, "route")?, permit(id)?);
-            settled.put(match tokenweir_now::read(now) {
+            Ok(match tokenweir_now::read(now) {
                 Some(now) => route.0.cancel_at(id, now)?,
                 None => route.0.cancel(id)?,
-            });
-            Ok(())
+            })
         })
     }
 }

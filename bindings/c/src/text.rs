@@ -1,6 +1,9 @@
 //! Text that the library makes and the caller owns.
 
-use crate::border::{free, guarded_or};
+use crate::border::{Failure, free, guarded, guarded_or, handle};
+use crate::code::tokenweir_code;
+use crate::error::tokenweir_error;
+use serde_json::Value;
 use std::ffi::c_char;
 
 /// A text that a call returned: UTF-8, mostly JSON.
@@ -8,9 +11,22 @@ use std::ffi::c_char;
 /// Ownership: the caller's, until tokenweir_text_free(). Threads: any number may read it at once.
 pub struct tokenweir_text(Chars);
 
-impl tokenweir_text {
-    pub(crate) fn new(text: &str) -> Self {
-        tokenweir_text(Chars::new(text))
+/// Runs an entry point that answers in JSON; see [`guarded`].
+///
+/// # Safety
+/// `json` and `error` are NULL or may be written.
+pub(crate) unsafe fn guarded_json(
+    json: *mut *mut tokenweir_text,
+    error: *mut *mut tokenweir_error,
+    body: impl FnOnce() -> Result<Value, Failure>,
+) -> tokenweir_code {
+    // SAFETY: the caller's word.
+    unsafe {
+        guarded(error, || {
+            let json = handle(json, "json")?;
+            json.give(tokenweir_text(Chars::new(&body()?.to_string())));
+            Ok(())
+        })
     }
 }
 
