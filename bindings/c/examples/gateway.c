@@ -1,25 +1,12 @@
 /*
  * Two projects under four limits: a stream is observed and settled, and a request that must wait is told how long.
  *
- *   cc gateway.c $(pkg-config --cflags --libs tokenweir) -o gateway
+ *   cc gateway.c $(pkg-config --cflags --libs tokenweir) -o gateway && ./gateway policy.toml
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <tokenweir.h>
-
-static const char POLICY[] =
-    "[[limit]]\n"
-    "name = 'project rpm'\nmeter = 'requests'\nalgorithm = 'bucket'\namount = 600\nper = '1m'\nscope = ['project']\n"
-    "[[limit]]\n"
-    "name = 'project tpm'\nmeter = 'total'\nalgorithm = 'bucket'\namount = 10_000\nburst = 2_000\nper = '1m'\n"
-    "scope = ['project', 'deployment']\n"
-    "[[limit]]\n"
-    "name = 'deployment window'\nmeter = 'total'\nalgorithm = 'window'\namount = 60_000\nper = '1m'\n"
-    "scope = ['deployment']\n"
-    "[[limit]]\n"
-    "name = 'project month'\nmeter = 'total'\nalgorithm = 'quota'\namount = 50_000_000\nperiod = 'monthly'\n"
-    "scope = ['project']\n";
 
 /* Ends the program with what the library says of a call that failed. */
 static void done(tokenweir_code code, tokenweir_error *const *error)
@@ -45,8 +32,11 @@ static tokenweir_decision admit(const tokenweir_limiter *limiter, const char *pr
     return decision;
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
+    static char source[65536];
+    size_t length = 0;
+    FILE *file = count > 1 ? fopen(arguments[1], "rb") : NULL;
     tokenweir_error *error = NULL;
     tokenweir_policy *policy = NULL;
     tokenweir_clock *clock = NULL;
@@ -58,7 +48,13 @@ int main(void)
     tokenweir_settlement settlement = tokenweir_settlement_init();
     uint32_t spent = 0;
 
-    done(tokenweir_policy_from_toml(POLICY, sizeof POLICY - 1, &policy, &error), &error);
+    if (file == NULL) {
+        fprintf(stderr, "give the policy's file\n");
+        return 2;
+    }
+    length = fread(source, 1, sizeof source, file);
+    fclose(file);
+    done(tokenweir_policy_from_toml(source, length, &policy, &error), &error);
     /* A clock that stands still makes the output below the same every time; without it the system's is used. */
     done(tokenweir_clock_new_manual(NULL, &clock, &error), &error);
     options.clock = clock;

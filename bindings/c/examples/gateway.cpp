@@ -1,9 +1,11 @@
 // The same as gateway.c in C++: handles are freed and permits are settled by themselves, also when an exception passes.
 //
-//   c++ gateway.cpp $(pkg-config --cflags --libs tokenweir) -o gateway
+//   c++ gateway.cpp $(pkg-config --cflags --libs tokenweir) -o gateway && ./gateway policy.toml
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -103,45 +105,14 @@ static Permit admit(const Limiter &limiter, const char *project, std::uint64_t i
     return Permit(limiter.get(), decision.permit);
 }
 
-static const char POLICY[] = R"(
-[[limit]]
-name = 'project rpm'
-meter = 'requests'
-algorithm = 'bucket'
-amount = 600
-per = '1m'
-scope = ['project']
-
-[[limit]]
-name = 'project tpm'
-meter = 'total'
-algorithm = 'bucket'
-amount = 10_000
-burst = 2_000
-per = '1m'
-scope = ['project', 'deployment']
-
-[[limit]]
-name = 'deployment window'
-meter = 'total'
-algorithm = 'window'
-amount = 60_000
-per = '1m'
-scope = ['deployment']
-
-[[limit]]
-name = 'project month'
-meter = 'total'
-algorithm = 'quota'
-amount = 50_000_000
-period = 'monthly'
-scope = ['project']
-)";
-
-static void run()
+static void run(const char *path)
 {
-    Policy policy = made<Policy>([](tokenweir_policy **policy, tokenweir_error **error) {
-        return tokenweir_policy_from_toml(POLICY, sizeof POLICY - 1, policy, error);
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        throw std::runtime_error("give the policy's file");
+    const std::string source(std::istreambuf_iterator<char>(file), {});
+    Policy policy = made<Policy>([&](tokenweir_policy **policy, tokenweir_error **error) {
+        return tokenweir_policy_from_toml(source.data(), source.size(), policy, error);
     });
     Clock clock = made<Clock>([](tokenweir_clock **clock, tokenweir_error **error) {
         return tokenweir_clock_new_manual(nullptr, clock, error);
@@ -179,10 +150,10 @@ static void run()
         throw std::logic_error("a permit was left open");
 }
 
-int main()
+int main(int count, char **arguments)
 {
     try {
-        run();
+        run(count > 1 ? arguments[1] : "");
     } catch (const std::exception &failed) {
         std::fprintf(stderr, "%s\n", failed.what());
         return 1;

@@ -1,4 +1,4 @@
--- The same as gateway.c in LuaJIT, by FFI: luajit gateway.lua
+-- The same as gateway.c in LuaJIT, by FFI: luajit gateway.lua policy.toml
 local ffi = require("ffi")
 
 ffi.cdef [[
@@ -101,41 +101,7 @@ local function struct(type, fields)
   return value
 end
 
-local source = [==[
-[[limit]]
-name = 'project rpm'
-meter = 'requests'
-algorithm = 'bucket'
-amount = 600
-per = '1m'
-scope = ['project']
-
-[[limit]]
-name = 'project tpm'
-meter = 'total'
-algorithm = 'bucket'
-amount = 10_000
-burst = 2_000
-per = '1m'
-scope = ['project', 'deployment']
-
-[[limit]]
-name = 'deployment window'
-meter = 'total'
-algorithm = 'window'
-amount = 60_000
-per = '1m'
-scope = ['deployment']
-
-[[limit]]
-name = 'project month'
-meter = 'total'
-algorithm = 'quota'
-amount = 50_000_000
-period = 'monthly'
-scope = ['project']
-]==]
-
+local source = assert(io.open(arg[1], "rb")):read("*a")
 local policy = made("tokenweir_policy", C.tokenweir_policy_free, C.tokenweir_policy_from_toml, source, #source)
 local clock = made("tokenweir_clock", C.tokenweir_clock_free, C.tokenweir_clock_new_manual, nil)
 local options = struct("tokenweir_options", { clock = clock })

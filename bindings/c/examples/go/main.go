@@ -1,7 +1,7 @@
 // The same as gateway.c in Go, by cgo:
 //
-//	go run .
-//	go run -tags static -ldflags '-linkmode external -extldflags "-static"' .
+//	go run . ../policy.toml
+//	go run -tags static -ldflags '-linkmode external -extldflags "-static"' . ../policy.toml
 package main
 
 // #include <stdlib.h>
@@ -14,41 +14,6 @@ import (
 	"strings"
 	"unsafe"
 )
-
-const policy = `
-[[limit]]
-name = 'project rpm'
-meter = 'requests'
-algorithm = 'bucket'
-amount = 600
-per = '1m'
-scope = ['project']
-
-[[limit]]
-name = 'project tpm'
-meter = 'total'
-algorithm = 'bucket'
-amount = 10_000
-burst = 2_000
-per = '1m'
-scope = ['project', 'deployment']
-
-[[limit]]
-name = 'deployment window'
-meter = 'total'
-algorithm = 'window'
-amount = 60_000
-per = '1m'
-scope = ['deployment']
-
-[[limit]]
-name = 'project month'
-meter = 'total'
-algorithm = 'quota'
-amount = 50_000_000
-period = 'monthly'
-scope = ['project']
-`
 
 // Limiter is the library's, to be closed.
 type Limiter struct {
@@ -115,8 +80,12 @@ func (l *Limiter) Admit(project string, input, output uint64) (C.tokenweir_decis
 	return decision, nil
 }
 
-func run() error {
-	l, err := Open(policy)
+func run(path string) error {
+	policy, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	l, err := Open(string(policy))
 	if err != nil {
 		return err
 	}
@@ -164,7 +133,11 @@ func run() error {
 }
 
 func main() {
-	if err := run(); err != nil {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "give the policy's file")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
