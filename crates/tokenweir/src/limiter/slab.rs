@@ -338,16 +338,17 @@ impl Slab {
         Ok(((observed & !CLOSED) >> 32, observed & OUTPUT_MAX))
     }
 
-    /// The settlement is done. The slot is freed now, or by its last observer.
+    /// The settlement is done. Whether that freed the slot; otherwise its last observer does.
     #[inline]
-    pub(crate) fn end_settling(&self, slot: &Slot) {
+    pub(crate) fn end_settling(&self, slot: &Slot) -> bool {
         let mut state = slot.state.load(Relaxed);
         loop {
             if state & OBSERVERS == 0 {
-                return self.release(slot);
+                self.release(slot);
+                return true;
             }
             match slot.state.compare_exchange_weak(state, state & !PHASE | SETTLED, AcqRel, Acquire) {
-                Ok(_) => return,
+                Ok(_) => return false,
                 Err(now) => state = now,
             }
         }
@@ -382,12 +383,14 @@ impl Slab {
         }
     }
 
-    /// Counts an observer out. The last one frees the slot of a permit settled meanwhile.
-    pub(crate) fn leave(&self, slot: &Slot) {
+    /// Counts an observer out. Whether that freed the slot: the last one does if the permit was settled meanwhile.
+    pub(crate) fn leave(&self, slot: &Slot) -> bool {
         let state = slot.state.fetch_sub(OBSERVER, AcqRel) - OBSERVER;
-        if state & PHASE == SETTLED && state & OBSERVERS == 0 {
+        let last = state & PHASE == SETTLED && state & OBSERVERS == 0;
+        if last {
             self.release(slot);
         }
+        last
     }
 
     /// Adds to what was observed: before and after. An observer counted in calls it.
