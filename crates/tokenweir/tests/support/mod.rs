@@ -7,6 +7,7 @@ pub mod model;
 pub mod random;
 pub mod trace;
 pub mod traffic;
+pub mod worst_minute;
 
 use proptest::test_runner::{Config, RngSeed};
 
