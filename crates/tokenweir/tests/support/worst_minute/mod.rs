@@ -31,6 +31,9 @@ pub trait Peer: Sync {
     /// What an admitted call holds until it ends.
     type Hold: Send;
 
+    /// Whether what a call did not use comes back at its end. Otherwise the estimate stands.
+    const SETTLES: bool = true;
+
     /// Asks for `estimate` tokens at `now`. `None` if they are refused.
     fn ask(&self, estimate: u64, now: u64) -> Option<Self::Hold>;
 

@@ -1,7 +1,7 @@
 //! The patterns: kinds of traffic that are known to find more than the limit.
 
 use super::super::random::Random;
-use super::race::race;
+use super::race::{race, rush};
 use super::traffic::{Caller, Open};
 use super::{LIMIT, Log, MILLI, MINUTE, Peer, SECOND, Time};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ pub enum Pattern {
     Burst,
     /// One token opens a window; all there is just before a minute later, at it, and just after.
     Edge,
-    /// Two threads ask for as much as there is.
+    /// Two threads ask for as much as there is, of one limiter and, once each, of many fresh ones.
     Race,
     /// Estimates above the use, settled after up to three minutes.
     High,
@@ -96,6 +96,12 @@ impl Pattern {
                     asked += attempts;
                     logs.push(log);
                 }
+                let rushes = if late { 0 } else { 2000 };
+                for _ in 0..rushes {
+                    let (peer, time) = fresh();
+                    logs.push(rush(&peer, &time));
+                    asked += 2;
+                }
             }
             Pattern::High | Pattern::Fail => {
                 let fail = self == Pattern::Fail;
@@ -164,8 +170,9 @@ fn hold_thrice<P: Peer>(caller: &mut Caller<'_, P>, fail: bool) {
     caller.drain_until(5 * MINUTE, 100 * MILLI);
 }
 
-/// Twenty milliseconds from call to call, estimates four times the use (or failures), up to two minutes long.
-fn dense<P: Peer>(caller: &mut Caller<'_, P>, seed: u64, fail: bool) {
+/// Twenty milliseconds from call to call, estimates four times the use (or failures), up to two minutes long; five
+/// minutes in all.
+pub fn dense<P: Peer>(caller: &mut Caller<'_, P>, seed: u64, fail: bool) {
     let mut random = Random::new(seed);
     let estimate = LIMIT / 100;
     let mut open: Vec<(u64, Open<P::Hold>)> = Vec::new();

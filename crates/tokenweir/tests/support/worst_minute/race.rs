@@ -4,6 +4,7 @@ use super::super::random::Random;
 use super::traffic::{Caller, Open};
 use super::{LIMIT, Log, MILLI, MINUTE, Peer, Time};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
 /// How often each thread asks per step of stepped time.
@@ -50,6 +51,39 @@ pub fn race<P: Peer>(peer: &P, time: &Time, late: bool, lock_step: bool) -> (Log
     })
 }
 
+/// Two threads ask a fresh limiter for the whole limit at the same moment.
+pub fn rush<P: Peer>(peer: &P, time: &Time) -> Log {
+    let (ready, go) = (AtomicBool::new(false), AtomicBool::new(false));
+    let ask = || {
+        let mut caller = Caller::new(peer, time);
+        let open = caller.ask(LIMIT, Some(LIMIT));
+        open.into_iter().for_each(|ended| caller.end(ended));
+        caller.log
+    };
+    // Spinning, so that both begin at once; but the other may need this very core to get there.
+    let wait = |flag: &AtomicBool| {
+        for spun in 0u32.. {
+            match flag.load(SeqCst) {
+                true => break,
+                false if spun < 10_000 => std::hint::spin_loop(),
+                false => thread::yield_now(),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            ready.store(true, SeqCst);
+            wait(&go);
+            ask()
+        });
+        wait(&ready);
+        go.store(true, SeqCst);
+        let mut log = ask();
+        log.append(second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        log
+    })
+}
+
 /// Asks once; ends what is to end.
 fn attempt<P: Peer>(caller: &mut Caller<'_, P>, random: &mut Random, open: &mut Vec<Open<P::Hold>>, late: bool) {
     let estimate = [LIMIT, LIMIT / 2, LIMIT / 3, LIMIT / 10, LIMIT / 100, 7, 1][random.below(7) as usize];
@@ -57,11 +91,18 @@ fn attempt<P: Peer>(caller: &mut Caller<'_, P>, random: &mut Random, open: &mut 
         caller.ask(estimate, Some(estimate)).into_iter().for_each(|admitted| caller.end(admitted));
         return;
     }
-    let used = (random.below(4) > 0).then(|| random.below(estimate + 1));
+    let used = match random.below(4) {
+        0 => None,
+        1 => Some(random.below(estimate + 1)),
+        _ => Some(estimate),
+    };
     open.extend(caller.ask(estimate, used));
-    // Some calls last long: one in fifty attempts ends one of those that are open.
-    if !open.is_empty() && random.below(50) == 0 {
-        let ended = open.swap_remove(random.below(open.len() as u64) as usize);
-        caller.end(ended);
-    }
+    // Most calls are short; those that are not last until they are the oldest of many, or by chance end earlier.
+    let ended = match random.below(500) {
+        0 if !open.is_empty() => Some(open.swap_remove(random.below(open.len() as u64) as usize)),
+        1..250 => open.pop(),
+        _ if open.len() > 64 => Some(open.remove(0)),
+        _ => None,
+    };
+    ended.into_iter().for_each(|ended| caller.end(ended));
 }
