@@ -69,19 +69,19 @@ class Caller:
         self.log = []
         self.asked = 0
 
-    async def ask(self, estimate, used, key="key"):
+    async def ask(self, estimate, used, key="key", requests=None):
         self.asked += 1
         context = contextvars.Context()
-        admitted = await asyncio.get_running_loop().create_task(self._ask(estimate, key), context=context)
+        asking = self._ask(estimate, UserAPIKeyAuth(api_key=key, tpm_limit=LIMIT, rpm_limit=requests))
+        admitted = await asyncio.get_running_loop().create_task(asking, context=context)
         if not admitted:
             return None
         self.log.append((self.clock.now, used or 0))
         return Call(context, key, used)
 
-    async def _ask(self, estimate, key):
+    async def _ask(self, estimate, user):
         # One token of input; the rest is the most it may put out.
         data = {"model": "gpt-4o", "messages": [{"role": "user", "content": "word"}], "max_tokens": estimate - 1}
-        user = UserAPIKeyAuth(api_key=key, tpm_limit=LIMIT)
         try:
             await self.hook.async_pre_call_hook(user, self.cache.dual_cache, data, "acompletion")
         except HTTPException as refusal:
@@ -92,6 +92,13 @@ class Caller:
 
     async def end(self, call):
         await asyncio.get_running_loop().create_task(self._end(call), context=call.context)
+
+    async def end_due(self, held, at):
+        """Ends those of the held calls, pairs of an end and a call, that end by `at`; the others."""
+        for end, call in held:
+            if end <= at:
+                await self.end(call)
+        return [(end, call) for end, call in held if end > at]
 
     async def _end(self, call):
         kwargs = {"standard_logging_object": {"metadata": {"user_api_key_hash": call.key}}, "litellm_params": {}}
@@ -174,13 +181,14 @@ def race(late):
             caller.clock.wait_until(step)
             estimates = [rng.choice([LIMIT, LIMIT // 2, LIMIT // 3, LIMIT // 10, LIMIT // 100, 7, 1]) for _ in range(200)]
             used = [
-                (None if rng.randrange(4) == 0 else rng.randrange(estimate + 1)) if late else estimate
+                rng.choice([None, rng.randrange(estimate + 1), estimate, estimate]) if late else estimate
                 for estimate in estimates
             ]
             calls = await asyncio.gather(*map(caller.ask, estimates, used))
             held.extend(call for call in calls if call)
             rng.shuffle(held)
-            ending = [held.pop() for _ in range(min(len(held), 4) if late else len(held))]
+            # Most calls are short; some last.
+            ending = [held.pop() for _ in range(max(len(held) - 16, 0) if late else len(held))]
             await asyncio.gather(*map(caller.end, ending))
 
     return traffic
@@ -224,9 +232,7 @@ def dense(seed, fail):
         for step in range(int(5 * MINUTE / 0.02)):
             at = step * 0.02
             caller.clock.wait_until(at)
-            for call in [call for end, call in held if end <= at]:
-                await caller.end(call)
-            held = [(end, call) for end, call in held if end > at]
+            held = await caller.end_due(held, at)
             failed = fail and rng.randrange(2) == 0
             if call := await caller.ask(estimate, None if failed else estimate // 4):
                 held.append((at + rng.uniform(0, 2 * MINUTE), call))
@@ -275,9 +281,7 @@ def low(seed):
         for step in range(int(5 * MINUTE / 0.1)):
             at = step * 0.1
             caller.clock.wait_until(at)
-            for call in [call for end, call in held if end <= at]:
-                await caller.end(call)
-            held = [(end, call) for end, call in held if end > at]
+            held = await caller.end_due(held, at)
             while len(held) < 16 and (call := await caller.ask(estimate, 4 * estimate)):
                 held.append((at + rng.uniform(0.5, 4), call))
 
@@ -327,6 +331,18 @@ async def keys(number):
     return max(tokens.values())
 
 
+async def requests_left():
+    """Of five requests a minute: how many are left after one that was admitted and three that the token limit refused."""
+    caller = Caller()
+    asked = [await caller.ask(tokens, tokens, requests=5) for tokens in (LIMIT, LIMIT, LIMIT, LIMIT)]
+    assert [call is not None for call in asked] == [True, False, False, False]
+    await caller.end(Call(asked[0].context, asked[0].key, 0))
+    left = 0
+    while await caller.ask(1, 1, requests=5):
+        left += 1
+    return left
+
+
 def ratio(tokens):
     """Rounded up, so that no bound looks kept that is not."""
     thousandths = math.ceil(tokens * 1000 / LIMIT)
@@ -350,6 +366,7 @@ async def main():
     await dense(0, fail=False)(caller)
     share = ratio(sum(tokens for _, tokens in caller.log) / 5)
     print(f"used of the limit in 5 minutes, estimates four times the use\t{share}")
+    print(f"litellm: {await requests_left()} of 5 requests left after 1 admitted, 3 refused by tokens", file=sys.stderr)
     for number in (10, 60, 66, 67, 68, 80, 100):
         print(f"litellm: {number} keys in turn: {ratio(await keys(number))} of a key's limit", file=sys.stderr)
 

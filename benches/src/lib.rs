@@ -76,3 +76,8 @@ pub fn frozen(policy: &str) -> Limiter {
     let policy = Policy::from_toml(policy).expect("a valid policy");
     Limiter::builder(policy).clock(Arc::new(ManualClock::default())).build()
 }
+
+/// The snippets of COMPARE.md, to be compiled and run.
+#[cfg(all(doctest, feature = "peers"))]
+#[doc = include_str!("../../COMPARE.md")]
+pub struct Compare;

@@ -147,7 +147,7 @@ fn main() -> ExitCode {
     let mut columns = vec![
         Column::measured("tokenweir window", Tokenweir::window),
         Column::measured("tokenweir bucket", |time| Tokenweir::bucket(time, LIMIT)),
-        Column::measured("tokenweir bucket, burst = limit / 4", |time| Tokenweir::bucket(time, LIMIT / 4)),
+        Column::measured("tokenweir bucket, burst a quarter", |time| Tokenweir::bucket(time, LIMIT / 4)),
         Column::measured("tokenweir quota of a minute", Tokenweir::quota),
     ];
     columns.extend(peers());
