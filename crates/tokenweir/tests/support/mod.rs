@@ -8,6 +8,7 @@ pub mod random;
 pub mod strategies;
 pub mod trace;
 pub mod traffic;
+pub mod worst_minute;
 
 use proptest::test_runner::{Config, RngSeed};
 
