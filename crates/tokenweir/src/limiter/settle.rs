@@ -84,15 +84,14 @@ impl Core {
         }
     }
 
-    /// The route of a permit that cannot be freed meanwhile.
+    /// The route of a permit that cannot be freed meanwhile. What the caller holds may be another one.
     #[inline]
     fn with_route<T>(&self, slot: &Slot, held: Option<&Resolved>, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
+        let registered = slot.route.load(Relaxed) as usize;
         match held {
-            Some(route) => Some(act(route)),
-            None => {
-                let route = self.routes.at(slot.route.load(Relaxed) as usize);
-                route.as_ref().map(|route| act(route))
-            }
+            // The caller keeps it registered, so no other route has its place.
+            Some(route) if route.index.load(Relaxed) == registered => Some(act(route)),
+            _ => self.routes.at(registered).as_ref().map(|route| act(route)),
         }
     }
 

@@ -1,0 +1,950 @@
+/*
+ * tokenweir: the token meter and gate that LLM gateways embed.
+ *
+ * It decides whether a request to a model may pass, holds its estimated tokens, settles them against what the model
+ * really used, and answers for every token afterwards.
+ *
+ * Results. Every call that can fail returns a tokenweir_code, 0 for OK, and says more in an error object if it is given
+ * a place for one. A denied request is a result: OK, with admitted 0 in the decision. What a call was to produce is NULL,
+ * or as it was before, if it fails; it has then changed nothing.
+ *
+ * Handles (tokenweir_limiter and its like) are made by the library, belong to the caller and are freed by their own free
+ * function, once, when no call uses them any more, in any order. NULL is refused by every call and ignored by every free.
+ *
+ * Threads. A pointer to const may be used from any number of threads at once; that is every argument but the places for
+ * results. Nothing is kept by thread: a permit may be settled on another thread than the one it was admitted on.
+ *
+ * Text goes in as pointer and length, without a NUL; a pointer of length 0 may be NULL. Names of projects, deployments
+ * and values of keys are any bytes. Text that comes out is UTF-8.
+ *
+ * Structs are the caller's own memory: a call reads or fills them and keeps no pointer to them. They begin with their
+ * size, which the caller sets, and end with room for what may come; the functions at the end of this header prepare
+ * them. Amounts are tokens (or what a limit's meter counts), times are nanoseconds.
+ *
+ * Panics do not leave the library: TOKENWEIR_PANIC. Nothing is global, no thread is started, no file is opened.
+ *
+ * This file is made from the library's sources; see bindings/c.
+ */
+#ifndef TOKENWEIR_H
+#define TOKENWEIR_H
+
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/// The release that this header came with.
+#define TOKENWEIR_VERSION "0.1.0"
+#define TOKENWEIR_VERSION_MAJOR 0
+#define TOKENWEIR_VERSION_MINOR 1
+#define TOKENWEIR_VERSION_PATCH 0
+
+
+/// The number of this header's interface. It grows when a program that was compiled with an older header could no
+/// longer run with the library. The library says its own with tokenweir_abi_version().
+#define TOKENWEIR_ABI_VERSION 1
+
+/// Absent: a usage that the provider did not report, a wait that has no end.
+#define TOKENWEIR_ABSENT UINT64_MAX
+
+/// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
+///
+/// Codes are stable and never used again for something else; those below 1000 are the same in every language. A later
+/// library may return codes that this header does not have: treat them as errors.
+enum tokenweir_code
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Done.
+  TOKENWEIR_OK = 0,
+  /// The policy is not valid; the message has a line for each problem.
+  TOKENWEIR_POLICY_INVALID = 1,
+  /// The project, the deployment or a caller key that the policy names is empty.
+  TOKENWEIR_EMPTY_KEY = 10,
+  /// A limit requires a caller key that the request lacks.
+  TOKENWEIR_KEY_MISSING = 11,
+  /// A limit counts cost and no price fits the deployment.
+  TOKENWEIR_NO_PRICE = 12,
+  /// The request gives the same caller key twice.
+  TOKENWEIR_KEY_TWICE = 13,
+  /// An estimate is above 2^53 tokens.
+  TOKENWEIR_ESTIMATE_TOO_LARGE = 14,
+  /// The reported usage cannot be.
+  TOKENWEIR_USAGE_INVALID = 20,
+  /// The permit was settled, cancelled or abandoned before, or it expired.
+  TOKENWEIR_PERMIT_SETTLED = 21,
+  /// This limiter never issued the permit.
+  TOKENWEIR_PERMIT_UNKNOWN = 22,
+  /// There are as many open permits as the limiter was made for.
+  TOKENWEIR_PERMITS_EXHAUSTED = 30,
+  /// A route cannot be held: the table of counters or routes is full of entries in use.
+  TOKENWEIR_TABLE_FULL = 31,
+  /// A pointer that must not be NULL is NULL.
+  TOKENWEIR_NULL_ARGUMENT = 1000,
+  /// A text is not UTF-8.
+  TOKENWEIR_UTF8_INVALID = 1001,
+  /// A struct's size field is not the size that this library knows.
+  TOKENWEIR_STRUCT_SIZE = 1002,
+  /// A reserved field of a struct is not zero.
+  TOKENWEIR_RESERVED_NOT_ZERO = 1003,
+  /// Another argument is out of its range.
+  TOKENWEIR_ARGUMENT_INVALID = 1004,
+  /// The clock is of another kind: only a coarse one ticks, only a manual one is set.
+  TOKENWEIR_CLOCK_KIND = 1005,
+  /// The library panicked, which is a fault of its own. The limiter goes on.
+  TOKENWEIR_PANIC = 1099,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_code tokenweir_code;
+#else
+typedef int32_t tokenweir_code;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// How a permit ended.
+enum tokenweir_outcome
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// It has not.
+  TOKENWEIR_OUTCOME_NONE = 0,
+  /// With the provider's usage, or without any: see estimated.
+  TOKENWEIR_OUTCOME_SETTLED = 1,
+  /// The request never reached the provider.
+  TOKENWEIR_OUTCOME_CANCELLED = 2,
+  /// Abandoned without a word of usage: the estimate stands.
+  TOKENWEIR_OUTCOME_DROPPED = 3,
+  /// It was not settled in time: the estimate stands.
+  TOKENWEIR_OUTCOME_EXPIRED = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_outcome tokenweir_outcome;
+#else
+typedef uint32_t tokenweir_outcome;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What a record is about.
+enum tokenweir_record_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Something that this header does not know.
+  TOKENWEIR_RECORD_OTHER = 0,
+  /// A request was admitted.
+  TOKENWEIR_RECORD_ADMITTED = 1,
+  /// A request was denied.
+  TOKENWEIR_RECORD_DENIED = 2,
+  /// A permit ended.
+  TOKENWEIR_RECORD_SETTLED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_record_kind tokenweir_record_kind;
+#else
+typedef uint32_t tokenweir_record_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What a new key gets when every counter is in use.
+enum tokenweir_when_full
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Requests that would need a new counter are denied.
+  TOKENWEIR_WHEN_FULL_DENY = 0,
+  /// They pass, as far as that limit is concerned, uncounted.
+  TOKENWEIR_WHEN_FULL_ADMIT = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_when_full tokenweir_when_full;
+#else
+typedef uint32_t tokenweir_when_full;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// Where a limiter's time comes from: the system's clocks, a coarse clock that the host ticks, or a manual one that the
+/// host sets.
+///
+/// Ownership: the caller's, until tokenweir_clock_free(). Limiters that were made with it keep what they need of it, so
+/// it may be freed before them. Threads: any number may use it at once, to read as to tick or set.
+typedef struct tokenweir_clock tokenweir_clock;
+
+/// A denial, with every limit that refused.
+///
+/// Ownership: the caller's, until tokenweir_denial_free(). Threads: any number may read it at once. It keeps the policy
+/// that it was made under; free it soon.
+typedef struct tokenweir_denial tokenweir_denial;
+
+/// What went wrong in one call, with the thing it names and the next step.
+///
+/// Every call that can fail takes `tokenweir_error **error`. NULL there: the code is enough, and nothing is allocated.
+/// Otherwise the call puts a new error there if it fails, and NULL if it does not.
+///
+/// Ownership: the caller's, until tokenweir_error_free(). Threads: any number may read it at once.
+typedef struct tokenweir_error tokenweir_error;
+
+/// Decides which requests may pass, holds their tokens and settles them.
+///
+/// Ownership: the caller's, until tokenweir_limiter_free(); its routes keep it going until they are freed, too.
+/// Threads: any number may use it at once; admitting, observing and settling take no lock.
+typedef struct tokenweir_limiter tokenweir_limiter;
+
+/// A policy: limits and prices, checked.
+///
+/// Ownership: the caller's, until tokenweir_policy_free(). Limiters that were made with it keep what they need of it,
+/// so it may be freed before them. Threads: any number may use it at once.
+typedef struct tokenweir_policy tokenweir_policy;
+
+/// A decision or a settlement.
+///
+/// Ownership: the caller's, until tokenweir_record_free(). Threads: any number may read it at once.
+typedef struct tokenweir_record tokenweir_record;
+
+/// A ring in which a limiter keeps its decisions and settlements until they are polled. Writing never waits for a
+/// reader: when the ring is full the newest record is dropped and counted.
+///
+/// Ownership: the caller's, until tokenweir_ring_free(). Limiters that were made with it keep what they need of it, so
+/// it may be freed before them. Threads: any number may poll it at once.
+typedef struct tokenweir_ring tokenweir_ring;
+
+/// Who calls what, looked up once: the quickest way to decide for callers that come again. It follows changes of policy
+/// by itself, and its counters are not evicted as long as it lives.
+///
+/// Ownership: the caller's, until tokenweir_route_free(). It may outlive the limiter's handle: the limiter goes on as
+/// long as anything of it is used. Threads: any number may use it at once.
+typedef struct tokenweir_route tokenweir_route;
+
+/// A text that a call returned: UTF-8, mostly JSON.
+///
+/// Ownership: the caller's, until tokenweir_text_free(). Threads: any number may read it at once.
+typedef struct tokenweir_text tokenweir_text;
+
+/// An instant: both clocks, in nanoseconds. Every call that depends on time takes a pointer to one; NULL there: the
+/// limiter's own clock is read. Do not mix the two on one limiter unless they tell the same time.
+///
+/// This struct stays as it is for good.
+typedef struct {
+  /// Monotonic, from any origin that stays: what buckets and windows run on. 0 to 2^63 - 1.
+  uint64_t mono;
+  /// Since 1970-01-01T00:00:00Z: what calendar quotas run on.
+  int64_t wall;
+} tokenweir_now;
+
+/// A record's fields. The call fills it; set size before. See tokenweir_record_view_init(). The pointers are into the
+/// record and valid until it is freed.
+typedef struct {
+  /// sizeof(tokenweir_record_view).
+  uint32_t size;
+  /// A tokenweir_record_kind.
+  uint32_t kind;
+  /// When.
+  tokenweir_now at;
+  /// The project: any bytes, no NUL behind them.
+  const char *project;
+  /// In bytes.
+  size_t project_length;
+  /// The deployment: any bytes, no NUL behind them.
+  const char *deployment;
+  /// In bytes.
+  size_t deployment_length;
+  /// What the request was expected to take, in tokens.
+  uint64_t estimated_input;
+  /// What the request was expected to take, in tokens.
+  uint64_t estimated_output;
+  /// Admitted, settled: the permit.
+  uint64_t permit;
+  /// Denied: nanoseconds, TOKENWEIR_ABSENT if no waiting helps.
+  uint64_t retry_after_ns;
+  /// Denied: the name of the limit that decided, UTF-8 without a NUL behind it; NULL otherwise.
+  const char *limit;
+  /// In bytes.
+  size_t limit_length;
+  /// Denied: 429 or 403.
+  uint32_t status;
+  /// Denied: 1 if no waiting helps because the request is larger than a whole limit.
+  uint32_t never_fits;
+  /// Denied: how many limits refused; tokenweir_record_json() names them.
+  uint32_t refusals;
+  /// Admitted: 1 if a shadow limit would have refused it.
+  uint32_t shadow_refused;
+  /// Settled: a tokenweir_outcome.
+  uint32_t outcome;
+  /// Settled: 1 if a part of the tokens is the estimate, because the usage was absent.
+  uint32_t estimated;
+  /// Settled: input tokens that were charged in the end, cached ones included.
+  uint64_t input;
+  /// Settled: of these, how many came from the provider's cache.
+  uint64_t cached_input;
+  /// Settled: output tokens that were charged in the end.
+  uint64_t output;
+  /// Settled: input tokens as reported; TOKENWEIR_ABSENT if they were not.
+  uint64_t reported_input;
+  /// Settled: cached input tokens as reported; TOKENWEIR_ABSENT if they were not.
+  uint64_t reported_cached_input;
+  /// Settled: output tokens as reported; TOKENWEIR_ABSENT if they were not.
+  uint64_t reported_output;
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_record_view;
+
+/// How a limiter is to be made; zero is the default for each field. See tokenweir_options_init().
+typedef struct {
+  /// sizeof(tokenweir_options).
+  uint32_t size;
+  /// A tokenweir_when_full.
+  uint32_t when_full;
+  /// Where the time comes from; NULL: the system's clocks. Buckets count their refill from what it shows when the
+  /// limiter is made.
+  const tokenweir_clock *clock;
+  /// Where decisions and settlements are kept for polling; NULL: nowhere.
+  const tokenweir_ring *ring;
+  /// The most counters that may live at once; 0: 100,000.
+  uint64_t max_counters;
+  /// The most routes that are kept resolved; 0: as many as counters, or 65,536 if that is more; at most 2^24.
+  uint64_t max_routes;
+  /// The most permits that may be open at once; 0: 2^20; at most 2^24.
+  uint64_t max_permits;
+  /// Nanoseconds that a permit lives unless it is settled or renewed; 0: 10 minutes.
+  uint64_t permit_ttl_ns;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_options;
+
+/// A name and a value, for instance a caller key: "user" and "u-17".
+///
+/// This struct stays as it is for good: it comes in arrays.
+typedef struct {
+  /// UTF-8; a caller key's has no "key:" before it.
+  const char *name;
+  /// In bytes.
+  size_t name_length;
+  /// Any bytes, not none.
+  const char *value;
+  /// In bytes.
+  size_t value_length;
+} tokenweir_key;
+
+/// Who calls what. The call that takes it reads what it points to and keeps no pointer. See tokenweir_request_of().
+typedef struct {
+  /// sizeof(tokenweir_request).
+  uint32_t size;
+  /// Zero.
+  uint32_t reserved0;
+  /// The project that calls: any bytes, not none.
+  const char *project;
+  /// In bytes.
+  size_t project_length;
+  /// The deployment or model that it calls: any bytes, not none.
+  const char *deployment;
+  /// In bytes.
+  size_t deployment_length;
+  /// Further keys of the caller (user, subscription, agent, tool); the ones that no policy names are ignored.
+  const tokenweir_key *keys;
+  /// How many keys there are.
+  size_t key_count;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_request;
+
+/// The tokens that the host expects a request to take; 0 where it does not know. See tokenweir_estimate_of().
+typedef struct {
+  /// sizeof(tokenweir_estimate).
+  uint32_t size;
+  /// Zero.
+  uint32_t reserved0;
+  /// Input (prompt) tokens, at most 2^53.
+  uint64_t input;
+  /// The most output tokens, at most 2^53.
+  uint64_t output;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_estimate;
+
+/// Whether a request may pass. The call fills it; set size before. See tokenweir_decision_init().
+typedef struct {
+  /// sizeof(tokenweir_decision).
+  uint32_t size;
+  /// 1: it may, and its estimated tokens are held. 0: it may not, and nothing was taken.
+  uint32_t admitted;
+  /// The permit's id, to be settled exactly once; 0 if denied.
+  uint64_t permit;
+  /// Denied: nanoseconds after which, with no other traffic, the request is admitted, and not one earlier;
+  /// TOKENWEIR_ABSENT if no waiting helps. 0 if admitted.
+  uint64_t retry_after_ns;
+  /// The same in whole seconds, rounded up, as the Retry-After header has it.
+  uint64_t retry_after_seconds;
+  /// Denied: what the limit that decided has left; below 0 is debt.
+  int64_t remaining;
+  /// Denied: the largest charge that would fit that limit now.
+  uint64_t fits_now;
+  /// Denied: the HTTP status to answer with, 429 for a rate, 403 for a quota. 0 if admitted.
+  uint32_t status;
+  /// Denied: 1 if the request is larger than a whole limit, so that no waiting helps.
+  uint32_t never_fits;
+  /// Denied: 1 if there was no room for another counter, and no limit is used up.
+  uint32_t table_full;
+  /// Denied: how many limits refused. One that never fits decides, then the longest wait.
+  uint32_t refusals;
+  /// The length of the name of the limit that decided, in bytes, also where it is longer than the field below.
+  uint32_t limit_length;
+  /// Not used.
+  uint32_t reserved0;
+  /// The name of the limit that decided: UTF-8 with a NUL behind it, cut between characters if it is longer.
+  char limit[64];
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_decision;
+
+/// The tokens that the provider reports afterwards. Unknown is TOKENWEIR_ABSENT, never 0. See tokenweir_usage_of() and
+/// tokenweir_usage_unknown().
+typedef struct {
+  /// sizeof(tokenweir_usage).
+  uint32_t size;
+  /// Zero.
+  uint32_t reserved0;
+  /// Input tokens, the cached ones included; at most 2^53. Absent: the estimate stands.
+  uint64_t input;
+  /// Input tokens from the provider's cache; at most input. Absent: none were.
+  uint64_t cached_input;
+  /// Output tokens, reasoning included; at most 2^53. Absent: the estimate stands.
+  uint64_t output;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_usage;
+
+/// What settling a permit came to. The call fills it; set size before. See tokenweir_settlement_init().
+typedef struct {
+  /// sizeof(tokenweir_settlement).
+  uint32_t size;
+  /// A tokenweir_outcome.
+  uint32_t outcome;
+  /// The permit.
+  uint64_t permit;
+  /// Input tokens that were charged in the end, cached ones included.
+  uint64_t input;
+  /// Of these, how many came from the provider's cache.
+  uint64_t cached_input;
+  /// Output tokens that were charged in the end.
+  uint64_t output;
+  /// 1 if a part of this is the estimate, because the usage was absent.
+  uint32_t estimated;
+  /// Not used.
+  uint32_t reserved0;
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_settlement;
+
+/// Which counters to view; NULL or zero matches all. See tokenweir_usage_filter_init().
+typedef struct {
+  /// sizeof(tokenweir_usage_filter).
+  uint32_t size;
+  /// Zero.
+  uint32_t reserved0;
+  /// Only counters of the limit of this name, in UTF-8; NULL: of all limits.
+  const char *limit;
+  /// In bytes.
+  size_t limit_length;
+  /// Only counters whose scope has these values; names as policies write them: "project", "deployment", "key:user".
+  const tokenweir_key *scope;
+  /// How many there are.
+  size_t scope_count;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_usage_filter;
+
+/// The limiter's own figures. The call fills it; set size before. See tokenweir_stats_init().
+typedef struct {
+  /// sizeof(tokenweir_stats).
+  uint32_t size;
+  /// Not used.
+  uint32_t reserved0;
+  /// Live counters.
+  uint64_t counters;
+  /// How many there may be.
+  uint64_t max_counters;
+  /// Counters evicted, at rest, since the limiter was made.
+  uint64_t evicted;
+  /// Requests denied because there was no room for a counter.
+  uint64_t refused_full;
+  /// Limits passed over because there was no room for a counter.
+  uint64_t admitted_full;
+  /// Routes that are resolved.
+  uint64_t routes;
+  /// Open permits.
+  uint64_t permits_open;
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_stats;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/// The stable name of a code, without the prefix: "PERMIT_SETTLED". Static text; NULL for a number that is no code.
+const char *tokenweir_code_name(int32_t code);
+
+/// The interface that this library has, to be compared with TOKENWEIR_ABI_VERSION.
+uint32_t tokenweir_abi_version(void);
+
+/// The release of this library, as "0.1.0", to be compared with TOKENWEIR_VERSION. Static text.
+const char *tokenweir_version(void);
+
+/// The code: the same that the call returned. TOKENWEIR_OK for NULL.
+tokenweir_code tokenweir_error_code(const tokenweir_error *error);
+
+/// The message: UTF-8 with a NUL behind it, valid until the error is freed; a policy's has a line for each problem. ""
+/// for NULL.
+const char *tokenweir_error_message(const tokenweir_error *error);
+
+/// Frees an error. NULL is fine.
+void tokenweir_error_free(tokenweir_error *error);
+
+/// The characters: UTF-8 with a NUL behind them, valid until the text is freed. "" for NULL.
+const char *tokenweir_text_chars(const tokenweir_text *text);
+
+/// How many bytes the text has, without the NUL. 0 for NULL.
+size_t tokenweir_text_length(const tokenweir_text *text);
+
+/// Frees a text. NULL is fine.
+void tokenweir_text_free(tokenweir_text *text);
+
+/// Makes the operating system's clocks: monotonic time from now on, and wall time. On Linux the monotonic one does not
+/// advance while the machine is suspended. A limiter that is given no clock has one of these.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_clock_new_system(tokenweir_clock **clock, tokenweir_error **error);
+
+/// Makes a clock that shows the present instant until the first tokenweir_clock_tick(), for event loops that keep a
+/// cached time: reading it costs next to nothing, and every decision until the next tick sees the same instant.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_clock_new_coarse(tokenweir_clock **clock, tokenweir_error **error);
+
+/// Makes a clock that shows `now` (NULL: zero and zero) until it is set or advanced, for tests and simulation.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_clock_new_manual(const tokenweir_now *now, tokenweir_clock **clock, tokenweir_error **error);
+
+/// What the clock shows.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_clock_now(const tokenweir_clock *clock, tokenweir_now *now, tokenweir_error **error);
+
+/// Makes a coarse clock show the present instant.
+///
+/// Codes: NULL_ARGUMENT, CLOCK_KIND.
+tokenweir_code tokenweir_clock_tick(const tokenweir_clock *clock, tokenweir_error **error);
+
+/// Makes a manual clock show `now`. It may go backwards.
+///
+/// Codes: NULL_ARGUMENT, CLOCK_KIND.
+tokenweir_code tokenweir_clock_set(const tokenweir_clock *clock, const tokenweir_now *now, tokenweir_error **error);
+
+/// Moves both readings of a manual clock on by `nanoseconds`.
+///
+/// Codes: NULL_ARGUMENT, CLOCK_KIND.
+tokenweir_code tokenweir_clock_advance(const tokenweir_clock *clock, uint64_t nanoseconds, tokenweir_error **error);
+
+/// Frees a clock. NULL is fine.
+void tokenweir_clock_free(tokenweir_clock *clock);
+
+/// Reads a policy from TOML. `source` has `length` bytes.
+///
+/// Codes: POLICY_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_policy_from_toml(const char *source,
+                                          size_t length,
+                                          tokenweir_policy **policy,
+                                          tokenweir_error **error);
+
+/// Reads a policy from JSON. `source` has `length` bytes.
+///
+/// Codes: POLICY_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_policy_from_json(const char *source,
+                                          size_t length,
+                                          tokenweir_policy **policy,
+                                          tokenweir_error **error);
+
+/// The policy's limits in JSON, with `key_names`: the caller keys that any of them looks at, which are the ones worth
+/// passing with a request.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_policy_json(const tokenweir_policy *policy, tokenweir_text **json, tokenweir_error **error);
+
+/// Frees a policy. NULL is fine.
+void tokenweir_policy_free(tokenweir_policy *policy);
+
+/// Makes a ring for `capacity` records that nobody has polled yet, 1 to 2^20, rounded up to a power of two. Its memory,
+/// about 400 bytes for each, is taken at once.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_ring_new(size_t capacity, tokenweir_ring **ring, tokenweir_error **error);
+
+/// Takes the oldest record out of the ring; NULL if there is none. Never waits.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_ring_poll(const tokenweir_ring *ring, tokenweir_record **record, tokenweir_error **error);
+
+/// How many records were dropped since the ring was made, because it was full.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_ring_lost(const tokenweir_ring *ring, uint64_t *lost, tokenweir_error **error);
+
+/// Frees a ring. NULL is fine.
+void tokenweir_ring_free(tokenweir_ring *ring);
+
+/// The record's fields.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_record_read(const tokenweir_record *record,
+                                     tokenweir_record_view *fields,
+                                     tokenweir_error **error);
+
+/// The record in JSON: at, project, deployment and estimate, and what the decision or the settlement came to; a denial
+/// as tokenweir_denial_json() has it.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_record_json(const tokenweir_record *record, tokenweir_text **json, tokenweir_error **error);
+
+/// Frees a record. NULL is fine.
+void tokenweir_record_free(tokenweir_record *record);
+
+/// The denial in JSON: status, limit, retry_after_ns (null: no waiting helps), never_fits, table_full, every limit that
+/// refused under `refusals`, and what each enforced limit of the request has left under `remaining`.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_denial_json(const tokenweir_denial *denial, tokenweir_text **json, tokenweir_error **error);
+
+/// Frees a denial. NULL is fine.
+void tokenweir_denial_free(tokenweir_denial *denial);
+
+/// Makes a limiter that decides by `policy`. `options` may be NULL: every default.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+tokenweir_code tokenweir_limiter_new(const tokenweir_policy *policy,
+                                     const tokenweir_options *options,
+                                     tokenweir_limiter **limiter,
+                                     tokenweir_error **error);
+
+/// Frees a limiter. NULL is fine. Its open permits end with it; routes that were made from it keep it going.
+void tokenweir_limiter_free(tokenweir_limiter *limiter);
+
+/// What the limiter's clock shows.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_now(const tokenweir_limiter *limiter, tokenweir_now *now, tokenweir_error **error);
+
+/// Decides whether a request may pass, and if so holds its estimate on every limit it meets: on all or on none.
+///
+/// OK both ways: decision->admitted says which. An admitted request's permit has to be settled, cancelled or abandoned;
+/// one that is not expires, and its estimate stands. `denial` may be NULL; otherwise a denied request's full denial is
+/// put there, and NULL for an admitted one. Nothing is allocated for an admission where these limits were met before by
+/// the same caller, up to 8 caller keys.
+///
+/// Codes: EMPTY_KEY, KEY_MISSING, KEY_TWICE, NO_PRICE, ESTIMATE_TOO_LARGE, PERMITS_EXHAUSTED, TABLE_FULL, NULL_ARGUMENT,
+/// UTF8_INVALID (the name of a key), STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID. Nothing has changed then.
+tokenweir_code tokenweir_limiter_admit(const tokenweir_limiter *limiter,
+                                       const tokenweir_request *request,
+                                       const tokenweir_estimate *estimate,
+                                       const tokenweir_now *now,
+                                       tokenweir_decision *decision,
+                                       tokenweir_denial **denial,
+                                       tokenweir_error **error);
+
+/// Looks up who calls what, once, for reuse.
+///
+/// Codes: EMPTY_KEY, KEY_MISSING, KEY_TWICE, NO_PRICE, TABLE_FULL, NULL_ARGUMENT, UTF8_INVALID (the name of a key),
+/// STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+tokenweir_code tokenweir_limiter_route(const tokenweir_limiter *limiter,
+                                       const tokenweir_request *request,
+                                       const tokenweir_now *now,
+                                       tokenweir_route **route,
+                                       tokenweir_error **error);
+
+/// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate is charged at once.
+/// `spent` may be NULL; otherwise 1 is put there if a limit of the request has nothing left, so that a runaway stream may
+/// be cut short, and 0 if not.
+///
+/// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, USAGE_INVALID, NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_observe(const tokenweir_limiter *limiter,
+                                         uint64_t id,
+                                         uint64_t input,
+                                         uint64_t output,
+                                         const tokenweir_now *now,
+                                         uint32_t *spent,
+                                         tokenweir_error **error);
+
+/// Settles a permit with what the provider reported: what was held beyond it is given back, what was used beyond the
+/// estimate is charged. Once: whoever comes second gets PERMIT_SETTLED. `settlement` may be NULL.
+///
+/// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, USAGE_INVALID, NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO. Nothing has
+/// changed then.
+tokenweir_code tokenweir_limiter_settle(const tokenweir_limiter *limiter,
+                                        uint64_t id,
+                                        const tokenweir_usage *usage,
+                                        const tokenweir_now *now,
+                                        tokenweir_settlement *settlement,
+                                        tokenweir_error **error);
+
+/// Ends the permit of a request that never reached the provider: all of it is given back, and it does not count as a
+/// request. `settlement` may be NULL.
+///
+/// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, NULL_ARGUMENT, STRUCT_SIZE. Nothing has changed then.
+tokenweir_code tokenweir_limiter_cancel(const tokenweir_limiter *limiter,
+                                        uint64_t id,
+                                        const tokenweir_now *now,
+                                        tokenweir_settlement *settlement,
+                                        tokenweir_error **error);
+
+/// Ends a permit without a word of usage: the estimate stands. `settlement` may be NULL.
+///
+/// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, NULL_ARGUMENT, STRUCT_SIZE. Nothing has changed then.
+tokenweir_code tokenweir_limiter_abandon(const tokenweir_limiter *limiter,
+                                         uint64_t id,
+                                         const tokenweir_now *now,
+                                         tokenweir_settlement *settlement,
+                                         tokenweir_error **error);
+
+/// Lets a permit live for `ttl_ns` nanoseconds from now on, for streams longer than the options' permit_ttl_ns.
+///
+/// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_renew(const tokenweir_limiter *limiter,
+                                       uint64_t id,
+                                       uint64_t ttl_ns,
+                                       const tokenweir_now *now,
+                                       tokenweir_error **error);
+
+/// An open permit in JSON: under `remaining` what each enforced limit of its request has left now, by name; under
+/// `shadow_refused` the shadow limits that would have refused it; and `spent`, as tokenweir_limiter_observe() has it.
+///
+/// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_permit(const tokenweir_limiter *limiter,
+                                        uint64_t id,
+                                        const tokenweir_now *now,
+                                        tokenweir_text **json,
+                                        tokenweir_error **error);
+
+/// What would come of a request now, in JSON, without taking anything: `admitted`, `denied` (null, or a denial as
+/// tokenweir_denial_json() has it), and under `limits` what each limit of the request says: limit, mode, charge, amount,
+/// remaining, fits, never_fits and wait_ns (0 if it fits, null if no waiting helps).
+///
+/// Codes: as tokenweir_limiter_route().
+tokenweir_code tokenweir_limiter_peek(const tokenweir_limiter *limiter,
+                                      const tokenweir_request *request,
+                                      const tokenweir_estimate *estimate,
+                                      const tokenweir_now *now,
+                                      tokenweir_text **json,
+                                      tokenweir_error **error);
+
+/// Every limit of the policy, in JSON: under `applied` those that the request meets, each as in tokenweir_limiter_peek()
+/// with its `scope`, the counter's values; under `skipped` the others, each with the reason. Walks the whole policy.
+///
+/// Codes: as tokenweir_limiter_route().
+tokenweir_code tokenweir_limiter_explain(const tokenweir_limiter *limiter,
+                                         const tokenweir_request *request,
+                                         const tokenweir_estimate *estimate,
+                                         const tokenweir_now *now,
+                                         tokenweir_text **json,
+                                         tokenweir_error **error);
+
+/// The counters, in JSON, by limit and key: under `counters` each with limit, meter, scope (part to value; {"hex": ...}
+/// if it is not UTF-8), amount, used, held, remaining (below 0 is debt), resets_at (null, or mono and wall in
+/// nanoseconds) and settled_total. `filter` may be NULL: all. Walks all counters and open permits: for consoles, not for
+/// the path of a request.
+///
+/// Codes: NULL_ARGUMENT, UTF8_INVALID, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+tokenweir_code tokenweir_limiter_usage(const tokenweir_limiter *limiter,
+                                       const tokenweir_usage_filter *filter,
+                                       const tokenweir_now *now,
+                                       tokenweir_text **json,
+                                       tokenweir_error **error);
+
+/// The limiter's own figures. Walks the open permits.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_limiter_stats(const tokenweir_limiter *limiter,
+                                       tokenweir_stats *stats,
+                                       tokenweir_error **error);
+
+/// The policy in force, to be freed by the caller.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_policy(const tokenweir_limiter *limiter,
+                                        tokenweir_policy **policy,
+                                        tokenweir_error **error);
+
+/// Puts another policy in force: it applies to the next decision. Consumption is kept where a limit's name and scope
+/// are; open permits settle against the counters they charged. Traffic goes on meanwhile. Takes time in proportion to
+/// the number of live counters.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_swap_policy(const tokenweir_limiter *limiter,
+                                             const tokenweir_policy *policy,
+                                             const tokenweir_now *now,
+                                             tokenweir_error **error);
+
+/// Ends permits whose time is over and evicts counters at rest that nobody holds. This happens by itself when room is
+/// needed; a host may call it when it is idle.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_sweep(const tokenweir_limiter *limiter,
+                                       const tokenweir_now *now,
+                                       tokenweir_error **error);
+
+/// Decides whether a request of this route may pass, as tokenweir_limiter_admit() does.
+///
+/// Codes: ESTIMATE_TOO_LARGE, PERMITS_EXHAUSTED, NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO; after a change of policy
+/// also those of tokenweir_limiter_admit().
+tokenweir_code tokenweir_route_admit(const tokenweir_route *route,
+                                     const tokenweir_estimate *estimate,
+                                     const tokenweir_now *now,
+                                     tokenweir_decision *decision,
+                                     tokenweir_denial **denial,
+                                     tokenweir_error **error);
+
+/// Settles a permit, as tokenweir_limiter_settle() does: any permit of the limiter, but quicker if this route admitted
+/// it.
+///
+/// Codes: as tokenweir_limiter_settle().
+tokenweir_code tokenweir_route_settle(const tokenweir_route *route,
+                                      uint64_t id,
+                                      const tokenweir_usage *usage,
+                                      const tokenweir_now *now,
+                                      tokenweir_settlement *settlement,
+                                      tokenweir_error **error);
+
+/// Cancels a permit, as tokenweir_limiter_cancel() does: any permit of the limiter, but quicker if this route admitted
+/// it.
+///
+/// Codes: as tokenweir_limiter_cancel().
+tokenweir_code tokenweir_route_cancel(const tokenweir_route *route,
+                                      uint64_t id,
+                                      const tokenweir_now *now,
+                                      tokenweir_settlement *settlement,
+                                      tokenweir_error **error);
+
+/// Frees a route. NULL is fine. Its open permits stay open.
+void tokenweir_route_free(tokenweir_route *route);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+/* ---- What prepares the structs above ---- */
+
+/// The tokens that a request is expected to take.
+static inline tokenweir_estimate tokenweir_estimate_of(uint64_t input, uint64_t output)
+{
+    tokenweir_estimate estimate;
+    memset(&estimate, 0, sizeof estimate);
+    estimate.size = (uint32_t)sizeof estimate;
+    estimate.input = input;
+    estimate.output = output;
+    return estimate;
+}
+
+/// A usage of which nothing is known: the estimate stands.
+static inline tokenweir_usage tokenweir_usage_unknown(void)
+{
+    tokenweir_usage usage;
+    memset(&usage, 0, sizeof usage);
+    usage.size = (uint32_t)sizeof usage;
+    usage.input = usage.cached_input = usage.output = TOKENWEIR_ABSENT;
+    return usage;
+}
+
+/// The tokens that a provider reported, none of them cached; set cached_input where some were.
+static inline tokenweir_usage tokenweir_usage_of(uint64_t input, uint64_t output)
+{
+    tokenweir_usage usage = tokenweir_usage_unknown();
+    usage.input = input;
+    usage.output = output;
+    return usage;
+}
+
+/// A name and a value that end with a NUL. The pointers are kept in it.
+static inline tokenweir_key tokenweir_key_of(const char *name, const char *value)
+{
+    tokenweir_key key;
+    key.name = name;
+    key.name_length = name ? strlen(name) : 0;
+    key.value = value;
+    key.value_length = value ? strlen(value) : 0;
+    return key;
+}
+
+/// A request without caller keys, of names that end with a NUL. The pointers are kept in it.
+static inline tokenweir_request tokenweir_request_of(const char *project, const char *deployment)
+{
+    tokenweir_request request;
+    memset(&request, 0, sizeof request);
+    request.size = (uint32_t)sizeof request;
+    request.project = project;
+    request.project_length = project ? strlen(project) : 0;
+    request.deployment = deployment;
+    request.deployment_length = deployment ? strlen(deployment) : 0;
+    return request;
+}
+
+/// Room for a decision.
+static inline tokenweir_decision tokenweir_decision_init(void)
+{
+    tokenweir_decision decision;
+    memset(&decision, 0, sizeof decision);
+    decision.size = (uint32_t)sizeof decision;
+    return decision;
+}
+
+/// Room for a settlement.
+static inline tokenweir_settlement tokenweir_settlement_init(void)
+{
+    tokenweir_settlement settlement;
+    memset(&settlement, 0, sizeof settlement);
+    settlement.size = (uint32_t)sizeof settlement;
+    return settlement;
+}
+
+/// Every option as it is by default.
+static inline tokenweir_options tokenweir_options_init(void)
+{
+    tokenweir_options options;
+    memset(&options, 0, sizeof options);
+    options.size = (uint32_t)sizeof options;
+    return options;
+}
+
+/// A filter that lets every counter pass.
+static inline tokenweir_usage_filter tokenweir_usage_filter_init(void)
+{
+    tokenweir_usage_filter filter;
+    memset(&filter, 0, sizeof filter);
+    filter.size = (uint32_t)sizeof filter;
+    return filter;
+}
+
+/// Room for a limiter's figures.
+static inline tokenweir_stats tokenweir_stats_init(void)
+{
+    tokenweir_stats stats;
+    memset(&stats, 0, sizeof stats);
+    stats.size = (uint32_t)sizeof stats;
+    return stats;
+}
+
+/// Room for a record's fields.
+static inline tokenweir_record_view tokenweir_record_view_init(void)
+{
+    tokenweir_record_view view;
+    memset(&view, 0, sizeof view);
+    view.size = (uint32_t)sizeof view;
+    return view;
+}
+
+#endif /* TOKENWEIR_H */

@@ -1,0 +1,160 @@
+//! The codes, in one table.
+
+use crate::border::guarded_or;
+use std::ffi::{CStr, c_char};
+use std::ptr;
+
+/// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
+///
+/// Codes are stable and never used again for something else; those below 1000 are the same in every language. A later
+/// library may return codes that this header does not have: treat them as errors.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum tokenweir_code {
+    /// Done.
+    TOKENWEIR_OK = 0,
+    /// The policy is not valid; the message has a line for each problem.
+    TOKENWEIR_POLICY_INVALID = 1,
+    /// The project, the deployment or a caller key that the policy names is empty.
+    TOKENWEIR_EMPTY_KEY = 10,
+    /// A limit requires a caller key that the request lacks.
+    TOKENWEIR_KEY_MISSING = 11,
+    /// A limit counts cost and no price fits the deployment.
+    TOKENWEIR_NO_PRICE = 12,
+    /// The request gives the same caller key twice.
+    TOKENWEIR_KEY_TWICE = 13,
+    /// An estimate is above 2^53 tokens.
+    TOKENWEIR_ESTIMATE_TOO_LARGE = 14,
+    /// The reported usage cannot be.
+    TOKENWEIR_USAGE_INVALID = 20,
+    /// The permit was settled, cancelled or abandoned before, or it expired.
+    TOKENWEIR_PERMIT_SETTLED = 21,
+    /// This limiter never issued the permit.
+    TOKENWEIR_PERMIT_UNKNOWN = 22,
+    /// There are as many open permits as the limiter was made for.
+    TOKENWEIR_PERMITS_EXHAUSTED = 30,
+    /// A route cannot be held: the table of counters or routes is full of entries in use.
+    TOKENWEIR_TABLE_FULL = 31,
+    /// A pointer that must not be NULL is NULL.
+    TOKENWEIR_NULL_ARGUMENT = 1000,
+    /// A text is not UTF-8.
+    TOKENWEIR_UTF8_INVALID = 1001,
+    /// A struct's size field is not the size that this library knows.
+    TOKENWEIR_STRUCT_SIZE = 1002,
+    /// A reserved field of a struct is not zero.
+    TOKENWEIR_RESERVED_NOT_ZERO = 1003,
+    /// Another argument is out of its range.
+    TOKENWEIR_ARGUMENT_INVALID = 1004,
+    /// The clock is of another kind: only a coarse one ticks, only a manual one is set.
+    TOKENWEIR_CLOCK_KIND = 1005,
+    /// The library panicked, which is a fault of its own. The limiter goes on.
+    TOKENWEIR_PANIC = 1099,
+}
+
+use tokenweir_code::*;
+
+/// All of them, ascending.
+pub(crate) const CODES: [tokenweir_code; 19] = [
+    TOKENWEIR_OK,
+    TOKENWEIR_POLICY_INVALID,
+    TOKENWEIR_EMPTY_KEY,
+    TOKENWEIR_KEY_MISSING,
+    TOKENWEIR_NO_PRICE,
+    TOKENWEIR_KEY_TWICE,
+    TOKENWEIR_ESTIMATE_TOO_LARGE,
+    TOKENWEIR_USAGE_INVALID,
+    TOKENWEIR_PERMIT_SETTLED,
+    TOKENWEIR_PERMIT_UNKNOWN,
+    TOKENWEIR_PERMITS_EXHAUSTED,
+    TOKENWEIR_TABLE_FULL,
+    TOKENWEIR_NULL_ARGUMENT,
+    TOKENWEIR_UTF8_INVALID,
+    TOKENWEIR_STRUCT_SIZE,
+    TOKENWEIR_RESERVED_NOT_ZERO,
+    TOKENWEIR_ARGUMENT_INVALID,
+    TOKENWEIR_CLOCK_KIND,
+    TOKENWEIR_PANIC,
+];
+
+impl tokenweir_code {
+    pub(crate) const fn name(self) -> &'static CStr {
+        match self {
+            TOKENWEIR_OK => c"OK",
+            TOKENWEIR_POLICY_INVALID => c"POLICY_INVALID",
+            TOKENWEIR_EMPTY_KEY => c"EMPTY_KEY",
+            TOKENWEIR_KEY_MISSING => c"KEY_MISSING",
+            TOKENWEIR_NO_PRICE => c"NO_PRICE",
+            TOKENWEIR_KEY_TWICE => c"KEY_TWICE",
+            TOKENWEIR_ESTIMATE_TOO_LARGE => c"ESTIMATE_TOO_LARGE",
+            TOKENWEIR_USAGE_INVALID => c"USAGE_INVALID",
+            TOKENWEIR_PERMIT_SETTLED => c"PERMIT_SETTLED",
+            TOKENWEIR_PERMIT_UNKNOWN => c"PERMIT_UNKNOWN",
+            TOKENWEIR_PERMITS_EXHAUSTED => c"PERMITS_EXHAUSTED",
+            TOKENWEIR_TABLE_FULL => c"TABLE_FULL",
+            TOKENWEIR_NULL_ARGUMENT => c"NULL_ARGUMENT",
+            TOKENWEIR_UTF8_INVALID => c"UTF8_INVALID",
+            TOKENWEIR_STRUCT_SIZE => c"STRUCT_SIZE",
+            TOKENWEIR_RESERVED_NOT_ZERO => c"RESERVED_NOT_ZERO",
+            TOKENWEIR_ARGUMENT_INVALID => c"ARGUMENT_INVALID",
+            TOKENWEIR_CLOCK_KIND => c"CLOCK_KIND",
+            TOKENWEIR_PANIC => c"PANIC",
+        }
+    }
+}
+
+/// The code of an engine's error.
+///
+/// # Panics
+/// If the table above lacks it, which the test below excludes.
+pub(crate) fn of_engine(number: u16) -> tokenweir_code {
+    let known = CODES.into_iter().find(|code| *code as i32 == i32::from(number));
+    known.unwrap_or_else(|| panic!("code {number} of the engine is not in the C table"))
+}
+
+/// The stable name of a code, without the prefix: "PERMIT_SETTLED". Static text; NULL for a number that is no code.
+#[unsafe(no_mangle)]
+pub extern "C" fn tokenweir_code_name(code: i32) -> *const c_char {
+    guarded_or(ptr::null(), || {
+        CODES.into_iter().find(|known| *known as i32 == code).map_or(ptr::null(), |known| known.name().as_ptr())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenweir::policy::ResolveError;
+    use tokenweir::{Error, PermitId, Policy};
+
+    /// Every error of the engine has the number and the name here that it has there. A new one is added to this list
+    /// by whoever adds it: the count beside it is that of the engine's own table.
+    #[test]
+    fn codes_are_the_engines() {
+        let id = PermitId::new(7).expect("not 0");
+        let limit = || "l".to_owned();
+        let errors: [Error; 11] = [
+            Policy::from_toml("limit = 1").expect_err("not a policy").into(),
+            ResolveError::EmptyKey { part: "project".into() }.into(),
+            ResolveError::KeyMissing { limit: limit(), key: "user".into() }.into(),
+            ResolveError::NoPrice { limit: limit(), deployment: "d".into() }.into(),
+            ResolveError::KeyTwice { key: "user".into() }.into(),
+            Error::EstimateTooLarge { what: "input", tokens: 1 << 54 },
+            Error::UsageInvalid { reason: "r".into() },
+            Error::PermitSettled { id },
+            Error::PermitUnknown { id },
+            Error::PermitsExhausted { most: 1 },
+            Error::TableFull { limit: limit(), budget: 1 },
+        ];
+        for error in &errors {
+            let code = of_engine(error.code());
+            assert_eq!(code.name().to_str(), Ok(error.name()), "{error}");
+        }
+        let shared: Vec<i32> = CODES.iter().map(|code| *code as i32).filter(|code| (1..1000).contains(code)).collect();
+        let engine: Vec<i32> = errors.iter().map(|error| error.code().into()).collect();
+        assert_eq!(shared, engine, "the numbers below 1000 are the engine's, and all of them");
+    }
+
+    #[test]
+    fn codes_ascend() {
+        assert!(CODES.windows(2).all(|pair| (pair[0] as i32) < pair[1] as i32));
+    }
+}

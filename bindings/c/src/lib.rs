@@ -1,0 +1,42 @@
+//! The C library: `tokenweir.h` and `libtokenweir`.
+//!
+//! Thin: every entry point converts, calls the engine and converts back. What C has to know stands in the comments of
+//! the items below, from which the header is made (`tests/header.rs`); they are written for its reader.
+//!
+//! - `border`: the one mechanism that every entry point goes through, and how pointers are read;
+//! - `code`, `error`, `text`: what comes back beside results;
+//! - `values`: the plain structs that go in; `decision`: what comes of admitting and settling;
+//! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each;
+//! - `json`: the form of what is not hot.
+
+// C's own names, and pointers are what this room is about: each block says which fact it relies on. What a pointer has
+// to be is said in the header, for each type.
+#![allow(non_camel_case_types, unsafe_code, clippy::missing_safety_doc)]
+
+mod border;
+mod clock;
+mod code;
+mod decision;
+mod error;
+mod json;
+mod limiter;
+mod policy;
+mod ring;
+mod route;
+#[cfg(feature = "test-panic")]
+mod test_panic;
+mod text;
+mod values;
+
+pub use clock::*;
+pub use code::*;
+pub use decision::*;
+pub use error::*;
+pub use limiter::*;
+pub use policy::*;
+pub use ring::*;
+pub use route::*;
+#[cfg(feature = "test-panic")]
+pub use test_panic::*;
+pub use text::*;
+pub use values::*;
