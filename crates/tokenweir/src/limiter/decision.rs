@@ -14,13 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Whether a request may pass.
-#[expect(clippy::large_enum_variant, reason = "a denial stays on the stack: refusing must not allocate")]
 #[must_use = "an admitted request holds its tokens until its permit is settled"]
 #[derive(Debug)]
 pub enum Decision<'a> {
     /// It may, and this holds its estimated tokens.
     Admitted(Permit<'a>),
-    /// It may not; nothing was taken.
+    /// It may not; nothing was taken. (By value, not boxed: refusing must not allocate.)
     Denied(Denied),
 }
 

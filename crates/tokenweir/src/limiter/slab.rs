@@ -303,10 +303,9 @@ impl Slab {
     /// The routes that permits keep from being freed: of every slot that is not free, and some of slots that were just
     /// now being claimed or freed.
     pub(crate) fn held_routes(&self) -> impl Iterator<Item = usize> {
-        self.slots.iter().filter_map(|(_, slot)| {
-            // Acquire: who freed the slot is done with its route.
-            (slot.state.load(Acquire) & PHASE != FREE).then(|| slot.route.load(Relaxed) as usize)
-        })
+        // Acquire: who freed the slot is done with its route.
+        let taken = |slot: &&Slot| slot.state.load(Acquire) & PHASE != FREE;
+        self.slots.iter().map(|(_, slot)| slot).filter(taken).map(|slot| slot.route.load(Relaxed) as usize)
     }
 
     #[inline]
