@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::trace::OutputRule;
+use tokenweir_replay::OutputRule;
 
 /// Token limits for LLM gateways: check a policy, explain a decision, replay a recorded trace.
 ///
@@ -150,11 +149,12 @@ pub enum TraceFormat {
 }
 
 fn seconds(text: &str) -> Result<i64, String> {
-    crate::instant::seconds(text).map_err(|reason| format!("{text:?} {reason}; write seconds, for instance 0.05"))
+    tokenweir_replay::instant::seconds(text)
+        .map_err(|reason| format!("{text:?} {reason}; write seconds, for instance 0.05"))
 }
 
 fn tokens(text: &str) -> Result<u64, String> {
-    crate::trace::tokens(text).ok_or_else(|| format!("{text:?} is not a whole number from 0 to 2^53"))
+    tokenweir_replay::tokens(text).ok_or_else(|| format!("{text:?} is not a whole number from 0 to 2^53"))
 }
 
 fn key(text: &str) -> Result<(String, String), String> {

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::args::Check;
-use crate::drive::LimitFacts;
 use crate::failure::Failure;
+use crate::limits::LimitFacts;
 use crate::output;
 use crate::policy_file;
 use crate::text::{Table, counted, printable};

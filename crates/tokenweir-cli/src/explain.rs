@@ -3,12 +3,12 @@
 use std::ffi::OsStr;
 use std::fmt::Write;
 
-use tokenweir::{Estimate, Key, Request};
+use tokenweir::{Estimate, Key, Limiter, ManualClock, Now, Request};
+use tokenweir_replay::instant;
 
 use crate::args::Explain;
-use crate::drive::{self, LimitFacts};
 use crate::failure::Failure;
-use crate::instant;
+use crate::limits::LimitFacts;
 use crate::output;
 use crate::policy_file;
 use crate::text::{counted, grouped, printable};
@@ -24,8 +24,10 @@ pub fn run(args: &Explain) -> Result<(), Failure> {
     let (project, deployment) = (bytes(&args.project), bytes(&args.deployment));
     let request = Request::new(&*project, &*deployment).with_keys(&keys);
     let estimate = Estimate::new(args.input, args.output);
-    let explanation = drive::explain(policy, &request, estimate)
-        .map_err(|reason| Failure::Problems(vec![format!("{}: {reason}", args.policy.display())]))?;
+    let limiter = Limiter::builder(policy).clock(ManualClock::default()).build();
+    let explanation = limiter
+        .explain_at(&request, estimate, Now::at(0))
+        .map_err(|error| Failure::Problems(vec![format!("{}: {error}", args.policy.display())]))?;
 
     let mut out = String::new();
     let _ = write!(out, "request  project={} deployment={}", printable(request.project), printable(request.deployment));

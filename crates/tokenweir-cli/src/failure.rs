@@ -41,9 +41,15 @@ impl Failure {
         Failure::Input { place: place.to_string(), reason: reason.to_string(), remedy: remedy.to_string() }
     }
 
-    /// Wrong input on one line of a file.
-    pub fn line(file: &str, line: u64, reason: impl Display, remedy: impl Display) -> Self {
-        Failure::input(format_args!("{file}:{line}"), reason, remedy)
+    /// A replay of the trace `file` that ended early.
+    pub fn replay(file: &str, error: tokenweir_replay::Error) -> Self {
+        use tokenweir_replay::Error;
+        match error {
+            Error::Line { line, reason, remedy } => Failure::input(format_args!("{file}:{line}"), reason, remedy),
+            // The engine's messages carry their own remedy.
+            Error::Request { line, source } => Failure::Problems(vec![format!("{file}:{line}: {source}")]),
+            other => Failure::Problems(vec![format!("{file}: {other}")]),
+        }
     }
 
     /// A file that could not be opened or read.

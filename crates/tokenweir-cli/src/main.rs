@@ -1,21 +1,19 @@
 //! The `tokenweir` command: replay a recorded trace, check a policy, explain a decision.
 //!
-//! It reads and prints; every decision is the library's. [`drive`] alone calls the limiter.
+//! It reads and prints. Every decision is the engine's, and `tokenweir-replay` drives it through a trace.
 //!
 //! - `args`, `failure`: the command line, and how a run ends;
-//! - `trace`, `policy_file`, `instant`: what is read;
+//! - `policy_file`, `limits`: what is read;
 //! - `replay`, `check`, `explain`: the commands;
 //! - `tally`, `timeline`, `axis`: what a replay adds up;
-//! - `decisions`, `summary`, `report`, `text`, `output`, `progress`: what is written.
+//! - `summary`, `report`, `text`, `output`, `progress`: what is written.
 
 mod args;
 mod axis;
 mod check;
-mod decisions;
-mod drive;
 mod explain;
 mod failure;
-mod instant;
+mod limits;
 mod output;
 mod policy_file;
 mod progress;
@@ -25,7 +23,6 @@ mod summary;
 mod tally;
 mod text;
 mod timeline;
-mod trace;
 
 use std::process::ExitCode;
 

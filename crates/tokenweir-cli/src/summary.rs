@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::instant;
+use tokenweir_replay::instant;
+
 use crate::tally::{Row, Tally};
-use crate::text::{Table, WIDTH, counted, cut, grouped, percent, printable, short};
+use crate::text::{Table, WIDTH, counted, cut, grouped, percent, printable, short, utc_text};
 
 /// With more rows than this, only the most refused are shown.
 const MOST_ROWS: usize = 20;
@@ -24,7 +25,7 @@ impl Facts<'_> {
     /// From when to when the requests came: `2026-03-02 09:00:00 to 09:59:59 UTC (59 min 59 s)`.
     pub fn span_text(&self) -> String {
         let Some((first, last)) = self.tally.span else { return "no requests".into() };
-        let (from, to) = (instant::utc_text(first), instant::utc_text(last));
+        let (from, to) = (utc_text(first), utc_text(last));
         let to = match (from.split_once(' '), to.split_once(' ')) {
             (Some((day, _)), Some((other, time))) if day == other => time.to_string(),
             _ => to,

@@ -1,9 +1,10 @@
 //! What a replay adds up: totals, and a row for each counter.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::drive::{Counter, Ended, LimitFacts, Meet, Verdict};
-use crate::trace::{Ending, Entry};
+use tokenweir_replay::{Counter, Ending, Entry, Left, Settled, Verdict};
+
+use crate::limits::LimitFacts;
 
 /// The longest wait that a counter advised.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +23,7 @@ pub struct Row {
     /// The place of its limit in the policy.
     pub limit: usize,
     /// The values of its scope.
-    pub scope: Vec<Vec<u8>>,
+    pub scope: Arc<[Vec<u8>]>,
     /// Requests that met it and were admitted.
     pub admitted: u64,
     /// Requests that it refused, or would have refused if it were not a shadow.
@@ -79,9 +80,8 @@ pub struct Tally {
     pub limits: Vec<LimitFacts>,
     /// All requests.
     pub totals: Totals,
-    /// Every counter that a request met, in the order of their first requests.
+    /// Every counter that a request met, by its number in the replay.
     pub rows: Vec<Row>,
-    places: HashMap<(usize, Vec<Vec<u8>>), usize>,
     /// The instants of the first and the last request.
     pub span: Option<(i64, i64)>,
 }
@@ -89,18 +89,16 @@ pub struct Tally {
 impl Tally {
     /// Nothing yet.
     pub fn new(limits: Vec<LimitFacts>) -> Self {
-        Tally { limits, totals: Totals::default(), rows: Vec::new(), places: HashMap::new(), span: None }
+        Tally { limits, totals: Totals::default(), rows: Vec::new(), span: None }
     }
 
-    /// The row of the counter that a request meets.
-    pub fn row_of(&mut self, meet: &Meet) -> usize {
-        let next = self.rows.len();
-        let place = *self.places.entry((meet.limit, meet.scope.clone())).or_insert(next);
-        if place == next {
-            let ceiling = self.limits[meet.limit].ceiling;
+    /// Makes a row for each counter that has none yet.
+    pub fn know(&mut self, counters: &[Counter]) {
+        for counter in &counters[self.rows.len()..] {
+            let ceiling = self.limits[counter.limit].ceiling;
             self.rows.push(Row {
-                limit: meet.limit,
-                scope: meet.scope.clone(),
+                limit: counter.limit,
+                scope: Arc::clone(&counter.scope),
                 admitted: 0,
                 refused: 0,
                 never_fits: 0,
@@ -111,13 +109,6 @@ impl Tally {
                 remaining: i64::try_from(ceiling).unwrap_or(i64::MAX),
             });
         }
-        place
-    }
-
-    /// The row of a counter of the usage view.
-    pub fn row_of_counter(&self, counter: &Counter) -> Option<usize> {
-        // A look-up by parts would need the tuple by reference; counters are few next to requests.
-        self.places.get(&(counter.limit, counter.scope.clone())).copied()
     }
 
     /// What is in use of a row's limit when this much is left.
@@ -126,12 +117,12 @@ impl Tally {
         u64::try_from(i128::from(ceiling) - i128::from(remaining)).unwrap_or(0)
     }
 
-    /// Adds a decision on a request that meets these rows.
-    pub fn decided(&mut self, entry: &Entry, rows: &[usize], verdict: &Verdict) {
+    /// Adds a decision.
+    pub fn decided(&mut self, entry: &Entry, verdict: &Verdict) {
         self.span = Some((self.span.map_or(entry.at, |(first, _)| first), entry.at));
         let totals = &mut self.totals;
         totals.requests += 1;
-        totals.ungoverned += u64::from(rows.is_empty());
+        totals.ungoverned += u64::from(verdict.meets.is_empty());
         let tokens = u128::from(entry.estimate.input) + u128::from(entry.estimate.output);
         match verdict.status {
             200 => {
@@ -146,7 +137,7 @@ impl Tally {
             totals.denied_tokens += tokens;
             totals.never_fits += u64::from(verdict.never_fits);
         }
-        for &place in rows {
+        for place in verdict.meets.iter().map(|meet| meet.counter) {
             let row = &mut self.rows[place];
             row.admitted += u64::from(verdict.status == 200);
             row.refused += u64::from(verdict.shadow_refused.contains(&row.limit));
@@ -171,24 +162,23 @@ impl Tally {
     }
 
     /// Adds the end of a request that was admitted.
-    pub fn ended(&mut self, ending: Ending, ended: &Ended, charges: impl Iterator<Item = (usize, u64)>) {
+    pub fn ended(&mut self, settled: &Settled) {
+        let ended = &settled.ended;
         self.totals.cancelled += u64::from(ended.cancelled);
-        self.totals.silent += u64::from(ending == Ending::Silence);
+        self.totals.silent += u64::from(settled.ending == Ending::Silence);
         if !ended.cancelled {
             self.totals.used += u128::from(ended.tokens.input) + u128::from(ended.tokens.output);
         }
-        for (place, charge) in charges {
+        for &(place, charge) in &settled.charges {
             self.rows[place].charged += u128::from(charge);
         }
     }
 
     /// Takes over what is in use when all is done. A counter that is not listed is at rest.
-    pub fn finish(&mut self, counters: &[Counter]) {
-        for counter in counters {
-            if let Some(place) = self.row_of_counter(counter) {
-                self.rows[place].used = self.in_use(place, counter.remaining);
-                self.rows[place].remaining = counter.remaining;
-            }
+    pub fn finish(&mut self, counters: &[Left]) {
+        for &Left { counter, remaining } in counters {
+            self.rows[counter].used = self.in_use(counter, remaining);
+            self.rows[counter].remaining = remaining;
         }
     }
 

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use tokenweir_replay::{Entry, Left, Replay, Verdict, instant};
+
 use crate::axis::{Axis, Counts, Most, Series};
-use crate::drive::{Drive, Verdict};
-use crate::instant;
 use crate::tally::Tally;
-use crate::trace::Entry;
 
 /// Points in a chart of use.
 const USE_POINTS: u16 = 600;
@@ -88,7 +87,7 @@ impl Timeline {
     }
 
     /// Moves on to `at`, before anything happens there: what is in use is sampled at the start of every new step.
-    pub fn move_on(&mut self, at: i64, drive: &Drive, tally: &mut Tally) {
+    pub fn move_on(&mut self, at: i64, replay: &Replay, tally: &mut Tally) {
         let before = self.use_axis.ends().map(|_| self.use_axis.clone());
         self.use_axis.include(at);
         self.use_axis.expect(self.until);
@@ -104,21 +103,20 @@ impl Timeline {
                 return;
             }
             let start = step * width;
-            let counters = drive.counters(start);
+            let counters = replay.usage_at(start);
             self.budget = self.budget.saturating_sub(counters.len().max(1));
-            for counter in counters {
-                let Some(row) = tally.row_of_counter(&counter) else { continue };
-                tally.seen(row, counter.remaining);
-                if let Some(line) = self.counters.get_mut(&row) {
-                    line.most.add(&self.use_axis, start, Most(tally.in_use(row, counter.remaining)));
+            for Left { counter, remaining } in counters {
+                tally.seen(counter, remaining);
+                if let Some(line) = self.counters.get_mut(&counter) {
+                    line.most.add(&self.use_axis, start, Most(tally.in_use(counter, remaining)));
                 }
             }
             self.sampled = Some(start);
         }
     }
 
-    /// Adds a decision on a request that meets these rows.
-    pub fn decided(&mut self, entry: &Entry, rows: &[usize], verdict: &Verdict, tally: &Tally) {
+    /// Adds a decision.
+    pub fn decided(&mut self, entry: &Entry, verdict: &Verdict, tally: &Tally) {
         let at = entry.at;
         self.bar_axis.include(at);
         self.bar_axis.expect(self.until);
@@ -135,7 +133,7 @@ impl Timeline {
         let project = self.projects.entry(entry.project.clone()).or_default();
         project.decided.add(&self.bar_axis, at, Counts(counts));
         project.totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
-        for &row in rows {
+        for row in verdict.meets.iter().map(|meet| meet.counter) {
             let_go(&mut self.counters, |line| line.met);
             let line = self.counters.entry(row).or_default();
             line.met += 1;

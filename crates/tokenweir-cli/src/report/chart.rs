@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::scale;
 use crate::axis::Axis;
-use crate::drive::LimitFacts;
+use crate::limits::LimitFacts;
 use crate::text::short;
 
 /// Width and height of a drawing, in units of its view box.
@@ -81,7 +81,7 @@ impl Plot {
         let end = start.saturating_add(axis.width().saturating_mul(self.steps as i64));
         let floor = self.size.height - BOTTOM;
         // Dates are longer than times of day.
-        let days = end - start > 5 * 86_400 * crate::instant::SECOND;
+        let days = end - start > 5 * 86_400 * tokenweir_replay::instant::SECOND;
         let most = match (self.size.width > 800.0, days) {
             (true, false) => 12,
             (true, true) => 8,

@@ -12,10 +12,11 @@ mod scale;
 
 use std::fmt::Write;
 
-use crate::instant;
+use tokenweir_replay::instant;
+
 use crate::summary::{Facts, peak_text, wait_text};
 use crate::tally::Tally;
-use crate::text::{counted, grouped, percent, printable};
+use crate::text::{counted, grouped, percent, printable, utc_text};
 use crate::timeline::Timeline;
 
 /// Charts of counters for each limit.
@@ -225,7 +226,7 @@ fn waits(out: &mut String, tally: &Tally) {
             wait_text(tally, row),
             name(tally.limits[row.limit].name.as_bytes()),
             escape(&tally.key_text(place)),
-            instant::utc_text(wait.at),
+            utc_text(wait.at),
             grouped(wait.line),
             grouped(row.refused)
         );

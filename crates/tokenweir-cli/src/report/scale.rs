@@ -1,6 +1,8 @@
 //! Where ticks stand on an axis, and what they say.
 
-use crate::instant;
+use tokenweir_replay::instant;
+
+use crate::text::utc_text;
 
 const S: i64 = instant::SECOND;
 const MINUTE: i64 = 60 * S;
@@ -61,7 +63,7 @@ pub fn times(from: i64, to: i64, most: i64) -> Vec<(i64, String)> {
 
 /// What a tick says: as much of the instant as ticks `step` apart need.
 fn label(at: i64, step: i64) -> String {
-    let text = instant::utc_text(at);
+    let text = utc_text(at);
     let (day, time) = text.split_once(' ').unwrap_or((&text, ""));
     match step {
         ..S => format!("{time}.{:03}", at % S / 1_000_000),

@@ -17,8 +17,7 @@ use tokenweir::{Estimate, Usage};
 pub use azure::{Azure, OutputRule};
 pub use jsonl::Jsonl;
 
-use crate::failure::Failure;
-use crate::instant;
+use crate::{Error, instant};
 use lines::Lines;
 
 /// The most tokens that one number may say: 2^53.
@@ -83,7 +82,6 @@ pub enum Format {
 /// Reads the requests of a trace.
 #[derive(Debug)]
 pub struct Trace<R> {
-    name: String,
     lines: Lines<R>,
     format: Format,
     /// The instant and line of the request before.
@@ -91,14 +89,9 @@ pub struct Trace<R> {
 }
 
 impl<R: BufRead> Trace<R> {
-    /// The trace in `source`, called `name` in messages.
-    pub fn new(name: String, source: R, format: Format) -> Self {
-        Trace { name, lines: Lines::new(source), format, last: None }
-    }
-
-    /// What the trace is called in messages.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The trace in `source`.
+    pub fn new(source: R, format: Format) -> Self {
+        Trace { lines: Lines::new(source), format, last: None }
     }
 
     /// How many bytes have been read.
@@ -109,9 +102,10 @@ impl<R: BufRead> Trace<R> {
     /// The next request; `None` after the last.
     ///
     /// # Errors
-    /// The first line that is wrong, by its number.
-    pub fn next(&mut self) -> Result<Option<Entry>, Failure> {
-        let wrong = |line: u64, wrong: Wrong| Failure::line(&self.name, line, wrong.reason, wrong.remedy);
+    /// The first line that is wrong, by its number: malformed, longer than 1 MiB, empty, or earlier than the one
+    /// before it. There is nothing to be read after it.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
+        let wrong = |line: u64, Wrong { reason, remedy }: Wrong| Error::Line { line, reason, remedy };
         if let (0, Format::Azure(_)) = (self.lines.number(), &self.format) {
             match self.lines.next() {
                 Ok(header) => azure::header(header.unwrap_or("")).map_err(|w| wrong(1, w))?,

@@ -146,14 +146,6 @@ pub fn seconds_text(nanos: u64) -> String {
     format!("{whole}.{fraction:09}").trim_end_matches('0').to_string()
 }
 
-/// An instant in UTC to the second: `2023-11-16 18:17:03`.
-pub fn utc_text(nanos: i64) -> String {
-    match jiff::Timestamp::from_nanosecond(i128::from(nanos)) {
-        Ok(instant) => instant.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => seconds_text(nanos.unsigned_abs()),
-    }
-}
-
 /// A length of time for a reader: two units at most, `3.2 s`, `4 min 10 s`, `12 d 6 h`.
 pub fn span_text(nanos: u64) -> String {
     let seconds = nanos / SECOND as u64;
@@ -233,6 +225,5 @@ mod tests {
         assert_eq!(span_text(60_000_000_000), "1 min");
         assert_eq!(span_text(250_000_000_000), "4 min 10 s");
         assert_eq!(span_text(90_000 * SECOND as u64), "1 d 1 h");
-        assert_eq!(utc_text(1_700_158_623_979_960_000), "2023-11-16 18:17:03");
     }
 }
