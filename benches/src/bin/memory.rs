@@ -1,8 +1,8 @@
 //! Bytes for each counter at a million string keys: `cargo run --release -p tokenweir-benches --bin memory`, with
 //! `--features peers` beside governor. It prints Markdown.
 //!
-//! What the allocator was asked for, and what the process grew by. Counters are one thing; the routes that lead to
-//! them are a cache of another size (`max_routes`), so both are stated.
+//! What the allocator was asked for. Counters are one thing; the routes that lead to them are a cache of another size
+//! (`max_routes`), so both are stated.
 
 // A counting allocator cannot do without.
 #![allow(unsafe_code)]
@@ -39,19 +39,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Resident memory of this process in bytes (Linux).
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
-}
-
 /// Prints what `make` took for each of a million keys.
 fn measure<T>(what: &str, make: impl FnOnce() -> T) {
-    let before = (ASKED.load(Relaxed), resident());
+    let before = ASKED.load(Relaxed);
     let made = make();
-    let grown = (ASKED.load(Relaxed) - before.0, resident().saturating_sub(before.1));
-    let each = |bytes: usize| bytes as f64 / keys::KEYS as f64;
-    println!("| {what} | {:.0} | {:.0} |", each(grown.0), each(grown.1));
+    let grown = ASKED.load(Relaxed) - before;
+    println!("| {what} | {:.0} |", grown as f64 / keys::KEYS as f64);
     drop(made);
 }
 
@@ -75,8 +68,8 @@ fn filled(limit: &str, max_routes: usize) -> Limiter {
 fn main() {
     const BUCKET: &str = "algorithm = 'bucket'\namount = 1000\nper = '1m'";
     const QUOTA: &str = "algorithm = 'quota'\namount = 1000\nperiod = 'monthly'";
-    println!("{}\n\n| a million string keys | bytes asked for, each | resident bytes, each |", machine::description());
-    println!("|---|---:|---:|");
+    println!("{}\n\n| a million string keys | bytes each |", machine::description());
+    println!("|---|---:|");
     measure("tokenweir, bucket counters, 4,096 routes", || filled(BUCKET, 4096));
     measure("tokenweir, bucket counters, a route for each", || filled(BUCKET, keys::KEYS as usize));
     measure("tokenweir, quota counters, 4,096 routes", || filled(QUOTA, 4096));

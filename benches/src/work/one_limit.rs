@@ -87,7 +87,13 @@ pub(super) fn add(cases: &mut Vec<Case>) {
         held(ONE, Usage::new(0, 1), Estimate::new(0, 1))
     }));
     cases.push(case(GROUP, "tokenweir, held route, the caller's now, 8,000 tokens", || {
-        held(ONE, Usage::new(7000, 1000), Estimate::new(7000, 1000))
+        let limiter = frozen(ONE);
+        let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
+        looped(move |count| {
+            // As slowly as the bucket refills.
+            let now = now(count * 8);
+            round_at(route.admit_at(black_box(Estimate::new(7000, 1000)), now), Usage::new(7000, 1000), now);
+        })
     }));
     cases.push(case(GROUP, "tokenweir, held route, the caller's now, settled below the estimate", || {
         held(ONE, LESS, ESTIMATE)

@@ -130,7 +130,7 @@ impl Core {
 
     /// The common case: every limit has room, and no word changes between the look at it and the charge. What plainly
     /// does not fit is refused before anything is charged.
-    #[inline]
+    #[inline(always)]
     fn admit_quickly<const N: usize>(&self, route: &Resolved, estimate: Estimate, now: Now) -> Quick {
         let mut ready = [Ready::default(); N];
         for ((leg, counter), ready) in route.each().zip(&mut ready) {

@@ -481,6 +481,7 @@ impl Route {
         self.core.cancel(id, Some(&self.resolved), Some(now))
     }
 
+    #[inline]
     fn decide(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
         match self.core.admit_held(&self.resolved, estimate, now)? {
             Some(decision) => Ok(decision),
