@@ -21,7 +21,8 @@
  * size, which the caller sets, and end with room for what may come; the functions at the end of this header prepare
  * them. Amounts are tokens (or what a limit's meter counts), times are nanoseconds.
  *
- * Panics do not leave the library: TOKENWEIR_PANIC. Nothing is global, no thread is started, no file is opened.
+ * Panics do not leave the library: TOKENWEIR_PANIC. No thread is started and no signal handled. The only files that are
+ * read are those of the system's time zones, when a policy names one; it is then kept for the life of the process.
  *
  * This file is made from the library's sources; see bindings/c.
  */

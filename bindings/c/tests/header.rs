@@ -134,3 +134,26 @@ fn header_says_who_owns_each_handle_and_who_may_use_it() {
     }
     assert_eq!(handles, 9);
 }
+
+/// The C tests call every function with hostile arguments, and provoke every code.
+#[test]
+fn every_function_and_every_code_has_its_hostile_test() {
+    let header = read(&here("include/tokenweir.h"));
+    let (arguments, panic) = (read(&here("tests/arguments.c")), read(&here("tests/panic.c")));
+    let (start, end) = (header.find("enum tokenweir_code").expect("codes"), header.find("tokenweir_code;"));
+    let codes = header[start..end.expect("the end of the codes")].lines().filter_map(|line| line.split_once(" = "));
+    for (name, _) in codes {
+        let test = if name.ends_with("_PANIC") { &panic } else { &arguments };
+        assert!(test.contains(name.trim()), "{name} is not provoked");
+    }
+    let mut functions = 0;
+    for line in header.lines().filter(|line| !line.starts_with(['/', ' ']) && !line.starts_with("static")) {
+        let Some((before, _)) = line.split_once('(') else { continue };
+        let name = before.rsplit([' ', '*']).next().unwrap_or(before);
+        if name.starts_with("tokenweir_") {
+            assert!(arguments.contains(&format!("{name}(")), "{name} is not called");
+            functions += 1;
+        }
+    }
+    assert!(functions > 50, "{functions} functions were found");
+}

@@ -16,10 +16,12 @@ use super::floors::{Floors, Taking};
 use super::line::{LINE_END, Line};
 use super::{Look, Ready, fits};
 use crate::sync::{
-    Ordering::{AcqRel, Acquire, Relaxed},
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
     Word,
 };
 use once_cell::race::OnceBox;
+use std::sync::Arc;
 
 /// A bucket this part of whose capacity is in use when it is charged keeps floors from then on.
 const BUSY: u64 = 32;
@@ -30,7 +32,7 @@ const EPOCH_SHIFT: u32 = 61;
 const EPOCHS: u64 = 8;
 
 /// What a limit is at present, as far as its buckets are concerned. Shared by all counters of the limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct BucketRule {
     /// Tokens that a full bucket holds.
     pub(crate) capacity: u64,
@@ -43,8 +45,10 @@ pub(crate) struct BucketRule {
     unit: u32,
     /// The capacity as a length on the line.
     full: u64,
-    /// Which configuration this is, modulo 8.
-    epoch: u64,
+    /// Which configuration this is, and the newest that is in force: only that one brings buckets under itself. The
+    /// epoch, which comes round again, does not tell a rule that is far behind from one that is ahead.
+    serial: u64,
+    newest: Arc<AtomicU64>,
     /// When it came into force, and how it follows the one before.
     since: u64,
     follows: Follows,
@@ -96,7 +100,8 @@ impl BucketRule {
         let line = Line::new(rate << unit, period, origin);
         let follows = Follows { line: 0, unit, shift: 0, since: origin };
         let full = length(capacity, unit);
-        BucketRule { capacity, rate, period, line, unit, full, epoch: 0, since: origin, follows }
+        let newest = Arc::new(AtomicU64::new(0));
+        BucketRule { capacity, rate, period, line, unit, full, serial: 0, newest, since: origin, follows }
     }
 
     /// The rule that follows this one at `at`: balances are kept, clamped to the new capacity.
@@ -120,7 +125,8 @@ impl BucketRule {
             line,
             unit,
             full: length(capacity, unit),
-            epoch: (self.epoch + 1) % EPOCHS,
+            serial: self.serial + 1,
+            newest: self.newest.clone(),
             since: at,
             follows: Follows { line: self.line.position(at), unit: self.unit, shift, since: self.since },
         }
@@ -129,6 +135,11 @@ impl BucketRule {
     #[inline]
     fn length(&self, tokens: u64) -> u64 {
         length(tokens, self.unit)
+    }
+
+    #[inline]
+    fn epoch(&self) -> u64 {
+        self.serial % EPOCHS
     }
 
     /// A deficit of the configuration before, in this one's unit.
@@ -148,8 +159,18 @@ impl BucketRule {
         if shift < 0 { deficit.saturating_sub(shifted) } else { deficit.saturating_add(shifted) }
     }
 
+    /// Makes this the limit's rule, before anyone can find it: from now on no bucket is brought under an older one.
+    pub(crate) fn put_in_force(&self) {
+        // Release: whoever sees a bucket under this rule sees that the older ones are none any more.
+        self.newest.fetch_max(self.serial, Release);
+    }
+
+    fn is_in_force(&self) -> bool {
+        self.newest.load(Acquire) == self.serial
+    }
+
     fn word(&self, position: u64, floors: u64) -> u64 {
-        position.min(POSITION) | floors | (self.epoch << EPOCH_SHIFT)
+        position.min(POSITION) | floors | (self.epoch() << EPOCH_SHIFT)
     }
 
     /// Nanoseconds from empty to full, at most one period: the time scale on which returns are judged.
@@ -179,15 +200,17 @@ impl Bucket {
         bucket
     }
 
-    /// The word under `rule`'s epoch, brought there if it is of the one before.
+    /// The word under `rule`'s epoch, brought there if it is of the one before, or of an older one (its counter was made
+    /// by a thread that was late).
     fn load(&self, rule: &BucketRule) -> Result<u64, Stale> {
         loop {
             let word = self.word.load(Acquire);
             let epoch = word >> EPOCH_SHIFT;
-            if epoch == rule.epoch {
+            if epoch == rule.epoch() {
                 return Ok(word);
             }
-            if (rule.epoch + EPOCHS - epoch) % EPOCHS >= EPOCHS / 2 {
+            // After the word was read: nobody had brought it further than this rule by then, if it is still the newest.
+            if !rule.is_in_force() {
                 return Err(Stale);
             }
             let line = rule.line.position(rule.since);
@@ -214,7 +237,7 @@ impl Bucket {
     #[inline]
     pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64) -> Look {
         let word = self.word.load(Acquire);
-        if word >> EPOCH_SHIFT != rule.epoch || n == 0 {
+        if word >> EPOCH_SHIFT != rule.epoch() || n == 0 {
             return Look::Unsure;
         }
         let line = self.line(rule, now);
@@ -319,7 +342,7 @@ impl Bucket {
         // A lowered capacity since then took its part of the deficit away. After two changes, or one of the unit,
         // nothing is known; epochs come round again, so the times have to agree with them.
         let rescaled = rule.follows.unit != rule.unit;
-        let lost = match (rule.epoch + EPOCHS - (receipt >> EPOCH_SHIFT)) % EPOCHS {
+        let lost = match (rule.epoch() + EPOCHS - (receipt >> EPOCH_SHIFT)) % EPOCHS {
             0 if charged_at >= rule.since => 0,
             1 if charged_at >= rule.follows.since && !rescaled => rule.length(rule.follows.shift.min(0).unsigned_abs()),
             _ => POSITION,
@@ -471,5 +494,43 @@ mod tests {
         }
         assert!(wanted > 100_000.0);
         assert!(got as f64 >= 0.98 * wanted, "{got} of {wanted}");
+    }
+
+    /// A limit of which so many changes are made, one after the other.
+    fn changes(count: u64) -> Vec<BucketRule> {
+        let mut rules = vec![BucketRule::new(1000, RATE, PERIOD, 0)];
+        for change in 1..=count {
+            rules.push(rules[rules.len() - 1].changed(1000 + change % 2, RATE, change));
+        }
+        rules
+    }
+
+    /// A thread that stood still while the policy was changed several times holds a rule that is far behind. The epoch
+    /// alone, which comes round again, does not tell it from one that is ahead.
+    #[test]
+    fn a_rule_that_is_far_behind_moves_nothing() {
+        let rules = changes(20);
+        let bucket = Bucket::new(&rules[0]);
+        for (newest, rule) in rules.iter().enumerate() {
+            rule.put_in_force();
+            bucket.charge(rule, 10, newest as u64).unwrap();
+            let word = bucket.word.load(Relaxed);
+            for behind in (1..EPOCHS as usize).filter(|behind| *behind <= newest) {
+                assert_eq!(bucket.fits(&rules[newest - behind], 1, 0), Err(Stale), "{behind} behind {newest}");
+                assert_eq!(bucket.word.load(Relaxed), word);
+            }
+        }
+    }
+
+    /// A counter that such a thread made comes under the newest rule all the same, whoever finds it.
+    #[test]
+    fn a_counter_made_under_a_rule_that_is_far_behind_comes_under_the_newest() {
+        for behind in 0..EPOCHS as usize {
+            let rules = changes(20);
+            rules.iter().for_each(BucketRule::put_in_force);
+            let bucket = Bucket::new(&rules[20 - behind]);
+            assert_eq!(bucket.fits(&rules[20], 900, 20), Ok(true), "{behind} behind");
+            assert_eq!(bucket.fits(&rules[20], 1001, 20), Ok(false));
+        }
     }
 }

@@ -107,6 +107,7 @@ fn bucket_change_of_policy_against_a_charge() {
                 Err(_) => taken(bucket.charge(&new, 3, 0)).is_some(),
             })
         };
+        new.put_in_force();
         bucket.adopt(&new);
         assert!(other.join().unwrap());
         // The balance was 4, is kept by the change, and 3 of it were taken before or after.

@@ -3,6 +3,7 @@
 use super::compiled::{Compiled, Identities};
 use super::decision::Denied;
 use super::route::{Caller, Leg, Resolved, Routes};
+use super::rule::Rule;
 use super::slab::Slab;
 use crate::clock::{Clock, Now};
 use crate::error::Error;
@@ -291,6 +292,7 @@ impl Core {
         let mut identities = self.identities.lock();
         let now = self.clamped(now);
         let compiled = Arc::new(identities.compile(policy, now.mono));
+        compiled.rules.iter().for_each(Rule::put_in_force);
         self.compiled.store(compiled.clone());
         // Release: whoever sees the new generation finds the new policy.
         self.generation.store(compiled.generation, Release);

@@ -140,6 +140,7 @@ fn a_decision_after_the_swap_is_the_new_policys() {
                 }
             })
         };
+        new.put_in_force();
         shared.1.store(2, Release);
         shared.0.adopt(&new);
         // From here on 6 can never fit 4.

@@ -287,6 +287,13 @@ impl Rule {
 }
 
 impl Rule {
+    /// Makes this the limit's rule, before anyone can find it.
+    pub(crate) fn put_in_force(&self) {
+        if let Rule::Bucket(rule) = self {
+            rule.put_in_force();
+        }
+    }
+
     /// Brings a counter under this rule where a change of policy requires it.
     pub(crate) fn adopt(&self, state: &State) {
         if let (Rule::Bucket(rule), State::Bucket(bucket)) = (self, state) {

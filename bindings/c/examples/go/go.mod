@@ -1,0 +1,3 @@
+module tokenweir.example/gateway
+
+go 1.19
