@@ -55,5 +55,5 @@ pub use limiter::{
     Permit, Refusal, Route, Stats, UsageFilter, WhenFull,
 };
 pub use policy::{Policy, PolicyError};
-pub use record::{Decided, Observer, Outcome, Requested, Settled, Settlement};
+pub use record::{Decided, Event, Observer, Outcome, Record, RecordRing, Requested, Settled, Settlement};
 pub use request::{Estimate, Key, PermitId, Request, Usage};

@@ -6,7 +6,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
-use tokenweir::{Decision, Estimate, Limiter, ManualClock, Now, Policy, Request, Usage};
+use tokenweir::{Decision, Estimate, Limiter, ManualClock, Now, Policy, RecordRing, Request, Usage};
 
 struct Counting;
 
@@ -116,4 +116,33 @@ fn string_keys_of_a_known_route_allocate_nothing() {
     };
     assert!(round(0));
     assert_eq!(allocations(|| assert!((1..1000).all(|at| round(at * 1_000_000)))), 0);
+}
+
+#[test]
+fn a_ring_of_records_allocates_nothing_read_or_full() {
+    let policy = Policy::from_toml(POLICY).expect("a valid policy");
+    let ring = Arc::new(RecordRing::new(64));
+    let clock = Arc::new(ManualClock::default());
+    let limiter = Limiter::builder(policy).clock(clock).observer(ring.clone()).build();
+    let route = limiter.route(&Request::new("search", "gpt-4o")).expect("a route");
+    let mut now = Now::default();
+    let mut round = |tokens: u64| {
+        now = Now::new(now.mono + 10_000_000, now.wall + 10_000_000);
+        match route.admit_at(Estimate::new(tokens, 20), now) {
+            Ok(Decision::Admitted(permit)) => permit.settle_at(Usage::new(1, 1), now).is_ok(),
+            _ => false,
+        }
+    };
+    assert!(round(10));
+    let counted = allocations(|| {
+        for _ in 0..1000 {
+            assert!(round(10));
+            assert!(!round(100_000));
+            while ring.poll().is_some() {}
+        }
+        assert_eq!(ring.lost(), 0);
+        (0..100).for_each(|_| assert!(round(10)));
+        assert_eq!(ring.lost(), 200 - 64);
+    });
+    assert_eq!(counted, 0);
 }

@@ -1,4 +1,8 @@
-//! Usage records, and the observer that receives them.
+//! Usage records, the observer that receives them, and a ring that keeps them for who would rather poll.
+
+mod ring;
+
+pub use ring::{Event, Record, RecordRing};
 
 use crate::clock::Now;
 use crate::limiter::Denied;
