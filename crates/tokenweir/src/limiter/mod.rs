@@ -319,6 +319,11 @@ impl Limiter {
         self.core.remaining(id, now)
     }
 
+    /// The shadow limits that would have refused an open permit's request, by name; nothing if the permit is gone.
+    pub fn shadow_refused(&self, id: PermitId) -> Vec<String> {
+        self.core.shadow_refused(id)
+    }
+
     /// The counters, by limit and key. Walks all counters and open permits: for consoles, not for the request path.
     pub fn usage(&self, filter: &UsageFilter) -> Vec<CounterUsage> {
         self.core.usage(filter, self.now())
@@ -431,6 +436,43 @@ impl Route {
     #[inline]
     pub fn admit_at(&self, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
         self.decide(estimate, Some(now))
+    }
+
+    /// Settles a permit by id, as [`Limiter::settle`] does. Any permit of the limiter will do; one that was admitted on
+    /// this handle since the last change of policy is settled without looking its route up.
+    ///
+    /// # Errors
+    /// As [`Limiter::settle`].
+    #[inline]
+    pub fn settle(&self, id: PermitId, usage: Usage) -> Result<Settlement, Error> {
+        self.core.settle(id, Some(&self.resolved), usage, None)
+    }
+
+    /// [`settle`](Route::settle) at `now`.
+    ///
+    /// # Errors
+    /// As [`Limiter::settle`].
+    #[inline]
+    pub fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
+        self.core.settle(id, Some(&self.resolved), usage, Some(now))
+    }
+
+    /// Cancels a permit by id, as [`Limiter::cancel`] does and [`settle`](Route::settle) describes.
+    ///
+    /// # Errors
+    /// As [`Limiter::cancel`].
+    #[inline]
+    pub fn cancel(&self, id: PermitId) -> Result<Settlement, Error> {
+        self.core.cancel(id, Some(&self.resolved), None)
+    }
+
+    /// [`cancel`](Route::cancel) at `now`.
+    ///
+    /// # Errors
+    /// As [`Limiter::cancel`].
+    #[inline]
+    pub fn cancel_at(&self, id: PermitId, now: Now) -> Result<Settlement, Error> {
+        self.core.cancel(id, Some(&self.resolved), Some(now))
     }
 
     fn decide(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {

@@ -66,14 +66,13 @@ impl Core {
         }
     }
 
-    /// The route of a permit that cannot be freed meanwhile.
+    /// The route of a permit that cannot be freed meanwhile. What the caller holds may be another one.
     fn with_route<T>(&self, index: usize, held: Option<&Resolved>, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
+        let registered = self.slab.slot(index).route.load(Relaxed) as usize;
         match held {
-            Some(route) => Some(act(route)),
-            None => {
-                let route = self.routes.at(self.slab.slot(index).route.load(Relaxed) as usize);
-                route.as_ref().map(|route| act(route))
-            }
+            // The caller keeps it registered, so no other route has its place.
+            Some(route) if route.index.load(Relaxed) == registered => Some(act(route)),
+            _ => self.routes.at(registered).as_ref().map(|route| act(route)),
         }
     }
 

@@ -137,6 +137,50 @@ fn s5_a_second_settlement_changes_nothing() {
 }
 
 /// A quota's use is what was settled and what is held, and the lifetime total is what was settled, at every step.
+/// A route settles its own permits the quick way and every other permit of its limiter the ordinary way: the counters
+/// are those that the permit was charged on, before and after a change of policy.
+#[test]
+fn s5_a_route_settles_any_permit_on_the_counters_that_it_was_charged_on() {
+    let limits = json!([{
+        "name": "quota", "meter": "total", "algorithm": "quota", "amount": 1000, "period": "never", "scope": ["project"],
+    }, {
+        "name": "places", "meter": "in_flight", "algorithm": "in_flight", "amount": 9, "scope": ["project"],
+    }]);
+    let limiter = limiter(limits.clone());
+    let (a, b) = (Request::new("a", "d"), Request::new("b", "d"));
+    let (route_a, route_b) = (limiter.route(&a).expect("room"), limiter.route(&b).expect("room"));
+    let tokens = Estimate::new(0, 100);
+    let admit = |route: &tokenweir::Route| {
+        let decision = route.admit_at(tokens, at(0)).expect("it resolves");
+        decision.admitted().map(|permit| permit.into_id()).expect("it fits")
+    };
+    let by_key = || limiter.admit_at(&a, tokens, at(0)).expect("it resolves").admitted().map(|permit| permit.into_id());
+
+    let (own, other, keyed) = (admit(&route_a), admit(&route_b), by_key().expect("it fits"));
+    let before_the_swap = [admit(&route_a), admit(&route_b)];
+    assert_eq!(route_a.settle_at(own, Usage::new(0, 1), at(1)).expect("open").output, 1);
+    assert_eq!(route_a.settle_at(other, Usage::new(0, 10), at(1)).expect("open").output, 10);
+    assert_eq!(route_b.settle_at(keyed, Usage::new(0, 2), at(1)).expect("open").output, 2);
+
+    let policy = Policy::from_json(&json!({ "limit": limits }).to_string()).expect("a valid policy");
+    limiter.swap_policy_at(policy, at(1));
+    let after_the_swap = [admit(&route_a), admit(&route_b)];
+    for [of_a, of_b] in [before_the_swap, after_the_swap] {
+        assert!(route_b.cancel_at(of_b, at(2)).is_ok());
+        assert_eq!(route_a.settle_at(of_a, Usage::new(0, 4), at(2)).expect("open").output, 4);
+    }
+    for gone in [own, other, keyed, after_the_swap[0]] {
+        assert_eq!(route_a.settle_at(gone, Usage::new(0, 9), at(2)).map_err(|error| error.code()), Err(21));
+        assert_eq!(route_a.cancel_at(gone, at(2)).map_err(|error| error.code()), Err(21));
+    }
+    let never = PermitId::new(u64::MAX).expect("not 0");
+    assert_eq!(route_a.settle_at(never, Usage::UNKNOWN, at(2)).map_err(|error| error.code()), Err(22));
+
+    let view: Vec<_> = view(&limiter, at(2)).into_iter().map(|counter| (counter.used, counter.settled_total)).collect();
+    assert_eq!(view[..2], [(0, 4), (0, 1)], "places: requests that were settled and not cancelled");
+    assert_eq!(view[2..], [(1 + 2 + 8, 11), (10, 10)], "quota");
+}
+
 #[test]
 fn s5_a_quotas_use_is_the_sum_of_what_was_settled_and_what_is_held() {
     let limiter = limiter(json!([
