@@ -90,7 +90,7 @@ pub fn unreadable(path: &Path, error: &io::Error) -> PyErr {
         Some(number) => {
             let full = error.to_string();
             let reason = full.split(" (os error ").next().unwrap_or(&full).to_owned();
-            PyOSError::new_err((number, reason, path.to_path_buf()))
+            PyOSError::new_err((number, reason, path.to_string_lossy().into_owned()))
         }
         None => PyOSError::new_err(format!("{}: {error}", path.display())),
     }

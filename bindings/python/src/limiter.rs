@@ -103,7 +103,8 @@ impl Limiter {
     ///
     /// Returns a Permit, which is truthy, or a Denial, which is falsy. Raises RequestError if the request cannot be matched
     /// with the policy, CapacityError if there are too many open permits.
-    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None))]
+    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None),
+           text_signature = "($self, project, deployment, input=0, output=0, *, keys=None, now=None)")]
     fn admit<'py>(
         slf: &Bound<'py, Self>,
         project: &Bound<'py, PyAny>,
@@ -126,7 +127,8 @@ impl Limiter {
 
     /// Admits as `admit` does, or raises Denied. For `with limiter.reserve(...) as permit:`, which ends the permit with the
     /// block: settle or cancel it before, or its estimate stands.
-    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None))]
+    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None),
+           text_signature = "($self, project, deployment, input=0, output=0, *, keys=None, now=None)")]
     fn reserve<'py>(
         slf: &Bound<'py, Self>,
         project: &Bound<'py, PyAny>,
@@ -160,7 +162,8 @@ impl Limiter {
     }
 
     /// Reports tokens more of a stream, by permit id; see Permit.observe.
-    #[pyo3(signature = (id, input=None, output=None, *, now=None))]
+    #[pyo3(signature = (id, input=None, output=None, *, now=None),
+           text_signature = "($self, id, input=0, output=0, *, now=None)")]
     fn observe(
         &self,
         id: Number,
@@ -228,7 +231,8 @@ impl Limiter {
     }
 
     /// What would come of the request now. Nothing is taken. Raises RequestError.
-    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None))]
+    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None),
+           text_signature = "($self, project, deployment, input=0, output=0, *, keys=None, now=None)")]
     fn peek(
         slf: &Bound<'_, Self>,
         project: &Bound<'_, PyAny>,
@@ -248,7 +252,8 @@ impl Limiter {
 
     /// Every limit of the policy: met by the request and how it stands, or skipped and why. Walks the whole policy. Raises
     /// RequestError.
-    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None))]
+    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None),
+           text_signature = "($self, project, deployment, input=0, output=0, *, keys=None, now=None)")]
     fn explain(
         slf: &Bound<'_, Self>,
         project: &Bound<'_, PyAny>,
@@ -353,7 +358,8 @@ pub struct Route {
 #[pymethods]
 impl Route {
     /// Decides as Limiter.admit does.
-    #[pyo3(signature = (input=None, output=None, *, now=None))]
+    #[pyo3(signature = (input=None, output=None, *, now=None),
+           text_signature = "($self, input=0, output=0, *, now=None)")]
     fn admit<'py>(
         slf: &Bound<'py, Self>,
         input: Option<&Bound<'py, PyAny>>,
@@ -370,7 +376,8 @@ impl Route {
     }
 
     /// Admits, or raises Denied, as Limiter.reserve does.
-    #[pyo3(signature = (input=None, output=None, *, now=None))]
+    #[pyo3(signature = (input=None, output=None, *, now=None),
+           text_signature = "($self, input=0, output=0, *, now=None)")]
     fn reserve<'py>(
         slf: &Bound<'py, Self>,
         input: Option<&Bound<'py, PyAny>>,

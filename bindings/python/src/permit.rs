@@ -172,7 +172,8 @@ impl Permit {
     ///
     /// Returns whether a limit of the request has nothing left or is in debt: a runaway stream may be cut short then.
     /// Raises PermitError if the permit has ended, UsageError if the sum is beyond 2**53.
-    #[pyo3(signature = (input=None, output=None, *, now=None))]
+    #[pyo3(signature = (input=None, output=None, *, now=None),
+           text_signature = "($self, input=0, output=0, *, now=None)")]
     fn observe(
         &self,
         input: Option<&Bound<'_, PyAny>>,
