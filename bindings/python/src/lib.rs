@@ -36,7 +36,7 @@ mod _native {
     #[pymodule_export]
     use super::permit::{Permit, Settlement};
     #[pymodule_export]
-    use super::policy::Policy;
+    use super::policy::{Limit, Policy};
     #[pymodule_export]
     use super::record::{Estimate, Record, RecordRing, Usage};
     #[pymodule_export]

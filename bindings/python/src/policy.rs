@@ -2,10 +2,29 @@
 
 use crate::convert::unreadable;
 use crate::errors::invalid_policy;
+use crate::value::value;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use tokenweir::PolicyError;
+
+value! {
+    /// One limit of a policy.
+    Limit {
+        /// Its name, which is its identity.
+        name: String,
+        /// What it counts: `requests`, `input`, `output`, `total`, `cost` (micro-units) or `in_flight`.
+        meter: &'static str,
+        /// How: `bucket`, `window`, `quota` or `in_flight`.
+        algorithm: &'static str,
+        /// How much it allows, in units of its meter.
+        amount: u64,
+        /// By what it counts: `project`, `deployment`, `key:` and a name. Empty: one counter for all.
+        scope: Vec<String>,
+        /// `enforce`, or `shadow`: it only reports what it would have done.
+        mode: &'static str,
+    }
+}
 
 /// A valid policy: limits and prices, in the order of the document. It cannot be changed.
 ///
@@ -55,10 +74,18 @@ impl Policy {
         parse(&text).map(Policy).map_err(|error| invalid_policy(error.with_file(path.display().to_string())))
     }
 
-    /// The names of its limits, in order.
+    /// Its limits, in order.
     #[getter]
-    fn limits(&self) -> Vec<String> {
-        self.0.limits().iter().map(|limit| limit.name().to_string()).collect()
+    fn limits(&self) -> Vec<Limit> {
+        let limit = |limit: &tokenweir::policy::Limit| Limit {
+            name: limit.name().to_string(),
+            meter: limit.meter().as_str(),
+            algorithm: limit.algorithm().as_str(),
+            amount: limit.algorithm().amount(),
+            scope: limit.scope().iter().map(ToString::to_string).collect(),
+            mode: limit.mode().as_str(),
+        };
+        self.0.limits().iter().map(limit).collect()
     }
 
     /// The caller keys that its limits look at, sorted, without `key:`. A request may leave all others out.

@@ -5,7 +5,36 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, NoReturn, final
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
+
+__all__ = [
+    "CoarseClock",
+    "CounterUsage",
+    "Denial",
+    "Estimate",
+    "ExplainedLimit",
+    "Explanation",
+    "Limit",
+    "LimitView",
+    "Limiter",
+    "ManualClock",
+    "Now",
+    "Peek",
+    "Permit",
+    "Policy",
+    "Record",
+    "RecordRing",
+    "Refusal",
+    "Route",
+    "Row",
+    "Rows",
+    "Settlement",
+    "SkippedLimit",
+    "Stats",
+    "Usage",
+    "__version__",
+    "replay",
+]
 
 __version__: str
 
@@ -41,6 +70,21 @@ class CoarseClock:
     def __reduce__(self) -> NoReturn: ...
 
 @final
+class Limit:
+    @property
+    def name(self) -> str: ...
+    @property
+    def meter(self) -> Literal["requests", "input", "output", "total", "cost", "in_flight"]: ...
+    @property
+    def algorithm(self) -> Literal["bucket", "window", "quota", "in_flight"]: ...
+    @property
+    def amount(self) -> int: ...
+    @property
+    def scope(self) -> list[str]: ...
+    @property
+    def mode(self) -> Literal["enforce", "shadow"]: ...
+
+@final
 class Policy:
     @staticmethod
     def from_toml(text: str) -> Policy: ...
@@ -51,13 +95,14 @@ class Policy:
     @staticmethod
     def from_file(path: str | PathLike[str]) -> Policy: ...
     @property
-    def limits(self) -> list[str]: ...
+    def limits(self) -> list[Limit]: ...
     @property
     def key_names(self) -> list[str]: ...
     def __len__(self) -> int: ...
     def __bool__(self) -> Literal[True]: ...
     def __reduce__(self) -> NoReturn: ...
 
+@disjoint_base
 class Limiter:
     def __new__(
         cls,
