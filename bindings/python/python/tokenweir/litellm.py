@@ -29,12 +29,11 @@ Counters live in the process: run the proxy with one worker.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
-import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,16 +72,16 @@ _NO_OUTPUT = ("embedding", "moderation", "rerank", "transcription", "speech", "i
 
 @dataclass(slots=True)
 class _Call:
-    """A request under way, or one that has ended and whose objects still live."""
+    """A request under way, or one that has ended and is still being answered or logged."""
 
+    number: Any
+    """Its `litellm_call_id`."""
     permit: Permit
     project: str
     deployment: str
     keys: dict[str, str]
     output: int
     """The output tokens that it was admitted with."""
-    task: weakref.ref[asyncio.Task[Any]]
-    alive: weakref.ref[Any] | None = None
     ended: bool = False
     streamed_bytes: int = 0
     observed: int = 0
@@ -110,6 +109,14 @@ class _Call:
                 self.permit.abandon()
 
 
+
+
+_current: ContextVar[_Call | None] = ContextVar("tokenweir_call", default=None)
+"""The request that the running code serves.
+
+A client may give its requests what call id it likes, so an id alone must not end a permit. The context cannot be forged. It
+is also what keeps the permit: however a request ends, its contexts end with it, and a permit that is still open then is
+dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +193,6 @@ class Gate(CustomLogger):
         super().__init__()
         self._settings = _Settings.read(settings, Path(folder))
         self.limiter = Limiter(self._settings.policy, **self._settings.limiter, **limiter)
-        self._calls: dict[str, _Call] = {}
 
     # What the proxy calls, in the order in which it does.
 
@@ -195,13 +201,9 @@ class Gate(CustomLogger):
     ) -> None:
         """Admits the request, or raises the refusal."""
         number = data.get("litellm_call_id")
-        logging = data.get("litellm_logging_obj")
-        task = asyncio.current_task()
-        earlier = self._calls.get(number) if isinstance(number, str) else None
-        if earlier is not None and not earlier.ended:
+        earlier = self._open(number)
+        if earlier is not None:
             # The proxy asks again, for a fallback model, after another callback has refused the first one.
-            if earlier.task() is not task:
-                raise HTTPException(400, f"litellm_call_id {number} is in use; give each request its own")
             earlier.cancel()
         project, keys = self._caller(user_api_key_dict)
         deployment = str(data.get("model") or f"route:{call_type}")
@@ -214,15 +216,7 @@ class Gate(CustomLogger):
             raise HTTPException(503, str(error)) from error
         if not decision:
             raise self._refusal(decision, deployment)
-        if not isinstance(number, str) or task is None:
-            # Nobody could find it again.
-            decision.settle()
-            return
-        call = _Call(decision, project, deployment, keys, wanted[1], weakref.ref(task))
-        if logging is not None:
-            # However a request ends, its logging object ends with it, and then the permit does.
-            call.alive = weakref.ref(logging, lambda _: self._forget(number, call))
-        self._calls[number] = call
+        _current.set(_Call(number, decision, project, deployment, keys, wanted[1]))
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> None:
         """Settles a request that was answered in one piece."""
@@ -237,7 +231,9 @@ class Gate(CustomLogger):
         call = self._open(request_data.get("litellm_call_id"))
         return response if call is None else self._observed(call, response)  # type: ignore[no-any-return]
 
-    async def async_log_success_event(self, kwargs: dict[str, Any], response_obj: Any, start: Any, end: Any) -> None:
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
         """Settles a stream that has come to its end: LiteLLM has counted its tokens by now."""
         call = self._open(kwargs.get("litellm_call_id"))
         if call is None:
@@ -276,8 +272,8 @@ class Gate(CustomLogger):
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str] | None:
         """`x-ratelimit-limit-*` and `x-ratelimit-remaining-*`, for requests and tokens, of the limit with the least left."""
-        call = self._calls.get(data.get("litellm_call_id") or "")
-        if call is None or not self._settings.headers:
+        call = _current.get()
+        if call is None or call.number != data.get("litellm_call_id") or not self._settings.headers:
             return None
         views = self.limiter.peek(call.project, call.deployment, keys=call.keys).limits
         return self._left({view.limit: view.remaining for view in views if view.mode == "enforce"})
@@ -285,14 +281,9 @@ class Gate(CustomLogger):
     # What they share.
 
     def _open(self, number: Any) -> _Call | None:
-        call = self._calls.get(number) if isinstance(number, str) else None
-        return None if call is None or call.ended else call
-
-    def _forget(self, number: str, call: _Call) -> None:
-        if self._calls.get(number) is call:
-            del self._calls[number]
-        if not call.ended:
-            call.abandon()
+        """The request of this number, if it is the one being served and still holds its permit."""
+        call = _current.get()
+        return None if call is None or call.ended or call.number != number else call
 
     def _caller(self, caller: Any) -> tuple[str, dict[str, str]]:
         found = {}
