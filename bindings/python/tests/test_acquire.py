@@ -11,11 +11,10 @@ from typing import Any
 
 import anyio
 import pytest
+import tokenweir
 import trio
 import trio.testing
 import uvloop
-
-import tokenweir
 from tokenweir import Limiter, ManualClock, Permit, Policy
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]

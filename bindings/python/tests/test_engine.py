@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import tokenweir
 from tokenweir import (
     CoarseClock,
@@ -70,7 +69,9 @@ class TestDecisions:
         assert not denial and not denial.admitted
 
     def test_a_denial_says_everything(self) -> None:
-        gate, clock = limiter(limit(), limit("rpm", meter="requests", amount=1, algorithm="quota", period="daily", per=None))
+        gate, clock = limiter(
+            limit(), limit("rpm", meter="requests", amount=1, algorithm="quota", period="daily", per=None)
+        )
         admitted(gate.admit("p", "d", 500))
         denial = denied(gate.admit("p", "d", 150))
         assert (denial.status, denial.limit, denial.never_fits, denial.table_full) == (403, "rpm", False, False)
@@ -245,10 +246,20 @@ class TestViews:
         gate, _ = limiter(limit(scope=["project"]), limit("all"))
         for project in ("a", "b"):
             gate.admit(project, "d", 10)
-        assert [(c.limit, c.scope) for c in gate.usage()] == [("all", {}), ("tpm", {"project": "a"}), ("tpm", {"project": "b"})]
+        assert [(c.limit, c.scope) for c in gate.usage()] == [
+            ("all", {}),
+            ("tpm", {"project": "a"}),
+            ("tpm", {"project": "b"}),
+        ]
         assert [c.scope for c in gate.usage("tpm", {"project": "b"})] == [{"project": "b"}]
         counter = gate.usage("all")[0]
-        assert (counter.meter, counter.amount, counter.used, counter.held, counter.settled_total) == ("total", 600, 20, 0, 20)
+        assert (counter.meter, counter.amount, counter.used, counter.held, counter.settled_total) == (
+            "total",
+            600,
+            20,
+            0,
+            20,
+        )
         assert counter.resets_at == Now(2 * SECOND, 2 * SECOND)
 
     def test_stats(self) -> None:
@@ -383,7 +394,16 @@ class TestManners:
     def test_pickling_is_refused_with_the_next_step(self) -> None:
         gate, clock = limiter()
         permit, denial = gate.admit("p", "d", 1), gate.admit("p", "d", 601)
-        things = [gate, permit, denial, gate.route("p", "d"), clock, CoarseClock(), RecordRing(2), gate.policy]
+        things: list[object] = [
+            gate,
+            permit,
+            denial,
+            gate.route("p", "d"),
+            clock,
+            CoarseClock(),
+            RecordRing(2),
+            gate.policy,
+        ]
         things.append(tokenweir.replay(gate.policy, b""))
         for thing in things:
             for way in (pickle.dumps, copy.copy, copy.deepcopy):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import tokenweir
 from tokenweir import Limiter, ManualClock, Now, Policy
 

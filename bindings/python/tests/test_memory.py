@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-
 import tokenweir
 from tokenweir import Limiter, ManualClock, Policy, RecordRing
 

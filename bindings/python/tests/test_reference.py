@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import tokenweir
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import tokenweir
 from tokenweir import Limiter, ManualClock, Now, Permit, Policy
 
 MILLISECOND = 1_000_000
@@ -114,7 +114,9 @@ class Step:
 steps = st.lists(
     st.builds(
         Step,
-        pause=st.sampled_from([0, 0, 1, 7, 100, 999, 1_000, 12_345, 61_000, 3_600_000]).map(lambda ms: ms * MILLISECOND),
+        pause=st.sampled_from([0, 0, 1, 7, 100, 999, 1_000, 12_345, 61_000, 3_600_000]).map(
+            lambda ms: ms * MILLISECOND
+        ),
         input=st.integers(0, 70),
         output=st.integers(0, 70),
         project=st.sampled_from(["a", "b"]),
@@ -132,15 +134,13 @@ documents = st.recursive(
 Model = Bucket | Window | Quota
 
 
-def play(trace: list[Step], limit: dict[str, Any], model: type[Model], **fields: int) -> None:
+def play(trace: list[Step], limit: dict[str, Any], model: Callable[[], Model], exact_later: bool = True) -> None:
     limit = {"name": "l", "meter": "total", "scope": ["project"], **limit}
     gate = Limiter(Policy.from_dict({"limit": [limit]}), clock=ManualClock(), permit_ttl=1e9)
     models: dict[str, Model] = {}
     later: list[tuple[Permit, int, int, Step]] = []
     settled = {"a": 0, "b": 0}
     now = 0
-    # What is given back later is exact in a window and a quota, and on the strict side in a bucket.
-    exact_later = model is not Bucket
 
     def end(permit: Permit, estimate: int, charged: int, step: Step, counter: Model, instant: Now) -> None:
         used = sum(step.settled)
@@ -157,7 +157,7 @@ def play(trace: list[Step], limit: dict[str, Any], model: type[Model], **fields:
         while later and exact_later:
             permit, estimate, charged, before = later.pop()
             end(permit, estimate, charged, before, models[before.project], instant)
-        counter = models.setdefault(step.project, model(**fields))
+        counter = models.setdefault(step.project, model())
         charge = step.input + step.output
         fits = counter.fits(charge, now)
         decision = gate.admit(step.project, "d", step.input, step.output, now=instant)
@@ -166,8 +166,9 @@ def play(trace: list[Step], limit: dict[str, Any], model: type[Model], **fields:
             assert gate.usage(scope={"project": step.project}, now=instant) is not None
             if isinstance(counter, Bucket) and charge:
                 wait, exact = decision.retry_after_ns, counter.wait(charge, now)
-                # The engine's line has units of at most 6 ns of refill (DESIGN.md, "How exact is a bucket?").
-                assert wait == exact or (wait is not None and exact is not None and abs(wait - exact) <= 6)
+                # The engine's line has units of at most 6 ns of refill (DESIGN.md, "How exact is a bucket?"); one may be
+                # lost when time is counted and one when the wait is.
+                assert wait == exact or (wait is not None and exact is not None and abs(wait - exact) <= 12)
             continue
         charged = counter.charge(charge, now)
         if step.ends == "cancel":
@@ -197,7 +198,8 @@ def play(trace: list[Step], limit: dict[str, Any], model: type[Model], **fields:
 def test_bucket(trace: list[Step], size: tuple[int, int]) -> None:
     amount, burst = size
     limit = {"algorithm": "bucket", "amount": amount, "per": "1m", "burst": burst}
-    play(trace, limit, Bucket, amount=amount, capacity=burst)
+    # What is given back later is on the strict side in a bucket.
+    play(trace, limit, lambda: Bucket(amount, burst), exact_later=False)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -205,13 +207,13 @@ def test_bucket(trace: list[Step], size: tuple[int, int]) -> None:
 def test_window(trace: list[Step], size: tuple[int, int]) -> None:
     amount, sub_windows = size
     limit = {"algorithm": "window", "amount": amount, "per": "1m", "sub_windows": sub_windows}
-    play(trace, limit, Window, amount=amount, sub_windows=sub_windows)
+    play(trace, limit, lambda: Window(amount, sub_windows))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(steps, st.sampled_from([100, 500]))
 def test_quota(trace: list[Step], amount: int) -> None:
-    play(trace, {"algorithm": "quota", "amount": amount, "period": "hourly"}, Quota, amount=amount)
+    play(trace, {"algorithm": "quota", "amount": amount, "period": "hourly"}, lambda: Quota(amount))
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

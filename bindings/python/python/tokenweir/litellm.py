@@ -109,8 +109,6 @@ class _Call:
                 self.permit.abandon()
 
 
-
-
 _current: ContextVar[_Call | None] = ContextVar("tokenweir_call", default=None)
 """The request that the running code serves.
 
@@ -187,9 +185,7 @@ class Gate(CustomLogger):
 
     limiter: Limiter
 
-    def __init__(
-        self, settings: Mapping[str, Any], *, folder: str | os.PathLike[str] = ".", **limiter: Any
-    ) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, folder: str | os.PathLike[str] = ".", **limiter: Any) -> None:
         super().__init__()
         self._settings = _Settings.read(settings, Path(folder))
         self.limiter = Limiter(self._settings.policy, **self._settings.limiter, **limiter)
@@ -365,7 +361,9 @@ class Gate(CustomLogger):
 
 def _estimate(data: Mapping[str, Any], call_type: str, settings: _Settings) -> tuple[int, int]:
     """The input tokens of a request by its bytes, and the most output tokens that it asks for."""
-    said = [data[name] for name in ("messages", "prompt", "input", "contents", "system", "instructions") if name in data]
+    said = [
+        data[name] for name in ("messages", "prompt", "input", "contents", "system", "instructions") if name in data
+    ]
     if not said:
         return 0, 0
     size = sum(_bytes(part, settings.bytes_per_token) for part in [*said, data.get("tools")])

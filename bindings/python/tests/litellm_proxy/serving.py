@@ -30,7 +30,9 @@ def until(fact: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
 @contextmanager
 def serving(app: Any, path: str) -> Iterator[str]:
     """The address of an app that answers `path` by now."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -114,7 +116,13 @@ class Provider:
             "output_tokens_details": {"reasoning_tokens": 0},
         }
         whole = {"id": "r", "object": "response", "created_at": 1, "model": body["model"], "output": [message]}
-        whole |= {"status": "completed", "usage": usage, "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+        whole |= {
+            "status": "completed",
+            "usage": usage,
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+        }
         if not body.get("stream"):
             return whole
 

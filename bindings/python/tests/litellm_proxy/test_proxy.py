@@ -10,9 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import Provider, model, proxy, serving, until
-
 import tokenweir
+from serving import Provider, model, proxy, serving, until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -128,7 +127,9 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
         config["model_list"].append(model("mocked", upstream, mock_response="a mock response"))
         config["model_list"].append(model("retried", upstream, "flaky-2", max_retries=0))
         with proxy(folder, config) as address:
-            yield Proxied(address, provider)
+            proxied = Proxied(address, provider)
+            yield proxied
+            proxied.http.close()
 
 
 def test_an_answer_settles_with_its_usage(proxied: Proxied) -> None:
@@ -177,7 +178,12 @@ def test_a_client_that_leaves_pays_for_what_has_streamed(proxied: Proxied) -> No
             "POST",
             proxied.address + "/v1/chat/completions",
             headers={"authorization": "Bearer t.leaves"},
-            json={"model": "ok", "stream": True, "max_tokens": 500, "messages": [{"role": "user", "content": "x" * 80}]},
+            json={
+                "model": "ok",
+                "stream": True,
+                "max_tokens": 500,
+                "messages": [{"role": "user", "content": "x" * 80}],
+            },
         ) as response:
             lines = (line for line in response.iter_lines() if "word" in line)
             for _ in range(5):
