@@ -56,20 +56,51 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn wall(&self) -> i64 {
         (**self).wall()
     }
+    fn now(&self) -> Now {
+        (**self).now()
+    }
 }
 
 /// The operating system's clocks: [`Instant`] and [`SystemTime`].
 ///
 /// On Linux the monotonic clock does not advance while the machine is suspended.
-#[derive(Debug, Clone)]
+///
+/// [`now`](Clock::now) reads the wall clock once in a millisecond and reckons it from the monotonic clock in between: a
+/// step of the wall clock shows a millisecond late at most. [`wall`](Clock::wall) reads it each time.
+#[derive(Debug)]
 pub struct SystemClock {
     origin: Instant,
+    /// By how much the wall clock was ahead of the monotonic reading, and when (monotonic nanoseconds) that was seen.
+    ahead: AtomicI64,
+    seen: AtomicU64,
 }
+
+/// For so long, in nanoseconds, the two clocks are taken to run alike.
+const ALIKE: u64 = 1_000_000;
 
 impl SystemClock {
     /// A clock whose monotonic origin is this instant.
     pub fn new() -> Self {
-        SystemClock { origin: Instant::now() }
+        let clock = SystemClock { origin: Instant::now(), ahead: AtomicI64::new(0), seen: AtomicU64::new(0) };
+        clock.compare(clock.mono());
+        clock
+    }
+
+    /// Reads the wall clock at `mono`.
+    #[cold]
+    fn compare(&self, mono: u64) -> i64 {
+        let wall = self.wall();
+        // Either may be another thread's: each is true of some moment of the last millisecond.
+        self.ahead.store(wall.saturating_sub_unsigned(mono), Relaxed);
+        self.seen.store(mono, Relaxed);
+        wall
+    }
+}
+
+impl Clone for SystemClock {
+    fn clone(&self) -> Self {
+        let (ahead, seen) = (self.ahead.load(Relaxed).into(), self.seen.load(Relaxed).into());
+        SystemClock { origin: self.origin, ahead, seen }
     }
 }
 
@@ -89,6 +120,17 @@ impl Clock for SystemClock {
             Ok(since) => saturating_nanos(since.as_nanos()) as i64,
             Err(before) => -(saturating_nanos(before.duration().as_nanos()) as i64),
         }
+    }
+
+    fn now(&self) -> Now {
+        let mono = self.mono();
+        // A thread with an older clock than the last comparison's is near enough to it as well.
+        let wall = if mono < self.seen.load(Relaxed).saturating_add(ALIKE) {
+            self.ahead.load(Relaxed).saturating_add_unsigned(mono)
+        } else {
+            self.compare(mono)
+        };
+        Now { mono, wall }
     }
 }
 
@@ -199,6 +241,21 @@ mod tests {
         assert_eq!(clock.now(), first);
         clock.tick();
         assert!(clock.mono() > first.mono);
+    }
+
+    #[test]
+    fn the_system_clock_reckons_wall_time_to_a_millisecond() {
+        let clock = SystemClock::new();
+        let mut compared = 0;
+        while compared < 3 {
+            let seen = clock.seen.load(Relaxed);
+            let before = clock.wall();
+            let now = clock.now();
+            let after = clock.wall();
+            // The machine's wall clock may be slewed meanwhile, by far less than this.
+            assert!(before - 1_000_000 <= now.wall && now.wall <= after + 1_000_000, "{before} {now:?} {after}");
+            compared += u32::from(clock.seen.load(Relaxed) != seen);
+        }
     }
 
     #[test]

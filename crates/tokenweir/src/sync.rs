@@ -1,11 +1,38 @@
-//! The one place that names atomics: std's, or loom's when the crate is model-checked (`--cfg loom`).
+//! The one place that names atomics and locks: std's and parking_lot's, or those of a model checker: loom's
+//! (`--cfg loom`, every interleaving of a few words) or shuttle's (`--cfg shuttle`, many interleavings of whole
+//! scenes).
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize};
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+#[cfg(not(shuttle))]
+pub(crate) use parking_lot::Mutex;
+#[cfg(shuttle)]
+pub(crate) use scheduled::Mutex;
 
 pub(crate) use std::sync::atomic::Ordering;
 
 /// One plain 64-bit word of a counter. Counters are nothing but words, so that they may live anywhere.
 pub(crate) type Word = AtomicU64;
+
+/// What parking_lot has, as far as it is used here, under shuttle's scheduler.
+#[cfg(shuttle)]
+mod scheduled {
+    use shuttle::sync::{Mutex as Scheduled, MutexGuard};
+
+    pub(crate) struct Mutex<T>(Scheduled<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Mutex(Scheduled::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        }
+    }
+}

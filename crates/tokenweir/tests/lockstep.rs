@@ -6,7 +6,7 @@ use proptest::test_runner::TestRunner;
 use std::cell::Cell;
 use support::cases;
 use support::lockstep::{Lockstep, Tally};
-use support::trace::scenario;
+use support::strategies::scenario;
 
 #[test]
 fn s5_s7_the_library_decides_as_the_model_does() {

@@ -163,3 +163,32 @@ fn a_quota_looked_at_for_a_thousand_periods_is_still_empty() {
         assert!(peek.admitted, "at {second} s");
     }
 }
+
+#[test]
+fn a_larger_bucket_is_not_filled_by_a_change_of_policy_whose_clock_is_behind() {
+    let limiter = builder(&bucket(60, 1000)).build();
+    assert!(admit(&limiter, "p", 1000, at(20)).is_some_and(|id| limiter.abandon_at(id, at(20)).is_ok()));
+    // 2^40 tokens are counted in coarser parts than 1,000 are.
+    limiter.swap_policy_at(parsed(&bucket(60, 1 << 40)), at(10));
+    // The balance of 0 is kept, and a second brings one token.
+    assert!(used(&limiter, at(20)) >= (1 << 40) - 10, "{}", used(&limiter, at(20)));
+}
+
+#[test]
+fn a_charge_from_before_two_changes_of_policy_is_refilled_for_no_more_than_its_age() {
+    let limiter = builder(&bucket(60, 100)).build();
+    limiter.swap_policy_at(parsed(&bucket(120, 100)), at(80));
+    limiter.swap_policy_at(parsed(&bucket(180, 100)), at(100));
+    assert!(admit(&limiter, "p", 100, at(50)).is_some());
+    // 30 s at one a second and 20 at two.
+    assert!(used(&limiter, at(100)) >= 100 - 70, "{}", used(&limiter, at(100)));
+}
+
+#[test]
+fn a_return_whose_clock_is_far_behind_gives_back_nothing_of_another_charge() {
+    let limiter = builder(&bucket(60, 100)).build();
+    let refilled = admit(&limiter, "p", 1, at(5000)).expect("fits");
+    assert!(admit(&limiter, "p", 1, at(5001)).is_some());
+    limiter.cancel_at(refilled, at(1)).expect("open");
+    assert_eq!(used(&limiter, at(5001)), 1);
+}

@@ -12,9 +12,9 @@
 //! balance, so it moves v, exactly once, by whoever comes first) and whether there are [`Floors`] to be kept: a charge
 //! that began before they were there fails its swap and looks again.
 
-use super::fits;
 use super::floors::{Floors, Taking};
 use super::line::{LINE_END, Line};
+use super::{Look, Ready, fits};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},
     Word,
@@ -41,6 +41,8 @@ pub(crate) struct BucketRule {
     line: Line,
     /// Positions count in 2^-unit tokens.
     unit: u32,
+    /// The capacity as a length on the line.
+    full: u64,
     /// Which configuration this is, modulo 8.
     epoch: u64,
     /// When it came into force, and how it follows the one before.
@@ -70,6 +72,12 @@ fn unit(capacity: u64, rate: u64, period: u64) -> u32 {
     fine.min(30).min(56 - (capacity.ilog2() + 1).min(56))
 }
 
+/// Whole tokens as a length on the line, saturating: no capacity is as long.
+#[inline]
+fn length(tokens: u64, unit: u32) -> u64 {
+    if tokens > POSITION >> unit { POSITION } else { tokens << unit }
+}
+
 /// The rule is older than the word: a new policy has come into force since it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stale;
@@ -87,7 +95,8 @@ impl BucketRule {
         let unit = unit(capacity, rate, period);
         let line = Line::new(rate << unit, period, origin);
         let follows = Follows { line: 0, unit, shift: 0, since: origin };
-        BucketRule { capacity, rate, period, line, unit, epoch: 0, since: origin, follows }
+        let full = length(capacity, unit);
+        BucketRule { capacity, rate, period, line, unit, full, epoch: 0, since: origin, follows }
     }
 
     /// The rule that follows this one at `at`: balances are kept, clamped to the new capacity.
@@ -110,15 +119,16 @@ impl BucketRule {
             period: self.period,
             line,
             unit,
+            full: length(capacity, unit),
             epoch: (self.epoch + 1) % EPOCHS,
             since: at,
             follows: Follows { line: self.line.position(at), unit: self.unit, shift, since: self.since },
         }
     }
 
-    /// Whole tokens as a length on the line, saturating: no capacity is as long.
+    #[inline]
     fn length(&self, tokens: u64) -> u64 {
-        if tokens > POSITION >> self.unit { POSITION } else { tokens << self.unit }
+        length(tokens, self.unit)
     }
 
     /// A deficit of the configuration before, in this one's unit.
@@ -153,7 +163,8 @@ impl BucketRule {
 #[derive(Debug)]
 pub(crate) struct Bucket {
     word: Word,
-    /// The furthest point of the line at which a charge was made: returns are judged at no earlier instant.
+    /// The latest instant at which a charge was made: returns are judged at no earlier one. An instant, not a position:
+    /// positions mean something else after a change of the unit.
     reach: Word,
     floors: OnceBox<Floors>,
 }
@@ -199,6 +210,51 @@ impl Bucket {
         let _ = self.load(rule);
     }
 
+    /// Whether a charge of `n` at `now` fits, and if so what makes it. Changes nothing.
+    #[inline]
+    pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64) -> Look {
+        let word = self.word.load(Acquire);
+        if word >> EPOCH_SHIFT != rule.epoch || n == 0 {
+            return Look::Unsure;
+        }
+        let line = self.line(rule, now);
+        let start = (word & POSITION).max(line);
+        let deficit = start - line;
+        let n = rule.length(n);
+        if deficit.saturating_add(n) > rule.full {
+            return Look::Refused;
+        }
+        if word & FLOORS == 0 && deficit > rule.full / BUSY {
+            return Look::Unsure;
+        }
+        // What fits ends at most a capacity ahead of the line, and there is room for that behind its end.
+        let next = (start + n) | word & !POSITION;
+        Look::Fits(Ready { seen: word, next, with: line })
+    }
+
+    /// Makes the charge that a look showed to fit. False if the word has changed since; then nothing has happened but
+    /// what any charge notes before it.
+    #[inline]
+    pub(crate) fn make(&self, ready: &Ready, now: u64) -> bool {
+        let line = ready.with;
+        self.note(ready.seen, now, line, (ready.seen & POSITION).saturating_sub(line));
+        // AcqRel: as in `take`.
+        self.word.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).is_ok()
+    }
+
+    /// What is noted before a charge: whoever sees the charge sees what it found.
+    #[inline]
+    fn note(&self, word: u64, now: u64, line: u64, deficit: u64) {
+        if self.reach.load(Relaxed) < now {
+            self.reach.fetch_max(now, Relaxed);
+        }
+        if word & FLOORS != 0
+            && let Some(floors) = self.floors.get()
+        {
+            floors.note(now, line, deficit);
+        }
+    }
+
     /// Charges `n` at `now` if the balance has it.
     pub(crate) fn charge(&self, rule: &BucketRule, n: u64, now: u64) -> Result<Charged, Stale> {
         self.take(rule, n, now, false)
@@ -214,12 +270,13 @@ impl Bucket {
 
     /// Where the line stands: at `now`, or where a thread with a newer clock has seen it. Time has been there, so a
     /// slower reader of the clock is not refused what has been refilled.
+    #[inline]
     fn line(&self, rule: &BucketRule, now: u64) -> u64 {
-        rule.line.position(now).max(self.reach.load(Relaxed))
+        rule.line.position(now.max(self.reach.load(Relaxed)))
     }
 
     fn take(&self, rule: &BucketRule, n: u64, now: u64, force: bool) -> Result<Charged, Stale> {
-        let (n, capacity) = (rule.length(n), rule.length(rule.capacity));
+        let (n, capacity) = (rule.length(n), rule.full);
         loop {
             let word = self.load(rule)?;
             // After the word: what moved it had reached no further than this.
@@ -233,18 +290,11 @@ impl Bucket {
             if n == 0 {
                 return Ok(Charged::Taken(next));
             }
-            // Before the word: whoever sees the charge sees what it found.
-            if self.reach.load(Relaxed) < line {
-                self.reach.fetch_max(line, Relaxed);
-            }
-            if word & FLOORS != 0
-                && let Some(floors) = self.floors.get()
-            {
-                floors.note(now, line, deficit);
-            } else if deficit > capacity / BUSY && !cfg!(loom) {
+            if word & FLOORS == 0 && deficit > capacity / BUSY && !cfg!(loom) {
                 self.floors(rule, now);
                 continue;
             }
+            self.note(word, now, line, deficit);
             // AcqRel: publishes the notes above, and orders them after those of the charge before.
             if self.word.compare_exchange_weak(word, next, AcqRel, Acquire).is_ok() {
                 return Ok(Charged::Taken(next));
@@ -277,33 +327,47 @@ impl Bucket {
         // The ticks around a change of the unit hold lengths of both.
         let mixed = rescaled && charged_at < rule.since.saturating_add(rule.period);
         let end = (receipt & POSITION).saturating_sub(lost);
-        let floors = self.floors(rule, now);
         let mut before: Option<Taking> = None;
         loop {
             let word = self.load(rule)?;
-            let reach = self.line(rule, now);
-            floors.reach(now, reach);
+            // Time has been where the policy was changed, even if this clock has not.
+            let reach = self.line(rule, now.max(rule.since));
             let deficit = (word & POSITION).saturating_sub(reach);
             // This charge alone kept the deficit above what of it had not refilled yet, whatever others did.
             let own = charged.saturating_sub(reach.saturating_sub(charged_line)).saturating_sub(lost);
-            let (history, mut taking) = floors.bound(charged_at, end, before.as_ref());
-            let history = if lost == POSITION || mixed { 0 } else { history };
-            let most = before.as_ref().map_or(back, |before| before.amount);
-            taking.amount = most.min(deficit).min(own.max(history));
-            if taking.amount == 0 {
+            let most = before.as_ref().map_or(back, |before| before.amount).min(deficit);
+            if most == 0 {
                 return Ok(0);
             }
-            floors.take(charged_at, before.as_ref(), &taking);
-            let next = (word & !POSITION) | ((word & POSITION) - taking.amount);
+            // The last charge of a bucket without a history needs none to be given back: no later charge found or
+            // followed it, so nobody will ask what was taken here.
+            let alone = word == receipt && word & FLOORS == 0 && most <= own;
+            let floors = if alone { None } else { Some(self.floors(rule, now)) };
+            let mut taken = most;
+            if let Some(floors) = floors {
+                floors.reach(now, reach);
+                let (history, mut taking) = floors.bound(charged_at, end, before.as_ref());
+                let history = if lost == POSITION || mixed { 0 } else { history };
+                taking.amount = most.min(own.max(history));
+                if taking.amount == 0 {
+                    return Ok(0);
+                }
+                floors.take(charged_at, before.as_ref(), &taking);
+                taken = taking.amount;
+                before = Some(taking);
+            }
+            // The word says whether floors are kept as they were when this was worked out.
+            let word = if floors.is_some() { word | FLOORS } else { word };
+            let next = (word & !POSITION) | ((word & POSITION) - taken);
             // AcqRel: publishes the lowered floors before the tokens they stand for.
             if self.word.compare_exchange(word, next, AcqRel, Acquire).is_ok() {
-                return Ok(taking.amount >> rule.unit);
+                return Ok(taken >> rule.unit);
             }
-            before = Some(taking);
         }
     }
 
-    /// The floors, brought into being by the first return. From the moment the word says so every charge keeps them.
+    /// The floors, brought into being by the first return among overlapping calls, or by a charge of a bucket in use. From
+    /// the moment the word says so every charge keeps them.
     fn floors(&self, rule: &BucketRule, now: u64) -> &Floors {
         let floors = self.floors.get_or_init(|| Box::new(Floors::new(rule.filling(), now)));
         if self.word.load(Relaxed) & FLOORS == 0 {
@@ -321,13 +385,13 @@ impl Bucket {
     /// Whether a charge of `n` would be admitted at `now`.
     pub(crate) fn fits(&self, rule: &BucketRule, n: u64, now: u64) -> Result<bool, Stale> {
         let deficit = (self.load(rule)? & POSITION).saturating_sub(self.line(rule, now));
-        Ok(fits(deficit, rule.length(n), rule.length(rule.capacity)))
+        Ok(fits(deficit, rule.length(n), rule.full))
     }
 
     /// Whether the bucket is as good as new at `now`, and if not, when it will be.
     pub(crate) fn rests(&self, rule: &BucketRule, now: u64) -> Result<Option<u64>, Stale> {
         let position = self.load(rule)? & POSITION;
-        if position <= self.reach.load(Relaxed) {
+        if position <= self.line(rule, now) {
             return Ok(Some(now));
         }
         Ok(if position > LINE_END { None } else { rule.line.reaches(position, now) })
@@ -341,8 +405,8 @@ impl Bucket {
         }
         let position = self.load(rule)? & POSITION;
         let need = rule.length(n).max(1);
-        let target = position.saturating_add(need).saturating_sub(rule.length(rule.capacity));
-        if target <= self.reach.load(Relaxed) {
+        let target = position.saturating_add(need).saturating_sub(rule.full);
+        if target <= self.line(rule, now) {
             return Ok(Some(now));
         }
         Ok(if target > LINE_END { None } else { rule.line.reaches(target, now) })

@@ -117,7 +117,8 @@ impl Level {
     /// What the history from `tick` on allows to be given back of a charge that ended at `end`.
     fn bound(&self, tick: u64, end: u64, head: u64) -> u64 {
         let tick = tick.max(self.first);
-        if head - tick.min(head) >= TICKS {
+        // A charge that is newer than the history (a clock is behind) is not judged by it.
+        if tick > head || head - tick >= TICKS {
             return 0;
         }
         let mut bound = u64::MAX;

@@ -1,5 +1,6 @@
 //! In-flight: unsettled permits, one word.
 
+use super::{Look, Ready};
 use crate::sync::{Ordering::Relaxed, Word};
 
 /// The words of one in-flight counter: the number of permits that hold a place.
@@ -15,6 +16,22 @@ impl InFlight {
 
     pub(crate) fn open(&self) -> u64 {
         self.open.load(Relaxed)
+    }
+
+    /// Whether there is a place. Changes nothing.
+    #[inline]
+    pub(crate) fn look(&self, amount: u64) -> Look {
+        let open = self.open.load(Relaxed);
+        if open >= amount {
+            return Look::Refused;
+        }
+        Look::Fits(Ready { seen: open, next: open + 1, with: 0 })
+    }
+
+    /// Takes the place that a look showed, if as many are taken as then.
+    #[inline]
+    pub(crate) fn make(&self, ready: &Ready) -> bool {
+        self.open.compare_exchange(ready.seen, ready.next, Relaxed, Relaxed).is_ok()
     }
 
     /// Takes a place if fewer than `amount` are taken.

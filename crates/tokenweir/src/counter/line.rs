@@ -37,6 +37,12 @@ impl Piece {
         Piece { origin, base, rem, rate, scale: ratio(rate, period), offset: ratio(rem, period) }
     }
 
+    /// A line that stands still: what lies before a beginning.
+    fn standing(origin: u64, base: u64) -> Self {
+        Piece { origin, base, rem: 0, rate: 0, scale: 0, offset: 0 }
+    }
+
+    #[inline]
     fn position(&self, t: u64) -> u64 {
         let elapsed = (t - self.origin).min(i64::MAX as u64) as u128;
         let low = elapsed * (self.scale as u64 as u128);
@@ -68,14 +74,14 @@ fn ratio(numerator: u64, period: u64) -> u128 {
 pub(crate) struct Line {
     period: u64,
     piece: Piece,
-    before: Option<Piece>,
+    before: Piece,
 }
 
 impl Line {
     /// A refill of `rate` tokens per `period` nanoseconds from `origin` on.
     pub(crate) fn new(rate: u64, period: u64, origin: u64) -> Self {
         let period = period.clamp(1, PERIOD_MAX);
-        Line { period, piece: Piece::new(origin, 0, 0, rate, period), before: None }
+        Line { period, piece: Piece::new(origin, 0, 0, rate, period), before: Piece::standing(origin, 0) }
     }
 
     /// The same line, on which `rate` tokens come per period from `at` on. Elapsed time is credited at the old rate.
@@ -85,27 +91,26 @@ impl Line {
         let accrued = old.rem as u128 + ((at - old.origin) as u128) * (old.rate as u128);
         let rem = (accrued % (self.period as u128)) as u64;
         let piece = Piece::new(at, old.position(at), rem, rate, self.period);
-        Line { period: self.period, piece, before: Some(*old) }
+        Line { period: self.period, piece, before: *old }
     }
 
     /// The same line, whose steps from `at` on are of another size: `rate` of them come per period. It goes on from
-    /// where it stands, so that positions never go back; less than one old step is lost.
+    /// where it stands, so that positions never go back; less than one old step is lost. Earlier instants count as
+    /// `at`: lengths before it would be in other steps.
     pub(crate) fn with_steps(&self, rate: u64, at: u64) -> Self {
         let at = at.max(self.piece.origin);
         let piece = Piece::new(at, self.piece.position(at), 0, rate, self.period);
-        Line { period: self.period, piece, before: Some(self.piece) }
+        Line { period: self.period, piece, before: Piece::standing(at, piece.base) }
     }
 
-    /// `A(t)`. Instants before the one-but-last change of rate count as the line's very beginning, which is strict.
+    /// `A(t)`. Instants before the one-but-last change of rate count as that change's: the line from there on is known,
+    /// and a charge that is put down there is not refilled for more than its age.
     #[inline]
     pub(crate) fn position(&self, t: u64) -> u64 {
         if t >= self.piece.origin {
             return self.piece.position(t);
         }
-        match &self.before {
-            Some(before) if t >= before.origin => before.position(t),
-            _ => 0,
-        }
+        self.before.position(t.max(self.before.origin))
     }
 
     /// The first instant `t >= from` with `A(t) >= position`; `None` if the line never gets there.
@@ -114,11 +119,8 @@ impl Line {
             return Some(from);
         }
         // `from` may lie on the earlier piece, and the answer too.
-        if let Some(before) = &self.before
-            && from < self.piece.origin
-            && before.position(self.piece.origin) >= position
-        {
-            return solve(before, position, self.period).map(|t| t.max(from));
+        if from < self.piece.origin && self.before.position(self.piece.origin) >= position {
+            return solve(&self.before, position, self.period).map(|t| t.max(from));
         }
         solve(&self.piece, position, self.period).map(|t| t.max(from))
     }

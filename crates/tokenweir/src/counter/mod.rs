@@ -30,7 +30,26 @@ pub(crate) fn zeroed(words: usize) -> Box<[crate::sync::Word]> {
     (0..words).map(|_| crate::sync::Word::new(0)).collect()
 }
 
+/// A charge worked out on a word as it was seen: made by the swap that finds it so still.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ready {
+    pub(crate) seen: u64,
+    pub(crate) next: u64,
+    /// What else the algorithm needs to make it.
+    pub(crate) with: u64,
+}
+
+/// What a look at a counter's words shows of a charge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Look {
+    Fits(Ready),
+    Refused,
+    /// Something has to be done first, or it is not the common case: charge it the long way.
+    Unsure,
+}
+
 /// Whether a charge of `n` fits where `used` of `amount` is taken. A charge of 0 needs at least one unit left.
+#[inline]
 pub(crate) fn fits(used: u64, n: u64, amount: u64) -> bool {
     if n == 0 { used < amount } else { used.saturating_add(n) <= amount }
 }

@@ -5,7 +5,7 @@
 //! by the swap that makes the first charge of the new period, so a roll-over has one linearisation point and loses
 //! nothing. A clock that steps back finds a newer period and stays in it.
 
-use super::{AMOUNT_BITS, AMOUNT_MAX, fits};
+use super::{AMOUNT_BITS, AMOUNT_MAX, Look, Ready, fits};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},
     Word,
@@ -83,6 +83,30 @@ impl Quota {
             }
             period = again;
         }
+    }
+
+    /// Whether a charge of `n` in the period that starts at `start` fits, and if so what makes it, once somebody has
+    /// charged in the period. Changes nothing.
+    #[inline]
+    pub(crate) fn look(&self, start: i64, n: u64, amount: u64) -> Look {
+        let period = self.period.load(Acquire);
+        let word = self.used.load(Acquire);
+        if period >> SEQUENCE_BITS < stamp(start) >> SEQUENCE_BITS || word & !AMOUNT_MAX != tag(period) || n == 0 {
+            return Look::Unsure;
+        }
+        let used = word & AMOUNT_MAX;
+        if used.saturating_add(n) > amount {
+            return Look::Refused;
+        }
+        Look::Fits(Ready { seen: word, next: tag(period) | (used + n), with: period })
+    }
+
+    /// Makes the charge that a look showed to fit; `None` if the use has changed since. The receipt names the period.
+    #[inline]
+    pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {
+        // AcqRel: as in `take`.
+        self.used.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).ok()?;
+        Some(ready.with)
     }
 
     /// Charges `n` in the period that starts at `start` (or the newest seen, if that is later) if it fits `amount`.

@@ -15,7 +15,7 @@
 //! never too low. A return takes from the slot first and the total second, and finds nothing once the slot is frozen.
 //! It is judged by its age as well: a permit may live longer than the sequence numbers last.
 
-use super::{AMOUNT_BITS, AMOUNT_MAX, fits, zeroed};
+use super::{AMOUNT_BITS, AMOUNT_MAX, Look, Ready, fits, zeroed};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},
     Word,
@@ -38,16 +38,19 @@ pub(crate) struct WindowRule {
     pub(crate) sub_window: u64,
 }
 
-/// The words of one window.
+/// The words of one window, in one run:
+/// - `last`: newest sub-window (45 bits), by how many it was moved on (10), sequence number (9);
+/// - `total`: sequence number (9), unused (1), amount (54);
+/// - a slot for each sub-window and one more: sequence number (9), frozen (1), amount (54).
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// Newest sub-window (45 bits), by how many it was moved on (10), sequence number (9).
-    last: Word,
-    /// Sequence number (9), unused (1), amount (54).
-    total: Word,
-    /// Sequence number (9), frozen (1), amount (54) for each sub-window.
-    slots: Box<[Word]>,
+    words: Box<[Word]>,
 }
+
+/// The words before the slots.
+const LAST: usize = 0;
+const TOTAL: usize = 1;
+const HEADER: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Last(u64);
@@ -82,19 +85,35 @@ fn amount(word: u64) -> u64 {
 impl Window {
     /// An empty window of `sub_windows` sub-windows.
     pub(crate) fn new(sub_windows: u32) -> Self {
-        let slots = zeroed(sub_windows.min(SUB_WINDOWS_MAX) as usize + 1);
-        Window { last: Word::new(0), total: Word::new(0), slots }
+        Window { words: zeroed(sub_windows.clamp(1, SUB_WINDOWS_MAX) as usize + 1 + HEADER) }
     }
 
+    #[inline]
+    fn last(&self) -> &Word {
+        &self.words[LAST]
+    }
+
+    #[inline]
+    fn total(&self) -> &Word {
+        &self.words[TOTAL]
+    }
+
+    #[inline]
+    fn slots(&self) -> &[Word] {
+        &self.words[HEADER..]
+    }
+
+    #[inline]
     fn slot(&self, index: u64) -> &Word {
-        &self.slots[(index % self.slots.len() as u64) as usize]
+        let slots = self.slots();
+        &slots[(index % slots.len() as u64) as usize]
     }
 
     /// Brings the window to `now`; the newest sub-window and the total as they stand together.
     fn enter(&self, rule: &WindowRule, now: u64) -> (Last, u64) {
         loop {
-            let last = Last(self.last.load(Acquire));
-            let total = self.total.load(Acquire);
+            let last = Last(self.last().load(Acquire));
+            let total = self.total().load(Acquire);
             if sequence(total) != last.sequence() {
                 self.finish(last);
                 continue;
@@ -108,11 +127,11 @@ impl Window {
             if index <= last.index() {
                 return (last, total);
             }
-            let gap = (index - last.index()).min(self.slots.len() as u64);
+            let gap = (index - last.index()).min(self.slots().len() as u64);
             // Whoever made the last move may not have got to its end: what stays frozen would leave a second time.
             self.empty(last);
             // AcqRel: the move is seen before anything that is done in its name.
-            let _ = self.last.compare_exchange(last.0, last.moved_to(index, gap).0, AcqRel, Relaxed);
+            let _ = self.last().compare_exchange(last.0, last.moved_to(index, gap).0, AcqRel, Relaxed);
         }
     }
 
@@ -126,7 +145,7 @@ impl Window {
             let mut word = slot.load(Acquire);
             loop {
                 // As long as the total bears the old number no slot has been emptied for this move.
-                if sequence(self.total.load(Acquire)) != old {
+                if sequence(self.total().load(Acquire)) != old {
                     return self.empty(last);
                 }
                 if word & FROZEN != 0 {
@@ -139,18 +158,18 @@ impl Window {
             }
             sum = sum.saturating_add(amount(word));
         }
-        let mut total = self.total.load(Acquire);
+        let mut total = self.total().load(Acquire);
         while sequence(total) == old {
             let left = if amount(total) == AMOUNT_MAX {
                 // More was charged than the total can say: what stays is what the other slots hold.
-                let stay = (last.gap()..self.slots.len() as u64).filter_map(|back| last.index().checked_sub(back));
+                let stay = (last.gap()..self.slots().len() as u64).filter_map(|back| last.index().checked_sub(back));
                 stay.fold(0, |left: u64, index| left.saturating_add(amount(self.slot(index).load(Acquire))))
             } else {
                 amount(total).saturating_sub(sum)
             };
             let next = stamped(new, left);
             // AcqRel: the one instant at which all of it leaves.
-            match self.total.compare_exchange_weak(total, next, AcqRel, Acquire) {
+            match self.total().compare_exchange_weak(total, next, AcqRel, Acquire) {
                 Ok(_) => break,
                 Err(seen) => total = seen,
             }
@@ -167,11 +186,36 @@ impl Window {
                 continue;
             }
             // A slot frozen for a later move is not this move's to empty.
-            if self.last.load(Acquire) != last.0 || sequence(self.total.load(Acquire)) != last.sequence() {
+            if self.last().load(Acquire) != last.0 || sequence(self.total().load(Acquire)) != last.sequence() {
                 return;
             }
             let _ = slot.compare_exchange(word, stamped(last.sequence(), 0), AcqRel, Relaxed);
         }
+    }
+
+    /// Whether a charge of `n` at `now` fits, and if so what makes it, as long as no newer sub-window begins. Changes
+    /// nothing.
+    #[inline]
+    pub(crate) fn look(&self, rule: &WindowRule, n: u64, now: u64) -> Look {
+        let last = Last(self.last().load(Acquire));
+        let total = self.total().load(Acquire);
+        let ends = (last.index() + 1).saturating_mul(rule.sub_window);
+        if sequence(total) != last.sequence() || now >= ends || n == 0 {
+            return Look::Unsure;
+        }
+        let used = amount(total);
+        if used.saturating_add(n) > rule.amount {
+            return Look::Refused;
+        }
+        Look::Fits(Ready { seen: total, next: stamped(sequence(total), used + n), with: n })
+    }
+
+    /// Makes the charge that a look showed to fit; `None` if the total has changed since. The receipt names the slot.
+    #[inline]
+    pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {
+        // AcqRel: as in `take`.
+        self.total().compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).ok()?;
+        Some(self.put_down(ready.with))
     }
 
     /// Charges `n` at `now` if it fits. The receipt names the slot.
@@ -197,7 +241,7 @@ impl Window {
             }
             let word = stamped(sequence(total), next);
             // AcqRel: chained to the move that the total stands after.
-            if self.total.compare_exchange_weak(total, word, AcqRel, Relaxed).is_ok() {
+            if self.total().compare_exchange_weak(total, word, AcqRel, Relaxed).is_ok() {
                 break;
             }
         }
@@ -207,14 +251,14 @@ impl Window {
     /// Writes what was charged into the newest slot: not before time may have moved on, never into an older one.
     fn put_down(&self, taken: u64) -> u64 {
         loop {
-            let last = Last(self.last.load(Acquire));
-            if sequence(self.total.load(Acquire)) != last.sequence() {
+            let last = Last(self.last().load(Acquire));
+            if sequence(self.total().load(Acquire)) != last.sequence() {
                 self.finish(last);
                 continue;
             }
             let slot = self.slot(last.index());
             let word = slot.load(Acquire);
-            let position = last.index() % self.slots.len() as u64;
+            let position = last.index() % self.slots().len() as u64;
             if word & FROZEN != 0 {
                 self.empty(last);
             } else if sequence(word) == last.sequence() {
@@ -230,10 +274,10 @@ impl Window {
     /// the window.
     pub(crate) fn give_back(&self, rule: &WindowRule, (receipt, charged_at): (u64, u64), back: u64, now: u64) -> u64 {
         let (last, _) = self.enter(rule, now);
-        if last.index().saturating_sub(charged_at / rule.sub_window) >= self.slots.len() as u64 {
+        if last.index().saturating_sub(charged_at / rule.sub_window) >= self.slots().len() as u64 {
             return 0;
         }
-        let Some(slot) = self.slots.get((receipt >> 9) as usize) else { return 0 };
+        let Some(slot) = self.slots().get((receipt >> 9) as usize) else { return 0 };
         let mut word = slot.load(Acquire);
         let back = loop {
             let back = back.min(amount(word));
@@ -246,14 +290,14 @@ impl Window {
                 Err(seen) => word = seen,
             }
         };
-        let mut total = self.total.load(Acquire);
+        let mut total = self.total().load(Acquire);
         loop {
             if amount(total) == AMOUNT_MAX {
                 // How far beyond is not known: it stays until the slots are summed anew.
                 return back;
             }
             let next = stamped(sequence(total), amount(total).saturating_sub(back));
-            match self.total.compare_exchange_weak(total, next, AcqRel, Acquire) {
+            match self.total().compare_exchange_weak(total, next, AcqRel, Acquire) {
                 Ok(_) => return back,
                 Err(seen) => total = seen,
             }
@@ -263,10 +307,10 @@ impl Window {
     /// The window as it stands at `now`, without bringing it there: the newest sub-window with anything in it, the
     /// oldest that still counts, and what counts.
     fn stands(&self, rule: &WindowRule, now: u64) -> (u64, u64, u64) {
-        let length = self.slots.len() as u64;
+        let length = self.slots().len() as u64;
         loop {
-            let last = Last(self.last.load(Acquire));
-            let total = self.total.load(Acquire);
+            let last = Last(self.last().load(Acquire));
+            let total = self.total().load(Acquire);
             if sequence(total) != last.sequence() {
                 // A move that has begun is finished by whoever meets it; this one is not begun here.
                 self.finish(last);
@@ -280,7 +324,7 @@ impl Window {
             let left =
                 aged.fold(amount(total), |left, index| left.saturating_sub(amount(self.slot(index).load(Acquire))));
             let left = if oldest > newest { 0 } else { left };
-            if self.last.load(Acquire) == last.0 && self.total.load(Acquire) == total {
+            if self.last().load(Acquire) == last.0 && self.total().load(Acquire) == total {
                 return (newest, oldest, left);
             }
         }
@@ -303,7 +347,7 @@ impl Window {
         for index in oldest..=newest {
             used = used.saturating_sub(amount(self.slot(index).load(Relaxed)));
             if index == newest || fits(used, n, rule.amount) {
-                return (index + self.slots.len() as u64).checked_mul(rule.sub_window);
+                return (index + self.slots().len() as u64).checked_mul(rule.sub_window);
             }
         }
         None
@@ -316,7 +360,7 @@ impl Window {
             return now;
         }
         let last = (oldest..=newest).rev().find(|index| amount(self.slot(*index).load(Relaxed)) > 0);
-        (last.unwrap_or(newest) + self.slots.len() as u64).saturating_mul(rule.sub_window)
+        (last.unwrap_or(newest) + self.slots().len() as u64).saturating_mul(rule.sub_window)
     }
 }
 
@@ -330,13 +374,13 @@ mod tests {
         let window = Window::new(4);
         assert!(window.charge(&rule, 60, 0).is_some());
         // A thread enters sub-window 5 and stops when the total is done and the slots are not.
-        let last = Last(window.last.load(Acquire));
+        let last = Last(window.last().load(Acquire));
         let moved = last.moved_to(5, 5);
-        window.last.store(moved.0, Relaxed);
-        for slot in &window.slots {
+        window.last().store(moved.0, Relaxed);
+        for slot in window.slots() {
             slot.fetch_or(FROZEN, Relaxed);
         }
-        window.total.store(stamped(moved.sequence(), 0), Relaxed);
+        window.total().store(stamped(moved.sequence(), 0), Relaxed);
         // Others go on, and the stopped thread comes too late to empty anything.
         assert!(window.charge(&rule, 100, 60).is_some());
         window.empty(moved);

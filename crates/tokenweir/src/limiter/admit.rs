@@ -3,26 +3,45 @@
 //! Limits are charged in one order everywhere (ascending identity), each by its own atomic step, and rolled back when
 //! a later one refuses. What plainly does not fit is refused before anything is charged, so roll-backs are for races
 //! only; a refusal that may have met another request's roll-back is looked at once more.
+//!
+//! The quick way looks at every limit once and charges each by the swap that the look worked out. Whatever is not the
+//! common case (a new sub-window or period, a charge of nothing, a change of policy, a lost swap, more limits than a
+//! slot has receipts for) is left to the thorough way.
 
 use super::core::{Core, Found};
-use super::decision::{Decision, Denied, Permit, RefusedLeg};
-use super::route::{Leg, Resolved, charge_of};
-use super::rule::Made;
-use super::slab::NOT_CHARGED;
+use super::decision::{Decision, Denied, Permit};
+use super::route::{Resolved, charge_of};
+use super::rule::{Made, Rule};
+use super::slab::{Claimed, NOT_CHARGED, RECEIPTS};
 use crate::clock::Now;
 use crate::counter::bucket::Stale;
+use crate::counter::{Look, Ready};
 use crate::error::Error;
 use crate::policy::MAX_TOKENS;
 use crate::record::{Decided, Requested};
 use crate::request::{Estimate, PermitId, Request};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::Arc;
+use crate::table::Counter;
+use std::cell::Cell;
 
-/// What one attempt on a pinned route came to. A denial is large and stays on the stack: refusing must not allocate.
-#[expect(clippy::large_enum_variant, reason = "see above")]
+/// What one attempt on a pinned route came to.
 enum Attempt {
+    /// The permit, and whether a shadow limit would have refused.
     Admitted(PermitId, bool),
-    Denied(Denied),
+    /// What the refusal says is for [`Core::denied`] to find out, or was found out already.
+    Denied,
+    /// A new policy has come into force: resolve anew.
+    Stale,
+    /// No permit is free.
+    Exhausted,
+}
+
+/// What the quick way to admit came to.
+enum Quick {
+    Admitted(PermitId),
+    Refused,
+    /// Not the common case, or others were faster.
+    Unsure,
 }
 
 /// Why charging stopped.
@@ -46,37 +65,34 @@ impl Core {
     ) -> Result<Decision<'_>, Error> {
         check(estimate)?;
         loop {
-            let route = match self.find(request, now)? {
-                Found::Route(route) => route,
+            // A denial is large and stays on the stack: refusing must not allocate. It is written here, once.
+            let denied = Cell::new(None);
+            let found = self.find(request, now, |route| {
+                let time = self.time(now, route);
+                let attempt = self.attempt(route, estimate, time, &denied);
+                self.tell(route, estimate, &attempt, &denied, time);
+                attempt
+            })?;
+            return Ok(match found {
+                Found::Route(Attempt::Admitted(id, _)) => Decision::Admitted(Permit::new(self, None, id)),
+                Found::Route(Attempt::Exhausted) => return Err(self.exhausted()),
+                Found::Route(_) => match denied.into_inner() {
+                    Some(denied) => Decision::Denied(denied),
+                    None => continue,
+                },
                 Found::Full(denied) => {
-                    let denied = *denied;
                     self.tell_denied((request.project, request.deployment), estimate, &denied, now);
-                    return Ok(Decision::Denied(denied));
+                    Decision::Denied(*denied)
                 }
-            };
-            let time = self.time(now, &route);
-            match self.attempt(&route, estimate, time) {
-                Ok(Attempt::Admitted(id, shadow_refused)) => {
-                    self.tell_admitted(&route, estimate, id, shadow_refused, time);
-                    return Ok(Decision::Admitted(Permit { core: self, held: None, id, open: true }));
-                }
-                Ok(Attempt::Denied(denied)) => {
-                    self.tell_denied(route.caller(), estimate, &denied, Some(time));
-                    self.routes.unpin(&route);
-                    return Ok(Decision::Denied(denied));
-                }
-                Err(failed) => {
-                    self.routes.unpin(&route);
-                    failed?;
-                }
-            }
+            });
         }
     }
 
     /// Admits on a route that the caller holds. `None` if a new policy has come into force.
+    #[inline]
     pub(crate) fn admit_held<'a>(
         &'a self,
-        route: &'a Arc<Resolved>,
+        route: &'a Resolved,
         estimate: Estimate,
         now: Option<Now>,
     ) -> Result<Option<Decision<'a>>, Error> {
@@ -85,39 +101,96 @@ impl Core {
             return Ok(None);
         }
         let time = self.time(now, route);
-        route.pins.pin_again();
-        match self.attempt(route, estimate, time) {
-            Ok(Attempt::Admitted(id, shadow_refused)) => {
-                self.tell_admitted(route, estimate, id, shadow_refused, time);
-                Ok(Some(Decision::Admitted(Permit { core: self, held: Some(route), id, open: true })))
-            }
-            Ok(Attempt::Denied(denied)) => {
-                self.tell_denied(route.caller(), estimate, &denied, Some(time));
-                self.routes.unpin(route);
-                Ok(Some(Decision::Denied(denied)))
-            }
-            Err(failed) => {
-                self.routes.unpin(route);
-                failed.map(|()| None)
-            }
+        let denied = Cell::new(None);
+        let attempt = self.attempt(route, estimate, time, &denied);
+        self.tell(route, estimate, &attempt, &denied, time);
+        match attempt {
+            Attempt::Admitted(id, _) => Ok(Some(Decision::Admitted(Permit::new(self, Some(route), id)))),
+            Attempt::Exhausted => Err(self.exhausted()),
+            Attempt::Denied | Attempt::Stale => Ok(denied.into_inner().map(Decision::Denied)),
         }
     }
 
-    /// One admission on a route pinned for its permit. `Err(Ok(()))`: the policy has changed, resolve anew.
-    fn attempt(&self, route: &Arc<Resolved>, estimate: Estimate, now: Now) -> Result<Attempt, Result<(), Error>> {
+    /// One admission on a route that is held. `denied` is filled in exactly when it is denied.
+    #[inline]
+    fn attempt(&self, route: &Resolved, estimate: Estimate, now: Now, denied: &Cell<Option<Denied>>) -> Attempt {
         self.expire(now, false);
+        let roll_backs = self.roll_backs.load(Acquire);
+        let quick = match route.legs.len() {
+            1 => self.admit_quickly::<1>(route, estimate, now),
+            ..=RECEIPTS => self.admit_quickly::<RECEIPTS>(route, estimate, now),
+            _ => Quick::Unsure,
+        };
+        match quick {
+            Quick::Admitted(id) => Attempt::Admitted(id, false),
+            Quick::Refused => self.attempt_thoroughly(route, estimate, now, denied, Some(roll_backs)),
+            Quick::Unsure => self.attempt_thoroughly(route, estimate, now, denied, None),
+        }
+    }
+
+    /// The common case: every limit has room, and no word changes between the look at it and the charge. What plainly
+    /// does not fit is refused before anything is charged.
+    #[inline]
+    fn admit_quickly<const N: usize>(&self, route: &Resolved, estimate: Estimate, now: Now) -> Quick {
+        let mut ready = [Ready::default(); N];
+        for ((leg, counter), ready) in route.each().zip(&mut ready) {
+            let n = charge_of(leg, estimate.input, estimate.output);
+            *ready = match route.rule(leg).look(&counter.state, n, now) {
+                Look::Fits(ready) => ready,
+                Look::Refused if leg.enforced => return Quick::Refused,
+                Look::Refused | Look::Unsure => return Quick::Unsure,
+            };
+        }
+        let Some(claimed) = self.slab.claim(route.legs.len()) else { return Quick::Unsure };
+        for (at, ((_, counter), ready)) in route.each().zip(&ready).enumerate() {
+            match Rule::make(&counter.state, ready, now) {
+                Some(receipt) => claimed.slot.receipts[at].store(receipt, Relaxed),
+                None => return self.charge_rest(route, claimed, at, estimate, now),
+            }
+        }
+        Quick::Admitted(self.open(route, claimed, estimate, now))
+    }
+
+    /// Somebody charged a counter between our look and our charge: this one and the rest are charged the long way.
+    #[cold]
+    fn charge_rest(&self, route: &Resolved, claimed: Claimed<'_>, from: usize, estimate: Estimate, now: Now) -> Quick {
+        match self.charge_from(route, claimed, from, estimate, now) {
+            Ok(false) => Quick::Admitted(self.open(route, claimed, estimate, now)),
+            // Which shadow limits refused is for the long way to tell; so is what a refusal means.
+            Ok(true) => {
+                self.roll_back(route, claimed, route.legs.len(), estimate, now);
+                Quick::Unsure
+            }
+            Err(_) => Quick::Unsure,
+        }
+    }
+
+    /// What the quick way does not settle. `refused_at`: it was refused, and what the number of roll-backs was before.
+    #[inline(never)]
+    fn attempt_thoroughly(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        now: Now,
+        denied: &Cell<Option<Denied>>,
+        mut refused_at: Option<u64>,
+    ) -> Attempt {
         let mut tries = 0;
         loop {
-            let roll_backs = self.roll_backs.load(Acquire);
-            let plain = route.legs.len() < 2 || self.all_fit(route, estimate, now).map_err(|_| Ok(()))?;
-            if plain {
-                match self.charge(route, estimate, now) {
-                    Ok(Some((id, shadow_refused))) => return Ok(Attempt::Admitted(id, shadow_refused)),
-                    Ok(None) => return Err(Err(Error::PermitsExhausted { most: self.max_permits })),
-                    Err(Stop::Stale) => return Err(Ok(())),
-                    Err(Stop::Refused) => {}
+            let roll_backs = match refused_at.take() {
+                Some(roll_backs) => roll_backs,
+                None => {
+                    let roll_backs = self.roll_backs.load(Acquire);
+                    match self.charge_if_all_fit(route, estimate, now) {
+                        Ok(Some((claimed, shadow_refused))) => {
+                            return Attempt::Admitted(self.open(route, claimed, estimate, now), shadow_refused);
+                        }
+                        Ok(None) => return Attempt::Exhausted,
+                        Err(Stop::Stale) => return Attempt::Stale,
+                        Err(Stop::Refused) => roll_backs,
+                    }
                 }
-            }
+            };
             // A refusal that met a roll-back is looked at again, once; one that no limit stands by any more (others
             // were faster in between), as often as others get through.
             let met_roll_back = roll_backs != self.roll_backs.load(Acquire);
@@ -128,118 +201,164 @@ impl Core {
             if route.has_places && self.expire(now, true) {
                 continue;
             }
-            let denied = self.denied(route, estimate, now).map_err(|_| Ok(()))?;
-            if !denied.refused.is_empty() {
-                return Ok(Attempt::Denied(denied));
+            let Ok(refusal) = self.denied(route, estimate, now) else { return Attempt::Stale };
+            if refusal.is_refusal() {
+                denied.set(Some(refusal));
+                return Attempt::Denied;
             }
         }
     }
 
-    fn all_fit(&self, route: &Resolved, estimate: Estimate, now: Now) -> Result<bool, Stale> {
-        for leg in route.legs.iter().filter(|leg| leg.enforced) {
-            let n = charge_of(leg, estimate.input, estimate.output);
-            if !route.rule(leg).fits(&leg.counter.state, n, now)? {
-                return Ok(false);
+    /// Charges every limit, once all have room; on refusal everything is as before. `None`: no permit is free.
+    fn charge_if_all_fit(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        now: Now,
+    ) -> Result<Option<(Claimed<'_>, bool)>, Stop> {
+        if route.legs.len() > 1 {
+            for (leg, counter) in route.each().filter(|(leg, _)| leg.enforced) {
+                let n = charge_of(leg, estimate.input, estimate.output);
+                if !route.rule(leg).fits(&counter.state, n, now)? {
+                    return Err(Stop::Refused);
+                }
             }
         }
-        Ok(true)
+        let Some(claimed) = self.slab.claim(route.legs.len()) else { return Ok(None) };
+        let shadow_refused = self.charge_from(route, claimed, 0, estimate, now)?;
+        Ok(Some((claimed, shadow_refused)))
     }
 
-    /// Charges every limit and opens the permit; on refusal everything is as before. `None`: no permit is free.
-    fn charge(&self, route: &Resolved, estimate: Estimate, now: Now) -> Result<Option<(PermitId, bool)>, Stop> {
-        let Some(index) = self.slab.claim(route.legs.len()) else {
-            return Ok(None);
-        };
+    /// Charges the limits from `from` on; if one of them refuses, all are given back and the slot is free. True if a
+    /// shadow limit would have refused.
+    fn charge_from(
+        &self,
+        route: &Resolved,
+        claimed: Claimed<'_>,
+        from: usize,
+        estimate: Estimate,
+        now: Now,
+    ) -> Result<bool, Stop> {
         let mut shadow_refused = false;
-        for (at, leg) in route.legs.iter().enumerate() {
+        for (at, (leg, counter)) in route.each().enumerate().skip(from) {
             let n = charge_of(leg, estimate.input, estimate.output);
-            let receipt = match route.rule(leg).charge(&leg.counter.state, n, now) {
+            let receipt = match route.rule(leg).charge(&counter.state, n, now) {
                 Ok(Some(receipt)) => receipt,
                 Ok(None) if !leg.enforced => {
                     shadow_refused = true;
                     NOT_CHARGED
                 }
                 stopped => {
-                    self.roll_back(route, index, at, estimate, now);
+                    self.roll_back(route, claimed, at, estimate, now);
                     return Err(if stopped.is_err() { Stop::Stale } else { Stop::Refused });
                 }
             };
-            self.slab.receipt(index, at).store(receipt, Relaxed);
+            self.slab.receipt(claimed.slot, at).store(receipt, Relaxed);
         }
-        let slot = self.slab.slot(index);
+        Ok(shadow_refused)
+    }
+
+    /// Opens the permit of a request that has been charged.
+    #[inline]
+    fn open(&self, route: &Resolved, claimed: Claimed<'_>, estimate: Estimate, now: Now) -> PermitId {
+        let slot = claimed.slot;
         let deadline = now.mono.saturating_add(self.permit_ttl);
         slot.route.store(route.index.load(Relaxed) as u64, Relaxed);
         slot.charged_at.store(now.mono, Relaxed);
         slot.deadline.store(deadline, Relaxed);
         slot.input.store(estimate.input, Relaxed);
         slot.output.store(estimate.output, Relaxed);
-        let id = self.slab.open(index);
+        let id = self.slab.open(claimed);
         // After it is open: whoever looks through the open permits meanwhile finds it, or leaves this to be found.
         if deadline < self.next_expiry.load(Acquire) {
             self.next_expiry.fetch_min(deadline, AcqRel);
         }
-        Ok(Some((id, shadow_refused)))
+        id
     }
 
-    /// Gives back what the first `charged` limits took for a request that a later one refused.
-    fn roll_back(&self, route: &Resolved, index: usize, charged: usize, estimate: Estimate, now: Now) {
+    /// Gives back what the first `charged` limits took for a request that a later one refused, and the slot.
+    fn roll_back(&self, route: &Resolved, claimed: Claimed<'_>, charged: usize, estimate: Estimate, now: Now) {
         if charged > 0 {
             // AcqRel, before and after: whoever was refused in between sees that the number has moved.
             self.roll_backs.fetch_add(1, AcqRel);
         }
-        for (at, leg) in route.legs[..charged].iter().enumerate() {
-            let receipt = self.slab.receipt(index, at).load(Relaxed);
+        for (at, (leg, counter)) in route.each().enumerate().take(charged) {
+            let receipt = self.slab.receipt(claimed.slot, at).load(Relaxed);
             if receipt != NOT_CHARGED {
                 let charge = charge_of(leg, estimate.input, estimate.output);
                 let made = Made { charge, receipt, at: now.mono };
-                self.current(route, leg, |rule| rule.give_back(&leg.counter.state, made, charge, now));
+                self.current(route, leg, counter, |rule| rule.give_back(&counter.state, made, charge, now));
             }
         }
         if charged > 0 {
             self.roll_backs.fetch_add(1, AcqRel);
         }
-        self.slab.release(index);
+        self.slab.release(claimed.slot);
     }
 
     /// What every enforced limit says of the request at `now`.
     pub(crate) fn denied(&self, route: &Resolved, estimate: Estimate, now: Now) -> Result<Denied, Stale> {
         let mut denied = Denied::new(route.compiled.clone());
-        for leg in route.legs.iter().filter(|leg| leg.enforced) {
+        for (leg, counter) in route.each().filter(|(leg, _)| leg.enforced) {
             let n = charge_of(leg, estimate.input, estimate.output);
             let rule = route.rule(leg);
-            let outlook = rule.outlook(&leg.counter.state, n, now, false, || self.deadlines(leg))?;
-            denied.left.push((leg.limit, outlook.remaining));
-            if !outlook.fits {
-                denied.refused.push(RefusedLeg {
-                    limit: leg.limit,
-                    status: rule.status(),
-                    never_fits: outlook.never_fits,
-                    remaining: outlook.remaining,
-                    wait: outlook.wait,
-                });
-            }
+            let outlook = rule.outlook(&counter.state, n, now, false, || self.deadlines(counter))?;
+            denied.push(leg.limit, rule.status(), &outlook);
         }
         Ok(denied)
     }
 
-    /// When the permits expire that hold this leg's in-flight places, in monotonic nanoseconds. Looks through all open
-    /// permits; only a refused in-flight limit asks.
-    pub(crate) fn deadlines(&self, leg: &Leg) -> Vec<u64> {
+    /// When the permits expire that hold this counter's in-flight places, in monotonic nanoseconds. Looks through all
+    /// open permits; only a refused in-flight limit asks.
+    pub(crate) fn deadlines(&self, counter: &Counter) -> Vec<u64> {
         let mut deadlines = Vec::new();
         self.each_open(|seen, route| {
-            let at = route.legs.iter().position(|other| Arc::ptr_eq(&other.counter, &leg.counter));
-            if at.is_some_and(|at| self.slab.receipt(seen.index, at).load(Relaxed) != NOT_CHARGED) {
-                deadlines.push(self.slab.slot(seen.index).deadline.load(Relaxed));
+            let at = route.counters.iter().position(|other| std::ptr::eq(&**other, counter));
+            if at.is_some_and(|at| self.slab.receipt(seen.slot, at).load(Relaxed) != NOT_CHARGED) {
+                deadlines.push(seen.slot.deadline.load(Relaxed));
             }
         });
         deadlines
     }
 
-    fn tell_admitted(&self, route: &Resolved, estimate: Estimate, id: PermitId, shadow_refused: bool, at: Now) {
-        if let Some(observer) = &self.observer {
-            let (project, deployment) = route.caller();
-            let requested = Requested { project, deployment, estimate };
-            observer.decided(&Decided { at, requested, permit: Some(id), denied: None, shadow_refused });
+    #[cold]
+    fn exhausted(&self) -> Error {
+        Error::PermitsExhausted { most: self.max_permits }
+    }
+
+    /// Tells the observer, if there is one.
+    #[inline]
+    fn tell(&self, route: &Resolved, estimate: Estimate, attempt: &Attempt, denied: &Cell<Option<Denied>>, at: Now) {
+        if self.observer.is_some() {
+            self.tell_observer(route, estimate, attempt, denied, at);
+        }
+    }
+
+    #[cold]
+    fn tell_observer(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        attempt: &Attempt,
+        denied: &Cell<Option<Denied>>,
+        at: Now,
+    ) {
+        let (project, deployment) = route.caller();
+        match *attempt {
+            Attempt::Admitted(id, shadow_refused) => {
+                if let Some(observer) = &self.observer {
+                    let requested = Requested { project, deployment, estimate };
+                    observer.decided(&Decided { at, requested, permit: Some(id), denied: None, shadow_refused });
+                }
+            }
+            Attempt::Denied => {
+                let refusal = denied.take();
+                if let Some(refusal) = &refusal {
+                    self.tell_denied((project, deployment), estimate, refusal, Some(at));
+                }
+                denied.set(refusal);
+            }
+            Attempt::Stale | Attempt::Exhausted => {}
         }
     }
 
@@ -253,12 +372,16 @@ impl Core {
     }
 }
 
+#[inline]
 fn check(estimate: Estimate) -> Result<(), Error> {
+    if estimate.input.max(estimate.output) > MAX_TOKENS { Err(too_large(estimate)) } else { Ok(()) }
+}
+
+#[cold]
+fn too_large(estimate: Estimate) -> Error {
     if estimate.input > MAX_TOKENS {
-        return Err(Error::EstimateTooLarge { what: "input", tokens: estimate.input });
+        Error::EstimateTooLarge { what: "input", tokens: estimate.input }
+    } else {
+        Error::EstimateTooLarge { what: "output", tokens: estimate.output }
     }
-    if estimate.output > MAX_TOKENS {
-        return Err(Error::EstimateTooLarge { what: "output", tokens: estimate.output });
-    }
-    Ok(())
 }

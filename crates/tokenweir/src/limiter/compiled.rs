@@ -1,9 +1,12 @@
 //! A policy made ready to decide by: one rule for each limit, and the identities that outlive a change of policy.
 
+use super::route::Leg;
 use super::rule::Rule;
 use crate::counter::bucket::BucketRule;
 use crate::policy::{Algorithm, Limit, Meter, Policy};
+use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What makes a counter the same counter under another policy: the limit's name and scope, and what the contract
 /// says starts a new one when it changes (algorithm and period). The meter belongs to it too, since tokens cannot be
@@ -63,6 +66,11 @@ pub(crate) struct Identities {
     generation: u64,
 }
 
+type Legs = Vec<Arc<[Leg]>>;
+
+/// So many lists of legs are shared between routes: few policies have more, and each is compared with a new route's.
+const MOST_LISTS: usize = 64;
+
 /// A policy with its rules. Immutable; a new policy is a new one of these.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -75,11 +83,31 @@ pub(crate) struct Compiled {
     limits: HashMap<u32, usize>,
     /// The rules of identities that have counters, but no limit in this policy.
     absent: HashMap<u32, Rule>,
+    /// Lists of legs that routes of this policy have; the first ones.
+    legs: ArcSwap<Legs>,
     /// Counts policies; a route of an older one is stale.
     pub(crate) generation: u64,
 }
 
 impl Compiled {
+    /// These legs, in one copy for all routes that have the same: most do.
+    pub(crate) fn shared(&self, legs: Vec<Leg>) -> Arc<[Leg]> {
+        let known = |lists: &Legs| lists.iter().find(|list| ***list == *legs).cloned();
+        let lists = self.legs.load();
+        if let Some(list) = known(&lists) {
+            return list;
+        }
+        let list: Arc<[Leg]> = legs.as_slice().into();
+        if lists.len() < MOST_LISTS {
+            self.legs.rcu(|lists| {
+                let mut longer = Legs::clone(lists);
+                longer.push(list.clone());
+                longer
+            });
+        }
+        list
+    }
+
     pub(crate) fn limit_of(&self, identity: u32) -> Option<usize> {
         self.limits.get(&identity).copied()
     }
@@ -118,7 +146,8 @@ impl Identities {
         let absent = self.known.values().filter(|known| !limits.contains_key(&known.id));
         let absent = absent.map(|known| (known.id, known.rule())).collect();
         self.generation += 1;
-        Compiled { policy, rules, identities, limits, absent, generation: self.generation }
+        let (legs, generation) = (ArcSwap::default(), self.generation);
+        Compiled { policy, rules, identities, limits, absent, legs, generation }
     }
 
     /// Forgets the identities that neither the policy nor any counter has.

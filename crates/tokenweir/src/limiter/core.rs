@@ -2,7 +2,7 @@
 
 use super::compiled::{Compiled, Identities};
 use super::decision::Denied;
-use super::route::{Leg, Resolved, Routes, encode};
+use super::route::{Caller, Leg, Resolved, Routes};
 use super::slab::Slab;
 use crate::clock::{Clock, Now};
 use crate::error::Error;
@@ -10,12 +10,12 @@ use crate::policy::{Mode, Policy};
 use crate::record::Observer;
 use crate::request::Request;
 use crate::sync::{
-    AtomicU64, AtomicUsize,
+    AtomicU64, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::table::{Counter, Counters, Pins};
+use crate::table::{Counter, Counters, Pins, hasher};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -62,9 +62,9 @@ pub(crate) struct Core {
 const SWEEP_BELIEVED: u64 = 100_000_000;
 
 /// What looking for a route came to.
-pub(crate) enum Found {
-    /// The route, pinned for the caller.
-    Route(Arc<Resolved>),
+pub(crate) enum Found<T> {
+    /// What was done with the route.
+    Route(T),
     /// There is no room for a counter it needs.
     Full(Box<Denied>),
 }
@@ -84,7 +84,7 @@ impl Core {
     pub(crate) fn new(policy: Policy, parts: Parts) -> Self {
         let mut identities = Identities::default();
         let compiled = identities.compile(policy, parts.clock.mono());
-        let random = ahash::RandomState::new().hash_one(compiled.generation);
+        let random = hasher().hash_one(compiled.generation);
         Core {
             clock: parts.clock,
             observer: parts.observer,
@@ -112,6 +112,7 @@ impl Core {
         clamp(now.unwrap_or_else(|| self.clock.now()))
     }
 
+    #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Acquire)
     }
@@ -119,50 +120,66 @@ impl Core {
     /// The time, as far as a route needs it: without quotas nobody looks at the wall clock.
     #[inline]
     pub(crate) fn time(&self, now: Option<Now>, route: &Resolved) -> Now {
-        self.time_at(now, self.mono(now), route)
-    }
-
-    /// The monotonic part of it.
-    #[inline]
-    pub(crate) fn mono(&self, now: Option<Now>) -> u64 {
-        now.map_or_else(|| self.clock.mono(), |now| now.mono).min(i64::MAX as u64)
-    }
-
-    /// The time, whose monotonic part was read before.
-    #[inline]
-    pub(crate) fn time_at(&self, now: Option<Now>, mono: u64, route: &Resolved) -> Now {
-        let wall = match now {
-            Some(now) => now.wall,
-            None if route.wants_wall || self.observer.is_some() => self.clock.wall(),
-            None => 0,
-        };
-        Now::new(mono, wall)
-    }
-
-    /// The route of a request, pinned for the caller.
-    pub(crate) fn find(&self, request: &Request<'_>, now: Option<Now>) -> Result<Found, Error> {
-        let compiled = self.compiled.load();
-        let key = encode(request, compiled.policy.key_names());
-        let twice = request.keys.len() > 1 && has_twice(request);
-        if !twice && let Some(route) = self.routes.pin(&key, compiled.generation) {
-            return Ok(Found::Route(route));
+        match now {
+            Some(now) => clamp(now),
+            None if route.wants_wall || self.observer.is_some() => clamp(self.clock.now()),
+            None => Now::new(self.clock.mono().min(i64::MAX as u64), 0),
         }
-        drop(compiled);
-        self.resolve(request, self.clamped(now))
     }
 
-    /// Makes the route of a request.
-    fn resolve(&self, request: &Request<'_>, now: Now) -> Result<Found, Error> {
+    /// Does something with the route of a request, which is pinned meanwhile.
+    #[inline]
+    pub(crate) fn find<T>(
+        &self,
+        request: &Request<'_>,
+        now: Option<Now>,
+        act: impl Fn(&Arc<Resolved>) -> T,
+    ) -> Result<Found<T>, Error> {
+        let known = if request.keys.is_empty() {
+            self.routes.with(Caller::new(request, &[]), self.generation(), &act)
+        } else if request.keys.len() > 1 && has_twice(request) {
+            None
+        } else {
+            // Which keys matter, and in which order, is the policy's to say: its generation, not the newest.
+            let compiled = self.compiled.load();
+            let caller = Caller::new(request, compiled.policy.key_names());
+            self.routes.with(caller, compiled.generation, &act)
+        };
+        match known {
+            Some(done) => Ok(Found::Route(done)),
+            None => self.find_anew(request, now, act),
+        }
+    }
+
+    #[inline(never)]
+    fn find_anew<T>(
+        &self,
+        request: &Request<'_>,
+        now: Option<Now>,
+        act: impl Fn(&Arc<Resolved>) -> T,
+    ) -> Result<Found<T>, Error> {
+        Ok(match self.resolve(request, self.clamped(now))? {
+            Found::Route(route) => {
+                let done = act(&route);
+                route.pins.unpin();
+                Found::Route(done)
+            }
+            Found::Full(denied) => Found::Full(denied),
+        })
+    }
+
+    /// Makes the route of a request, pinned for the caller.
+    pub(crate) fn resolve(&self, request: &Request<'_>, now: Now) -> Result<Found<Arc<Resolved>>, Error> {
         let compiled = self.compiled.load_full();
         let resolution = compiled.policy.resolve(request)?;
-        let mut legs: Vec<Leg> = Vec::with_capacity(resolution.applied.len());
+        let mut met: Vec<(Leg, Arc<Counter>)> = Vec::with_capacity(resolution.applied.len());
         let mut complete = true;
         for applied in &resolution.applied {
             let identity = compiled.identities[applied.limit];
             let enforced = compiled.policy.limits()[applied.limit].mode() == Mode::Enforce;
             let Some(counter) = self.counter(&compiled, applied.limit, identity, &applied.key, now) else {
                 if enforced && self.when_full == WhenFull::Deny {
-                    self.let_go(&legs);
+                    met.iter().for_each(|(_, counter)| counter.pins.unpin());
                     self.refused_full.fetch_add(1, Relaxed);
                     let wait = self.next_room(now);
                     let denied = Denied::full(compiled.clone(), applied.limit, wait);
@@ -172,24 +189,26 @@ impl Core {
                 complete = false;
                 continue;
             };
-            legs.push(Leg { limit: applied.limit, counter, charge: applied.charge, enforced });
+            met.push((Leg { limit: applied.limit, charge: applied.charge, enforced }, counter));
         }
         if compiled.generation != self.generation() {
             // The change of policy may have walked the counters before these were among them.
             let newest = self.compiled.load();
-            for leg in &legs {
-                if let Some(rule) = newest.rule_of(leg.counter.identity) {
-                    rule.adopt(&leg.counter.state);
+            for (_, counter) in &met {
+                if let Some(rule) = newest.rule_of(counter.identity) {
+                    rule.adopt(&counter.state);
                 }
             }
         }
-        legs.sort_by_key(|leg| compiled.identities[leg.limit]);
+        met.sort_by_key(|(leg, _)| compiled.identities[leg.limit]);
+        let (legs, counters): (Vec<Leg>, SmallVec<_>) = met.into_iter().unzip();
         let route = Arc::new(Resolved {
             has_places: legs.iter().any(|leg| compiled.rules[leg.limit].is_in_flight()),
             wants_wall: legs.iter().any(|leg| compiled.rules[leg.limit].is_quota()),
-            legs: legs.into(),
+            legs: compiled.shared(legs),
+            counters,
             pins: Pins::new(),
-            key: encode(request, compiled.policy.key_names()).as_slice().into(),
+            key: Caller::new(request, compiled.policy.key_names()).key(),
             index: AtomicUsize::new(0),
             compiled,
         });
@@ -198,7 +217,7 @@ impl Core {
         if !self.routes.register(&route) {
             self.sweep(now, true);
             if !self.routes.register(&route) {
-                self.let_go(&route.legs);
+                route.counters.iter().for_each(|counter| counter.pins.unpin());
                 return Err(Error::TableFull { limit: String::new(), budget: self.routes.budget() });
             }
         }
@@ -206,16 +225,9 @@ impl Core {
             self.routes.publish(&route);
         } else {
             // Not to be found again: the next request of this key may find room.
-            let unheld = route.pins.retire();
-            debug_assert!(!unheld, "the caller holds it");
+            route.pins.retire();
         }
         Ok(Found::Route(route))
-    }
-
-    fn let_go(&self, legs: &[Leg]) {
-        for leg in legs {
-            let _ = leg.counter.pins.unpin();
-        }
     }
 
     fn counter(&self, compiled: &Compiled, limit: usize, identity: u32, key: &[u8], now: Now) -> Option<Arc<Counter>> {
@@ -247,13 +259,16 @@ impl Core {
         let rests = |counter: &Counter| compiled.rule_of(counter.identity)?.rests(&counter.state, now).ok().flatten();
         let crowded = self.routes.live() >= self.routes.budget();
         let phase = self.evict_phase.fetch_add(1, Relaxed) % 2;
-        self.routes.evict(|route| {
+        let held: HashSet<usize> = self.slab.held_routes().collect();
+        self.routes.evict(&held, |route| {
             (crowded && route.index.load(Relaxed) % 2 == phase)
                 || route.is_stale(compiled.generation)
-                || route.legs.iter().any(|leg| rests(&leg.counter) == Some(0))
+                || route.counters.iter().any(|counter| rests(counter) == Some(0))
         });
+        self.collect();
         if crowded && self.routes.live() >= self.routes.budget() {
-            self.routes.evict(|_| true);
+            self.routes.evict(&held, |_| true);
+            self.collect();
         }
         self.counters.evict(|counter| rests(counter) == Some(0));
         let mut soonest = SWEEP_BELIEVED;
@@ -264,6 +279,11 @@ impl Core {
         }
         self.sweep_after.store(now.mono.saturating_add(soonest), Relaxed);
         true
+    }
+
+    /// Frees retired routes, and with them their counters, as far as nobody holds them.
+    fn collect(&self) {
+        self.routes.collect(|| self.slab.held_routes());
     }
 
     /// Puts another policy in force, as of `now`.
@@ -284,11 +304,13 @@ impl Core {
             }
         });
         identities.retain(&compiled, &counted);
-        self.routes.evict(|route| route.is_stale(compiled.generation));
+        self.routes.evict(&HashSet::new(), |route| route.is_stale(compiled.generation));
+        self.collect();
     }
 }
 
 /// Monotonic time ends at 2^63 - 1: what is counted from it stays within a word.
+#[inline]
 fn clamp(now: Now) -> Now {
     Now::new(now.mono.min(i64::MAX as u64), now.wall)
 }

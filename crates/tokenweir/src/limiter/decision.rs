@@ -3,6 +3,7 @@
 use super::compiled::Compiled;
 use super::core::Core;
 use super::route::Resolved;
+use super::rule::Outlook;
 use crate::clock::Now;
 use crate::error::Error;
 use crate::record::Settlement;
@@ -53,11 +54,11 @@ impl<'a> Decision<'a> {
 /// ([`LimiterBuilder::permit_ttl`](crate::LimiterBuilder::permit_ttl)).
 #[must_use = "dropping a permit counts its estimate as used; settle or cancel it"]
 pub struct Permit<'a> {
-    pub(crate) core: &'a Core,
+    core: &'a Core,
     /// The route, where the caller holds it; otherwise it is looked up.
-    pub(crate) held: Option<&'a Resolved>,
-    pub(crate) id: PermitId,
-    pub(crate) open: bool,
+    held: Option<&'a Resolved>,
+    id: PermitId,
+    open: bool,
 }
 
 impl fmt::Debug for Permit<'_> {
@@ -72,6 +73,13 @@ impl fmt::Debug for Permit<'_> {
 pub struct Observed {
     /// An enforced limit of the request has nothing left, or is in debt: a runaway stream may be cut short.
     pub spent: bool,
+}
+
+impl<'a> Permit<'a> {
+    #[inline]
+    pub(crate) fn new(core: &'a Core, held: Option<&'a Resolved>, id: PermitId) -> Self {
+        Permit { core, held, id, open: true }
+    }
 }
 
 impl Permit<'_> {
@@ -168,14 +176,22 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// One limit that refused.
+/// What one enforced limit says of a request that was refused.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RefusedLeg {
-    pub(crate) limit: usize,
-    pub(crate) status: u16,
-    pub(crate) never_fits: bool,
-    pub(crate) remaining: i64,
-    pub(crate) wait: Option<u64>,
+struct Said {
+    limit: u32,
+    status: u16,
+    fits: bool,
+    never_fits: bool,
+    remaining: i64,
+    /// Nanoseconds; the largest number if no waiting helps.
+    wait: u64,
+}
+
+impl Said {
+    fn wait(&self) -> Option<u64> {
+        (self.wait != u64::MAX).then_some(self.wait)
+    }
 }
 
 /// A refusal, with every limit that refused.
@@ -183,8 +199,7 @@ pub(crate) struct RefusedLeg {
 #[must_use = "a denial says when to come back"]
 pub struct Denied {
     compiled: Arc<Compiled>,
-    pub(crate) refused: SmallVec<[RefusedLeg; 4]>,
-    pub(crate) left: SmallVec<[(usize, i64); 4]>,
+    said: SmallVec<[Said; 4]>,
     full: bool,
 }
 
@@ -209,53 +224,75 @@ pub struct Refusal<'a> {
 
 impl Denied {
     pub(crate) fn new(compiled: Arc<Compiled>) -> Self {
-        Denied { compiled, refused: SmallVec::new(), left: SmallVec::new(), full: false }
+        Denied { compiled, said: SmallVec::new(), full: false }
     }
 
     /// There is no room for a counter of this limit.
     pub(crate) fn full(compiled: Arc<Compiled>, limit: usize, wait: u64) -> Self {
         let mut denied = Denied::new(compiled);
         let status = denied.compiled.rules[limit].status();
-        denied.refused.push(RefusedLeg { limit, status, never_fits: false, remaining: 0, wait: Some(wait) });
-        denied.left.push((limit, 0));
+        denied.push(limit, status, &Outlook { fits: false, never_fits: false, remaining: 0, wait: Some(wait) });
         denied.full = true;
         denied
     }
 
-    fn name(&self, limit: usize) -> &str {
-        self.compiled.policy.limits()[limit].name()
+    /// Adds what an enforced limit says.
+    pub(crate) fn push(&mut self, limit: usize, status: u16, outlook: &Outlook) {
+        let Outlook { fits, never_fits, remaining, wait } = *outlook;
+        // A policy has fewer than 2^32 limits.
+        self.said.push(Said {
+            limit: limit as u32,
+            status,
+            fits,
+            never_fits,
+            remaining,
+            wait: wait.unwrap_or(u64::MAX),
+        });
+    }
+
+    /// Whether any limit refuses.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.said.iter().any(|said| !said.fits)
+    }
+
+    fn refused(&self) -> impl DoubleEndedIterator<Item = &Said> {
+        self.said.iter().filter(|said| !said.fits)
+    }
+
+    fn name(&self, said: &Said) -> &str {
+        self.compiled.policy.limits()[said.limit as usize].name()
     }
 
     /// The refusal that a host shows: one that never fits outranks all, then the longest wait.
-    fn shown(&self) -> Option<&RefusedLeg> {
+    fn shown(&self) -> Option<&Said> {
         // `max_by_key` takes the last of equals; the first one named in the policy is meant.
-        self.refused.iter().rev().max_by_key(|leg| (leg.never_fits, leg.wait.map_or(u64::MAX, |wait| wait)))
+        self.refused().rev().max_by_key(|said| (said.never_fits, said.wait))
     }
 
     /// The HTTP status to answer with: 429 for a rate, 403 for a quota.
     pub fn status(&self) -> u16 {
-        self.shown().map_or(429, |leg| leg.status)
+        self.shown().map_or(429, |said| said.status)
     }
 
     /// The name of the limit that decided.
     pub fn limit(&self) -> &str {
-        self.shown().map_or("", |leg| self.name(leg.limit))
+        self.shown().map_or("", |said| self.name(said))
     }
 
     /// Whether the request is larger than a whole limit, so that no waiting helps.
     pub fn never_fits(&self) -> bool {
-        self.refused.iter().any(|leg| leg.never_fits)
+        self.refused().any(|said| said.never_fits)
     }
 
     /// The wait after which, with no other traffic, the request is admitted: not an instant earlier is it. `None` if
     /// no waiting helps.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.shown().and_then(|leg| leg.wait).map(Duration::from_nanos)
+        self.shown().and_then(Said::wait).map(Duration::from_nanos)
     }
 
     /// [`retry_after`](Denied::retry_after) in whole seconds, rounded up, as the `Retry-After` header has it.
     pub fn retry_after_seconds(&self) -> Option<u64> {
-        self.shown().and_then(|leg| leg.wait).map(|wait| wait.div_ceil(1_000_000_000))
+        self.shown().and_then(Said::wait).map(|wait| wait.div_ceil(1_000_000_000))
     }
 
     /// Whether it was refused because there is no room for another counter, not because a limit is used up.
@@ -265,18 +302,18 @@ impl Denied {
 
     /// Every limit that refused.
     pub fn refusals(&self) -> impl Iterator<Item = Refusal<'_>> {
-        self.refused.iter().map(|leg| Refusal {
-            limit: self.name(leg.limit),
-            status: leg.status,
-            retry_after: leg.wait,
-            never_fits: leg.never_fits,
-            remaining: leg.remaining,
-            fits_now: leg.remaining.max(0) as u64,
+        self.refused().map(|said| Refusal {
+            limit: self.name(said),
+            status: said.status,
+            retry_after: said.wait(),
+            never_fits: said.never_fits,
+            remaining: said.remaining,
+            fits_now: said.remaining.max(0) as u64,
         })
     }
 
     /// What each enforced limit of the request has left, by limit name; below 0 is debt.
     pub fn remaining(&self) -> Vec<(String, i64)> {
-        self.left.iter().map(|(limit, left)| (self.name(*limit).to_owned(), *left)).collect()
+        self.said.iter().map(|said| (self.name(said).to_owned(), said.remaining)).collect()
     }
 }

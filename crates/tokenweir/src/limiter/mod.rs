@@ -393,7 +393,13 @@ impl Owned {
 
     /// The request's route, pinned.
     fn resolve(&self, core: &Core, now: Option<Now>) -> Result<Arc<Resolved>, Error> {
-        match self.with(|request| core.find(request, now))? {
+        let found = self.with(|request| {
+            core.find(request, now, |route| {
+                route.pins.pin_again();
+                route.clone()
+            })
+        })?;
+        match found {
             Found::Route(route) => Ok(route),
             Found::Full(denied) => {
                 Err(Error::TableFull { limit: denied.limit().to_owned(), budget: core.counters.budget() })
@@ -491,7 +497,7 @@ impl Route {
             && let Ok(resolved) = self.request.resolve(&self.core, now)
             && let Some(before) = self.newer.swap(Some(resolved))
         {
-            self.core.routes.unpin(&before);
+            before.pins.unpin();
         }
         self.request.with(|request| self.core.admit(request, estimate, now))
     }
@@ -499,9 +505,9 @@ impl Route {
 
 impl Drop for Route {
     fn drop(&mut self) {
-        self.core.routes.unpin(&self.resolved);
+        self.resolved.pins.unpin();
         if let Some(newer) = self.newer.swap(None) {
-            self.core.routes.unpin(&newer);
+            newer.pins.unpin();
         }
     }
 }

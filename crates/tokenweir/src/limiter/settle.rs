@@ -4,7 +4,7 @@ use super::core::Core;
 use super::decision::Observed;
 use super::route::{Leg, Resolved, charge_of};
 use super::rule::{Made, Rule};
-use super::slab::{Gone, NOT_CHARGED, Seen};
+use super::slab::{Gone, NOT_CHARGED, Seen, Slot};
 use crate::clock::Now;
 use crate::counter::bucket::Stale;
 use crate::error::Error;
@@ -12,12 +12,13 @@ use crate::policy::{MAX_TOKENS, Tokens};
 use crate::record::{Outcome, Requested, Settled, Settlement};
 use crate::request::{Estimate, PermitId, Usage};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::Arc;
+use crate::table::Counter;
 
 /// Up to so many slots are looked through whenever a permit may have expired.
 const FEW_PERMITS: usize = 4096;
 
 impl Gone {
+    #[cold]
     fn error(self, id: PermitId) -> Error {
         match self {
             Gone::Settled => Error::PermitSettled { id },
@@ -33,15 +34,33 @@ impl Gone {
 impl Core {
     /// Applies `act` under the rule in force for this leg's counter: the route's own, or, when a newer policy has
     /// come, that policy's, or the limit's last one if it is not in that policy.
-    pub(crate) fn current<T>(&self, route: &Resolved, leg: &Leg, act: impl Fn(&Rule) -> Result<T, Stale>) -> Option<T> {
+    #[inline]
+    pub(crate) fn current<T>(
+        &self,
+        route: &Resolved,
+        leg: &Leg,
+        counter: &Counter,
+        act: impl Fn(&Rule) -> Result<T, Stale>,
+    ) -> Option<T> {
         if !route.is_stale(self.generation())
             && let Ok(done) = act(route.rule(leg))
         {
             return Some(done);
         }
+        self.newest(route, leg, counter, act)
+    }
+
+    #[cold]
+    fn newest<T>(
+        &self,
+        route: &Resolved,
+        leg: &Leg,
+        counter: &Counter,
+        act: impl Fn(&Rule) -> Result<T, Stale>,
+    ) -> Option<T> {
         loop {
             let compiled = self.compiled.load();
-            let rule = compiled.rule_of(leg.counter.identity).unwrap_or_else(|| route.rule(leg));
+            let rule = compiled.rule_of(counter.identity).unwrap_or_else(|| route.rule(leg));
             if let Ok(done) = act(rule) {
                 return Some(done);
             }
@@ -53,10 +72,9 @@ impl Core {
     }
 
     /// Passes each open permit and its route.
-    pub(crate) fn each_open(&self, mut see: impl FnMut(Seen, &Arc<Resolved>)) {
+    pub(crate) fn each_open(&self, mut see: impl FnMut(Seen<'_>, &Resolved)) {
         for seen in self.slab.open_slots() {
-            let index = self.slab.slot(seen.index).route.load(Relaxed) as usize;
-            let route = self.routes.at(index);
+            let route = self.routes.at(seen.slot.route.load(Relaxed) as usize);
             if let Some(route) = route.as_ref() {
                 // Unchanged: the permit was open all the while, so this is its route.
                 if self.slab.unchanged(seen) {
@@ -67,8 +85,9 @@ impl Core {
     }
 
     /// The route of a permit that cannot be freed meanwhile. What the caller holds may be another one.
-    fn with_route<T>(&self, index: usize, held: Option<&Resolved>, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
-        let registered = self.slab.slot(index).route.load(Relaxed) as usize;
+    #[inline]
+    fn with_route<T>(&self, slot: &Slot, held: Option<&Resolved>, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
+        let registered = slot.route.load(Relaxed) as usize;
         match held {
             // The caller keeps it registered, so no other route has its place.
             Some(route) if route.index.load(Relaxed) == registered => Some(act(route)),
@@ -76,6 +95,7 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(crate) fn settle(
         &self,
         id: PermitId,
@@ -95,6 +115,7 @@ impl Core {
         self.end(id, held, Outcome::Dropped, Usage::UNKNOWN, now)
     }
 
+    #[inline]
     fn end(
         &self,
         id: PermitId,
@@ -103,35 +124,46 @@ impl Core {
         usage: Usage,
         now: Option<Now>,
     ) -> Result<Settlement, Error> {
-        let (seen, mono) = self.open_at(id, now)?;
-        self.end_seen(seen, id, held, outcome, usage, (now, mono)).map_err(|gone| gone.error(id))
+        let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
+        let ended = self.with_route(seen.slot, held, |route| {
+            let now = self.time(now, route);
+            self.check_expiry(seen, now)?;
+            self.end_seen(seen, route, outcome, usage, now)
+        });
+        // Without a route the permit has just been ended by another: a permit's slot keeps its route.
+        ended.unwrap_or(Err(Gone::Settled)).map_err(|gone| gone.error(id))
     }
 
-    /// The open permit of this id, and the monotonic time, read once. A permit whose time is over is ended here and
-    /// now: whether somebody has looked for expired ones before makes no difference.
-    fn open_at(&self, id: PermitId, now: Option<Now>) -> Result<(Seen, u64), Error> {
-        let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
-        let mono = self.mono(now);
-        let deadline = self.slab.slot(seen.index).deadline.load(Relaxed);
-        if deadline <= mono && self.slab.unchanged(seen) {
-            let _ = self.end_seen(seen, id, None, Outcome::Expired, Usage::UNKNOWN, (now, mono));
-            return Err(Error::PermitSettled { id });
+    /// A permit whose time is over is ended here and now: whether somebody has looked for expired ones before makes
+    /// no difference.
+    #[inline]
+    fn check_expiry(&self, seen: Seen<'_>, now: Now) -> Result<(), Gone> {
+        if seen.slot.deadline.load(Relaxed) > now.mono { Ok(()) } else { self.end_expired(seen, now) }
+    }
+
+    #[cold]
+    fn end_expired(&self, seen: Seen<'_>, now: Now) -> Result<(), Gone> {
+        if !self.slab.unchanged(seen) {
+            // The deadline may be another permit's.
+            return Err(Gone::Settled);
         }
-        Ok((seen, mono))
+        let _ =
+            self.with_route(seen.slot, None, |route| self.end_seen(seen, route, Outcome::Expired, Usage::UNKNOWN, now));
+        Err(Gone::Settled)
     }
 
     /// Ends a permit, exactly once: whoever comes second finds it gone.
+    #[inline]
     fn end_seen(
         &self,
-        seen: Seen,
-        id: PermitId,
-        held: Option<&Resolved>,
+        seen: Seen<'_>,
+        route: &Resolved,
         outcome: Outcome,
         usage: Usage,
-        (now, mono): (Option<Now>, u64),
+        now: Now,
     ) -> Result<Settlement, Gone> {
         let observed = self.slab.begin_settling(seen)?;
-        let slot = self.slab.slot(seen.index);
+        let slot = seen.slot;
         let estimate = Estimate { input: slot.input.load(Relaxed), output: slot.output.load(Relaxed) };
         // What has been charged so far, in tokens; and what it comes to in the end.
         let charged = (estimate.input.max(observed.0), estimate.output.max(observed.1));
@@ -149,6 +181,34 @@ impl Core {
             Outcome::Cancelled => false,
             Outcome::Dropped | Outcome::Expired => true,
         };
+        let cancelled = outcome == Outcome::Cancelled;
+        let as_charged = (tokens.input, tokens.cached_input, tokens.output) == (charged.0, 0, charged.1);
+        for (at, (leg, counter)) in route.each().enumerate() {
+            let receipt = self.slab.receipt(slot, at).load(Relaxed);
+            if receipt == NOT_CHARGED {
+                continue;
+            }
+            let charged = charge_of(leg, charged.0, charged.1);
+            let actual = if cancelled {
+                0
+            } else if as_charged {
+                charged
+            } else {
+                leg.charge.charge(&tokens)
+            };
+            if actual != charged || route.has_places {
+                let made = Made {
+                    charge: charge_of(leg, estimate.input, estimate.output),
+                    receipt,
+                    at: slot.charged_at.load(Relaxed),
+                };
+                self.settle_leg(route, leg, counter, made, (charged, actual), now);
+            }
+            if !cancelled {
+                counter.settled.fetch_add(actual, Relaxed);
+            }
+        }
+        let id = self.slab.id_of(seen);
         let settlement = Settlement {
             id,
             outcome,
@@ -157,55 +217,33 @@ impl Core {
             output: tokens.output,
             estimated,
         };
-        let done = self.with_route(seen.index, held, |route| {
-            let now = self.time_at(now, mono, route);
-            for (at, leg) in route.legs.iter().enumerate() {
-                let receipt = self.slab.receipt(seen.index, at).load(Relaxed);
-                if receipt != NOT_CHARGED {
-                    let charge = charge_of(leg, estimate.input, estimate.output);
-                    let made = Made { charge, receipt, at: slot.charged_at.load(Relaxed) };
-                    self.settle_leg(route, leg, made, charged, (outcome, tokens), now);
-                }
-            }
-            if let Some(observer) = &self.observer {
-                let (project, deployment) = route.caller();
-                let requested = Requested { project, deployment, estimate };
-                observer.settled(&Settled { at: now, requested, settlement: &settlement, usage });
-            }
-            if self.slab.end_settling(seen.index) {
-                self.routes.unpin(route);
-            }
-        });
-        debug_assert!(done.is_some(), "a permit pins its route");
+        if let Some(observer) = &self.observer {
+            let (project, deployment) = route.caller();
+            let requested = Requested { project, deployment, estimate };
+            observer.settled(&Settled { at: now, requested, settlement: &settlement, usage });
+        }
+        self.slab.end_settling(slot);
         Ok(settlement)
     }
 
     /// Brings one limit from what was charged to what it came to.
+    #[inline(never)]
     fn settle_leg(
         &self,
         route: &Resolved,
         leg: &Leg,
+        counter: &Counter,
         made: Made,
-        charged: (u64, u64),
-        (outcome, tokens): (Outcome, Tokens),
+        (charged, actual): (u64, u64),
         now: Now,
     ) {
-        let per_request = leg.charge.is_per_request();
-        let places = route.rule(leg).is_in_flight();
-        let charged = charge_of(leg, charged.0, charged.1);
-        let actual = match outcome {
-            Outcome::Cancelled => 0,
-            _ if per_request => 1,
-            _ => leg.charge.charge(&tokens),
-        };
-        let state = &leg.counter.state;
-        if places || actual < charged {
+        let state = &counter.state;
+        if route.rule(leg).is_in_flight() || actual < charged {
             let back = charged.saturating_sub(actual);
-            self.current(route, leg, |rule| rule.give_back(state, made, back, now));
+            self.current(route, leg, counter, |rule| rule.give_back(state, made, back, now));
         } else if actual > charged {
-            self.current(route, leg, |rule| rule.force(state, actual - charged, now));
+            self.current(route, leg, counter, |rule| rule.force(state, actual - charged, now));
         }
-        leg.counter.settled.fetch_add(actual, Relaxed);
     }
 
     /// Charges what a stream has brought beyond its estimate.
@@ -213,27 +251,25 @@ impl Core {
         if input > MAX_TOKENS || output > MAX_TOKENS {
             return Err(Error::UsageInvalid { reason: "observed tokens are above 2^53".to_owned() });
         }
-        let (seen, mono) = self.open_at(id, now)?;
-        self.visit(seen, id, |route| {
-            let [before, after] = self.slab.observe(seen.index, input, output)?;
-            let slot = self.slab.slot(seen.index);
+        self.visit(id, now, |seen, route, now| {
+            let [before, after] = self.slab.observe(seen.slot, input, output)?;
+            let slot = seen.slot;
             let estimate = (slot.input.load(Relaxed), slot.output.load(Relaxed));
             let at_least = |tokens: (u64, u64)| (tokens.0.max(estimate.0), tokens.1.max(estimate.1));
             let (before, after) = (at_least(before), at_least(after));
-            let now = self.time_at(now, mono, route);
             let mut spent = false;
-            for (at, leg) in route.legs.iter().enumerate() {
-                if self.slab.receipt(seen.index, at).load(Relaxed) == NOT_CHARGED {
+            for (at, (leg, counter)) in route.each().enumerate() {
+                if self.slab.receipt(slot, at).load(Relaxed) == NOT_CHARGED {
                     continue;
                 }
-                let state = &leg.counter.state;
+                let state = &counter.state;
                 let excess = charge_of(leg, after.0, after.1) - charge_of(leg, before.0, before.1);
                 if excess > 0 {
-                    self.current(route, leg, |rule| rule.force(state, excess, now));
+                    self.current(route, leg, counter, |rule| rule.force(state, excess, now));
                 }
                 if leg.enforced && !leg.charge.is_per_request() {
-                    let left = self.current(route, leg, |rule| rule.used(state, now).map(|used| used < rule.amount()));
-                    spent |= left == Some(false);
+                    let left = |rule: &Rule| rule.used(state, now).map(|used| used < rule.amount());
+                    spent |= self.current(route, leg, counter, left) == Some(false);
                 }
             }
             Ok(Observed { spent })
@@ -242,26 +278,31 @@ impl Core {
 
     /// Lets the permit live for `ttl` nanoseconds from now on.
     pub(crate) fn renew(&self, id: PermitId, ttl: u64, now: Option<Now>) -> Result<(), Error> {
-        let (seen, mono) = self.open_at(id, now)?;
-        self.visit(seen, id, |_| {
-            let deadline = mono.saturating_add(ttl);
-            self.slab.slot(seen.index).deadline.store(deadline, Relaxed);
+        self.visit(id, now, |seen, _, now| {
+            let deadline = now.mono.saturating_add(ttl);
+            seen.slot.deadline.store(deadline, Relaxed);
             self.next_expiry.fetch_min(deadline, Relaxed);
             Ok(())
         })
     }
 
     /// Does something with an open permit that cannot be freed meanwhile.
-    fn visit<T>(&self, seen: Seen, id: PermitId, act: impl FnOnce(&Resolved) -> Result<T, Gone>) -> Result<T, Error> {
-        self.slab.enter(seen).map_err(|gone| gone.error(id))?;
-        let done = self.with_route(seen.index, None, |route| {
-            let done = act(route);
-            if self.slab.leave(seen.index) {
-                self.routes.unpin(route);
-            }
+    fn visit<T>(
+        &self,
+        id: PermitId,
+        now: Option<Now>,
+        act: impl FnOnce(Seen<'_>, &Resolved, Now) -> Result<T, Gone>,
+    ) -> Result<T, Error> {
+        let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
+        let done = self.with_route(seen.slot, None, |route| {
+            let now = self.time(now, route);
+            self.check_expiry(seen, now)?;
+            self.slab.enter(seen)?;
+            let done = act(seen, route, now);
+            self.slab.leave(seen.slot);
             done
         });
-        done.unwrap_or(Err(Gone::Unknown)).map_err(|gone| gone.error(id))
+        done.unwrap_or(Err(Gone::Settled)).map_err(|gone| gone.error(id))
     }
 
     /// Ends every permit whose time is over at `now`: their estimates stand, their places are free. True if there were
@@ -285,14 +326,14 @@ impl Core {
         let mut next = now.mono.saturating_add(self.permit_ttl);
         let mut ended = false;
         for seen in self.slab.open_slots() {
-            let deadline = self.slab.slot(seen.index).deadline.load(Relaxed);
+            let deadline = seen.slot.deadline.load(Relaxed);
             if !self.slab.unchanged(seen) {
                 continue;
             }
             if deadline <= now.mono {
-                let id = self.slab.id_of(seen);
                 // Somebody else may settle it at the same time; then there is nothing left to do.
-                ended |= self.end_seen(seen, id, None, Outcome::Expired, Usage::UNKNOWN, (Some(now), now.mono)).is_ok();
+                let end = |route: &Resolved| self.end_seen(seen, route, Outcome::Expired, Usage::UNKNOWN, now).is_ok();
+                ended |= self.with_route(seen.slot, None, end) == Some(true);
             } else {
                 next = next.min(deadline);
             }
@@ -304,45 +345,60 @@ impl Core {
     }
 
     pub(crate) fn remaining(&self, id: PermitId, now: Now) -> Vec<(String, i64)> {
-        self.each_leg(id, |route, leg, _| {
+        self.each_leg(id, now, |route, (leg, counter), _, now| {
             if !leg.enforced {
                 return None;
             }
-            let left = self.current(route, leg, |rule| {
+            let left = self.current(route, leg, counter, |rule| {
                 let amount = i64::try_from(rule.amount()).unwrap_or(i64::MAX);
-                Ok(amount.saturating_sub_unsigned(rule.used(&leg.counter.state, now)?))
+                Ok(amount.saturating_sub_unsigned(rule.used(&counter.state, now)?))
             })?;
             Some((route.name(leg).to_string(), left))
         })
     }
 
     pub(crate) fn shadow_refused(&self, id: PermitId) -> Vec<String> {
-        self.each_leg(id, |route, leg, receipt| (receipt == NOT_CHARGED).then(|| route.name(leg).to_string()))
+        let now = self.clock.now();
+        self.each_leg(id, now, |route, (leg, _), receipt, _| {
+            (receipt == NOT_CHARGED).then(|| route.name(leg).to_string())
+        })
     }
 
     /// What `see` makes of each leg of an open permit and its receipt; nothing if the permit is gone.
-    fn each_leg<T>(&self, id: PermitId, see: impl Fn(&Resolved, &Leg, u64) -> Option<T>) -> Vec<T> {
-        let Ok(seen) = self.slab.find(id) else { return Vec::new() };
-        let seen = self.visit(seen, id, |route| {
-            let legs = route.legs.iter().enumerate();
-            Ok(legs.filter_map(|(at, leg)| see(route, leg, self.slab.receipt(seen.index, at).load(Relaxed))).collect())
+    fn each_leg<T>(
+        &self,
+        id: PermitId,
+        now: Now,
+        see: impl Fn(&Resolved, (&Leg, &Counter), u64, Now) -> Option<T>,
+    ) -> Vec<T> {
+        let legs = self.visit(id, Some(now), |seen, route, now| {
+            let legs = route.each().enumerate();
+            Ok(legs
+                .filter_map(|(at, leg)| see(route, leg, self.slab.receipt(seen.slot, at).load(Relaxed), now))
+                .collect())
         });
-        seen.unwrap_or_default()
+        legs.unwrap_or_default()
     }
 }
 
+#[inline]
 fn validate(usage: &Usage) -> Result<(), Error> {
-    let invalid = |reason: String| Err(Error::UsageInvalid { reason });
+    let Usage { input, cached_input, output } = *usage;
+    let cached = cached_input.unwrap_or(0);
+    let most = input.unwrap_or(0).max(output.unwrap_or(0)).max(cached);
+    if most > MAX_TOKENS || cached > input.unwrap_or(MAX_TOKENS) { Err(invalid(usage)) } else { Ok(()) }
+}
+
+#[cold]
+fn invalid(usage: &Usage) -> Error {
     let fields = [("input", usage.input), ("cached_input", usage.cached_input), ("output", usage.output)];
-    for (name, tokens) in fields {
-        if tokens.is_some_and(|tokens| tokens > MAX_TOKENS) {
-            return invalid(format!("{} {name} tokens are above 2^53", tokens.unwrap_or(0)));
+    let above = fields.iter().find(|(_, tokens)| tokens.is_some_and(|tokens| tokens > MAX_TOKENS));
+    let reason = match above {
+        Some((name, tokens)) => format!("{} {name} tokens are above 2^53", tokens.unwrap_or(0)),
+        None => {
+            let (cached, input) = (usage.cached_input.unwrap_or(0), usage.input.unwrap_or(0));
+            format!("{cached} cached input tokens are more than the {input} input tokens")
         }
-    }
-    if let (Some(input), Some(cached)) = (usage.input, usage.cached_input)
-        && cached > input
-    {
-        return invalid(format!("{cached} cached input tokens are more than the {input} input tokens"));
-    }
-    Ok(())
+    };
+    Error::UsageInvalid { reason }
 }

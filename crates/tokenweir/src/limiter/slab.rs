@@ -4,6 +4,8 @@
 //! one whose swap takes it from open to settling settles, and every other finds another state or generation. Those who
 //! observe a stream count themselves in and out of the state word; a slot is not used again before the last of them
 //! has left, and nobody waits for them.
+//!
+//! A slot that is not free also keeps its route from being freed: who wants to free one looks through the slots.
 
 use crate::request::PermitId;
 use crate::sync::{
@@ -20,6 +22,9 @@ pub(crate) const RECEIPTS: usize = 1;
 
 /// A limit that was not charged: a shadow limit that would have refused.
 pub(crate) const NOT_CHARGED: u64 = u64::MAX;
+
+/// The route of a slot that only continues another.
+const NO_ROUTE: u64 = u64::MAX;
 
 /// A search for a free slot looks at this many in a row, and jumps this often, before the slab grows.
 #[cfg(not(loom))]
@@ -51,7 +56,10 @@ const INPUT_MAX: u64 = (1 << 31) - 1;
 const OUTPUT_MAX: u64 = (1 << 32) - 1;
 
 /// What a slot holds of its permit. Written by the request that claims it, read by whoever settles it.
+///
+/// Two cache lines, and no two slots on one.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Slot {
     state: Word,
     /// The route, as an index into the registry of routes.
@@ -63,7 +71,7 @@ pub(crate) struct Slot {
     observed: Word,
     /// 1 + the index of the slot with the next receipts, or 0.
     more: Word,
-    receipts: [Word; RECEIPTS],
+    pub(crate) receipts: [Word; RECEIPTS],
 }
 
 impl Default for Slot {
@@ -96,8 +104,18 @@ pub(crate) enum Gone {
 
 /// An open permit's slot, seen at one moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct Seen<'a> {
+    pub(crate) slot: &'a Slot,
     pub(crate) index: usize,
+    state: u64,
+}
+
+/// A slot claimed for a request that is being charged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claimed<'a> {
+    pub(crate) slot: &'a Slot,
+    pub(crate) index: usize,
+    /// Its state while it is claimed.
     state: u64,
 }
 
@@ -108,7 +126,7 @@ pub(crate) struct Slab {
     first: u64,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod hint {
     use std::cell::Cell;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -129,7 +147,7 @@ mod hint {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod hint {
     pub(super) fn get() -> usize {
         0
@@ -142,43 +160,57 @@ impl Slab {
         Slab { slots: Segments::new(most), first: random & (GENERATION >> 1) }
     }
 
+    #[inline]
     fn id(&self, index: usize, state: u64) -> PermitId {
         let generation = ((state >> GENERATION_SHIFT) + self.first) & GENERATION;
         let id = (generation << INDEX_BITS) | index as u64;
         PermitId::new(id).unwrap_or(PermitId(std::num::NonZeroU64::MAX))
     }
 
-    pub(crate) fn slot(&self, index: usize) -> &Slot {
+    fn slot(&self, index: usize) -> &Slot {
         // Every index in use comes from `claim`, which found the slot; segments never go away.
         self.slots.get(index).or_else(|| self.slots.get(0)).expect("the first segment is made with the slab")
     }
 
     /// A free slot, claimed for a permit on `limits` limits; `None` if all are taken.
-    pub(crate) fn claim(&self, limits: usize) -> Option<usize> {
-        let index = self.claim_one()?;
-        let (mut last, mut room) = (index, RECEIPTS);
-        self.slot(index).more.store(0, Relaxed);
-        while room < limits {
-            let Some(next) = self.claim_one() else {
-                self.release(index);
-                return None;
-            };
-            self.slot(next).more.store(0, Relaxed);
-            self.slot(last).more.store(next as u64 + 1, Relaxed);
-            (last, room) = (next, room + RECEIPTS);
-        }
-        Some(index)
+    #[inline]
+    pub(crate) fn claim(&self, limits: usize) -> Option<Claimed<'_>> {
+        let claimed = match self.claim_at(hint::get()) {
+            Some(claimed) => claimed,
+            None => self.claim_one()?,
+        };
+        claimed.slot.more.store(0, Relaxed);
+        if limits > RECEIPTS { self.claim_more(claimed, limits) } else { Some(claimed) }
     }
 
-    fn claim_one(&self) -> Option<usize> {
+    /// Further slots, for a route of more limits than one has receipts for.
+    #[cold]
+    fn claim_more<'a>(&'a self, claimed: Claimed<'a>, limits: usize) -> Option<Claimed<'a>> {
+        let (mut last, mut room) = (claimed.slot, RECEIPTS);
+        while room < limits {
+            let Some(next) = self.claim_one() else {
+                self.release(claimed.slot);
+                return None;
+            };
+            next.slot.more.store(0, Relaxed);
+            next.slot.route.store(NO_ROUTE, Relaxed);
+            last.more.store(next.index as u64 + 1, Relaxed);
+            (last, room) = (next.slot, room + RECEIPTS);
+        }
+        Some(claimed)
+    }
+
+    #[inline(never)]
+    fn claim_one(&self) -> Option<Claimed<'_>> {
         let mut length = self.slots.len();
         let mut index = hint::get();
         let mut jumps = 0;
         loop {
             for _ in 0..RUN {
                 index = if index >= length { 0 } else { index };
-                if self.claim_at(index) {
-                    return Some(index);
+                if let Some(claimed) = self.claim_at(index) {
+                    hint::set(index);
+                    return Some(claimed);
                 }
                 index += 1;
             }
@@ -191,31 +223,37 @@ impl Slab {
                 (index, jumps) = (length, 0);
                 length = self.slots.len();
             } else if self.slots.len() == length {
-                return (0..length).find(|index| self.claim_at(*index));
+                return (0..length).find_map(|index| self.claim_at(index));
             } else {
                 length = self.slots.len();
             }
         }
     }
 
-    fn claim_at(&self, index: usize) -> bool {
-        let slot = self.slot(index);
-        let state = slot.state.load(Relaxed);
-        if state & PHASE != FREE {
-            return false;
+    #[inline]
+    fn claim_at(&self, index: usize) -> Option<Claimed<'_>> {
+        let slot = self.slots.get(index)?;
+        let free = slot.state.load(Relaxed);
+        if free & PHASE != FREE {
+            return None;
         }
-        let next = (((state >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT | FILLING;
+        let state = (((free >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT | FILLING;
         // Acquire: the slot's last permit is done with before its words are written anew.
-        let claimed = slot.state.compare_exchange(state, next, Acquire, Relaxed).is_ok();
-        if claimed {
-            hint::set(index);
-        }
-        claimed
+        slot.state.compare_exchange(free, state, Acquire, Relaxed).ok()?;
+        Some(Claimed { slot, index, state })
     }
 
-    /// The receipt word of the `limit`-th limit of the permit in slot `index`.
-    pub(crate) fn receipt(&self, index: usize, limit: usize) -> &Word {
-        let mut slot = self.slot(index);
+    /// The receipt word of the `limit`-th limit of the permit in `slot`.
+    #[inline]
+    pub(crate) fn receipt<'a>(&'a self, slot: &'a Slot, limit: usize) -> &'a Word {
+        match slot.receipts.get(limit) {
+            Some(receipt) => receipt,
+            None => self.far_receipt(slot, limit),
+        }
+    }
+
+    #[cold]
+    fn far_receipt<'a>(&'a self, mut slot: &'a Slot, limit: usize) -> &'a Word {
         for _ in 0..limit / RECEIPTS {
             slot = self.slot((slot.more.load(Relaxed) as usize).saturating_sub(1));
         }
@@ -223,29 +261,30 @@ impl Slab {
     }
 
     /// Opens the claimed slot: from here on the permit can be settled, by anyone who has the id.
-    pub(crate) fn open(&self, index: usize) -> PermitId {
-        let slot = self.slot(index);
-        slot.observed.store(0, Relaxed);
-        let state = slot.state.load(Relaxed) & !PHASE;
+    #[inline]
+    pub(crate) fn open(&self, claimed: Claimed<'_>) -> PermitId {
+        claimed.slot.observed.store(0, Relaxed);
+        let state = claimed.state & !PHASE;
         // Release: the words are written before anyone can settle by them.
-        slot.state.store(state | OPEN, Release);
-        self.id(index, state)
+        claimed.slot.state.store(state | OPEN, Release);
+        self.id(claimed.index, state)
     }
 
     /// The open slot that an id names.
-    pub(crate) fn find(&self, id: PermitId) -> Result<Seen, Gone> {
+    #[inline]
+    pub(crate) fn find(&self, id: PermitId) -> Result<Seen<'_>, Gone> {
         let index = (id.get() & ((1 << INDEX_BITS) - 1)) as usize;
         let slot = self.slots.get(index).ok_or(Gone::Unknown)?;
         let wanted = ((id.get() >> INDEX_BITS).wrapping_sub(self.first)) & GENERATION;
         let state = slot.state.load(Acquire);
         let present = state >> GENERATION_SHIFT;
-        if wanted == 0 || wanted > present {
-            return Err(Gone::Unknown);
+        if wanted == present && state & PHASE == OPEN && wanted != 0 {
+            Ok(Seen { slot, index, state })
+        } else if wanted == 0 || wanted > present {
+            Err(Gone::Unknown)
+        } else {
+            Err(Gone::Settled)
         }
-        if wanted < present || state & PHASE != OPEN {
-            return Err(Gone::Settled);
-        }
-        Ok(Seen { index, state })
     }
 
     /// How many slots there are, open or free.
@@ -254,26 +293,37 @@ impl Slab {
     }
 
     /// The open slots, as the caller passes them.
-    pub(crate) fn open_slots(&self) -> impl Iterator<Item = Seen> {
+    pub(crate) fn open_slots(&self) -> impl Iterator<Item = Seen<'_>> {
         self.slots.iter().filter_map(|(index, slot)| {
             let state = slot.state.load(Acquire);
-            (state & PHASE == OPEN).then_some(Seen { index, state })
+            (state & PHASE == OPEN).then_some(Seen { slot, index, state })
         })
     }
 
-    pub(crate) fn id_of(&self, seen: Seen) -> PermitId {
+    /// The routes that permits keep from being freed: of every slot that is not free, and some of slots that were just
+    /// now being claimed or freed.
+    pub(crate) fn held_routes(&self) -> impl Iterator<Item = usize> {
+        self.slots.iter().filter_map(|(_, slot)| {
+            // Acquire: who freed the slot is done with its route.
+            (slot.state.load(Acquire) & PHASE != FREE).then(|| slot.route.load(Relaxed) as usize)
+        })
+    }
+
+    #[inline]
+    pub(crate) fn id_of(&self, seen: Seen<'_>) -> PermitId {
         self.id(seen.index, seen.state)
     }
 
     /// Whether the slot still holds the permit that was seen: what was read in between is then of one piece.
-    pub(crate) fn unchanged(&self, seen: Seen) -> bool {
-        let state = self.slot(seen.index).state.load(Acquire);
+    pub(crate) fn unchanged(&self, seen: Seen<'_>) -> bool {
+        let state = seen.slot.state.load(Acquire);
         (state ^ seen.state) & !OBSERVERS == 0
     }
 
     /// Takes the permit for settlement: true for exactly one caller. What was observed is final then, and returned.
-    pub(crate) fn begin_settling(&self, seen: Seen) -> Result<(u64, u64), Gone> {
-        let slot = self.slot(seen.index);
+    #[inline]
+    pub(crate) fn begin_settling(&self, seen: Seen<'_>) -> Result<(u64, u64), Gone> {
+        let slot = seen.slot;
         let mut state = seen.state;
         loop {
             // Acquire: the words of the permit, and what its observers wrote, are seen.
@@ -288,41 +338,43 @@ impl Slab {
         Ok(((observed & !CLOSED) >> 32, observed & OUTPUT_MAX))
     }
 
-    /// The settlement is done. True if the slot was freed; otherwise the last observer frees it.
-    #[must_use]
-    pub(crate) fn end_settling(&self, index: usize) -> bool {
-        let slot = self.slot(index);
+    /// The settlement is done. The slot is freed now, or by its last observer.
+    #[inline]
+    pub(crate) fn end_settling(&self, slot: &Slot) {
         let mut state = slot.state.load(Relaxed);
         loop {
             if state & OBSERVERS == 0 {
-                self.release(index);
-                return true;
+                return self.release(slot);
             }
             match slot.state.compare_exchange_weak(state, state & !PHASE | SETTLED, AcqRel, Acquire) {
-                Ok(_) => return false,
+                Ok(_) => return,
                 Err(now) => state = now,
             }
         }
     }
 
     /// Frees a slot that the caller alone holds, and those that continue it.
-    pub(crate) fn release(&self, index: usize) {
-        let slot = self.slot(index);
+    #[inline]
+    pub(crate) fn release(&self, slot: &Slot) {
         let more = slot.more.load(Relaxed);
         if more != 0 {
-            self.release(more as usize - 1);
+            self.release_more(more as usize - 1);
         }
         let state = slot.state.load(Relaxed) & !(PHASE | OBSERVERS);
         // Release: whoever claims it next is done reading it after us.
         slot.state.store(state | FREE, Release);
     }
 
+    #[cold]
+    fn release_more(&self, index: usize) {
+        self.release(self.slot(index));
+    }
+
     /// Counts an observer in. The permit cannot be freed until [`leave`](Slab::leave).
-    pub(crate) fn enter(&self, seen: Seen) -> Result<(), Gone> {
-        let slot = self.slot(seen.index);
+    pub(crate) fn enter(&self, seen: Seen<'_>) -> Result<(), Gone> {
         let mut state = seen.state;
         loop {
-            match slot.state.compare_exchange_weak(state, state + OBSERVER, AcqRel, Acquire) {
+            match seen.slot.state.compare_exchange_weak(state, state + OBSERVER, AcqRel, Acquire) {
                 Ok(_) => return Ok(()),
                 Err(now) if (now ^ seen.state) & !OBSERVERS == 0 => state = now,
                 Err(_) => return Err(Gone::Settled),
@@ -330,20 +382,17 @@ impl Slab {
         }
     }
 
-    /// Counts an observer out. True if that freed the slot of a permit settled meanwhile.
-    #[must_use]
-    pub(crate) fn leave(&self, index: usize) -> bool {
-        let state = self.slot(index).state.fetch_sub(OBSERVER, AcqRel) - OBSERVER;
+    /// Counts an observer out. The last one frees the slot of a permit settled meanwhile.
+    pub(crate) fn leave(&self, slot: &Slot) {
+        let state = slot.state.fetch_sub(OBSERVER, AcqRel) - OBSERVER;
         if state & PHASE == SETTLED && state & OBSERVERS == 0 {
-            self.release(index);
-            return true;
+            self.release(slot);
         }
-        false
     }
 
     /// Adds to what was observed: before and after. An observer counted in calls it.
-    pub(crate) fn observe(&self, index: usize, input: u64, output: u64) -> Result<[(u64, u64); 2], Gone> {
-        let word = &self.slot(index).observed;
+    pub(crate) fn observe(&self, slot: &Slot, input: u64, output: u64) -> Result<[(u64, u64); 2], Gone> {
+        let word = &slot.observed;
         let mut seen = word.load(Acquire);
         loop {
             if seen & CLOSED != 0 {
@@ -360,10 +409,12 @@ impl Slab {
             }
         }
     }
+}
 
+impl Slot {
     /// What was observed so far.
-    pub(crate) fn observed(&self, index: usize) -> (u64, u64) {
-        let observed = self.slot(index).observed.load(Relaxed) & !CLOSED;
+    pub(crate) fn observed(&self) -> (u64, u64) {
+        let observed = self.observed.load(Relaxed) & !CLOSED;
         (observed >> 32, observed & OUTPUT_MAX)
     }
 }
@@ -381,10 +432,10 @@ mod tests {
         let before = slab.len();
         for _ in 0..64 {
             let slab = slab.clone();
-            std::thread::spawn(move || slab.release(slab.claim(1).expect("room"))).join().expect("no panic");
+            std::thread::spawn(move || slab.release(slab.claim(1).expect("room").slot)).join().expect("no panic");
         }
         assert_eq!(slab.len(), before);
-        let all: Vec<_> = (0..1000).map(|_| slab.claim(1).expect("room")).collect();
+        let all: Vec<_> = (0..1000).map(|_| slab.claim(1).expect("room").index).collect();
         assert!(all.iter().collect::<std::collections::HashSet<_>>().len() == 1000);
     }
 
@@ -393,13 +444,13 @@ mod tests {
         let slab = Slab::new(64, 7);
         let long = slab.claim(20).expect("room for three");
         for limit in 0..20 {
-            slab.receipt(long, limit).store(limit as u64, Relaxed);
+            slab.receipt(long.slot, limit).store(limit as u64, Relaxed);
         }
-        assert!((0..20).all(|limit| slab.receipt(long, limit).load(Relaxed) == limit as u64));
+        assert!((0..20).all(|limit| slab.receipt(long.slot, limit).load(Relaxed) == limit as u64));
         let rest = std::iter::from_fn(|| slab.claim(1)).count();
         assert_eq!(rest, 61);
-        assert_eq!(slab.claim(9), None);
-        slab.release(long);
+        assert!(slab.claim(9).is_none());
+        slab.release(long.slot);
         assert!(slab.claim(20).is_some());
     }
 }

@@ -126,12 +126,12 @@ pub struct Stats {
 }
 
 impl Core {
-    fn view(&self, route: &Resolved, leg: &Leg, estimate: Estimate, now: Now) -> LimitView {
+    fn view(&self, route: &Resolved, leg: &Leg, counter: &Counter, estimate: Estimate, now: Now) -> LimitView {
         let charge = charge_of(leg, estimate.input, estimate.output);
-        let state = &leg.counter.state;
+        let state = &counter.state;
         let due = now.mono >= self.next_expiry.load(Relaxed);
-        let seen = self.current(route, leg, |rule| {
-            let outlook = rule.outlook(state, charge, now, due, || self.deadlines(leg))?;
+        let seen = self.current(route, leg, counter, |rule| {
+            let outlook = rule.outlook(state, charge, now, due, || self.deadlines(counter))?;
             Ok((rule.amount(), outlook))
         });
         let nothing = Outlook { fits: true, never_fits: false, remaining: 0, wait: Some(0) };
@@ -151,18 +151,19 @@ impl Core {
     pub(crate) fn peek(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
         let now = self.clamped(Some(now));
         loop {
-            let route = match self.find(request, Some(now))? {
-                Found::Route(route) => route,
+            let found = self.find(request, Some(now), |route| {
+                let limits = route.each().map(|(leg, counter)| self.view(route, leg, counter, estimate, now)).collect();
+                (limits, self.denied(route, estimate, now))
+            })?;
+            let (limits, denied) = match found {
+                Found::Route(seen) => seen,
                 Found::Full(denied) => {
                     return Ok(Peek { admitted: false, denied: Some(*denied), limits: Vec::new() });
                 }
             };
-            let limits = route.legs.iter().map(|leg| self.view(&route, leg, estimate, now)).collect();
-            let denied = self.denied(&route, estimate, now);
-            self.routes.unpin(&route);
             // A policy swapped in meanwhile: look anew.
             let Ok(denied) = denied else { continue };
-            let denied = (!denied.refused.is_empty()).then_some(denied);
+            let denied = denied.is_refusal().then_some(denied);
             return Ok(Peek { admitted: denied.is_none(), denied, limits });
         }
     }
@@ -190,14 +191,14 @@ impl Core {
         // What open permits hold of each counter, and those whose time is over though nobody has ended them yet.
         let mut held: HashMap<*const Counter, (u64, u64)> = HashMap::new();
         self.each_open(|seen, route| {
-            let slot = self.slab.slot(seen.index);
+            let slot = seen.slot;
             let expired = slot.deadline.load(Relaxed) <= now.mono;
-            let observed = self.slab.observed(seen.index);
+            let observed = slot.observed();
             let input = slot.input.load(Relaxed).max(observed.0);
             let output = slot.output.load(Relaxed).max(observed.1);
-            for (at, leg) in route.legs.iter().enumerate() {
-                if self.slab.receipt(seen.index, at).load(Relaxed) != NOT_CHARGED {
-                    let held = held.entry(Arc::as_ptr(&leg.counter)).or_default();
+            for (at, (leg, counter)) in route.each().enumerate() {
+                if self.slab.receipt(slot, at).load(Relaxed) != NOT_CHARGED {
+                    let held = held.entry(std::ptr::from_ref(counter)).or_default();
                     let charge = charge_of(leg, input, output);
                     *(if expired { &mut held.1 } else { &mut held.0 }) += charge;
                 }

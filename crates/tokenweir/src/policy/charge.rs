@@ -20,10 +20,10 @@ pub struct Tokens {
 }
 
 /// How one limit charges the requests for one deployment: its meter, weights and price, looked up once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChargeRule(Rule);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Rule {
     /// Every request is 1.
     One,
@@ -82,24 +82,33 @@ impl ChargeRule {
                 input.saturating_add(output).min(TOO_MUCH)
             }
             Rule::Weighted { input, cached, output, deployment } => {
-                // Weights end below 2^20: the product stays below 2^106.
-                let sum = weigh(tokens, u64::from(input), u64::from(cached), u64::from(output));
-                narrow((sum * u128::from(deployment)).div_ceil(1_000_000))
+                weighted(tokens, [input, cached, output].map(u64::from), deployment)
             }
-            Rule::Priced { input, cached, output } => {
-                // Prices end at 2^53: the sum is below 2^118.
-                narrow(weigh(tokens, input, cached, output).div_ceil(1000))
-            }
+            Rule::Priced { input, cached, output } => priced(tokens, [input, cached, output]),
         }
     }
 
     /// Whether every request is charged 1, whatever its tokens (the meters `requests` and `in_flight`).
+    #[inline]
     pub const fn is_per_request(&self) -> bool {
         matches!(self.0, Rule::One)
     }
 }
 
-fn weigh(tokens: &Tokens, input: u64, cached: u64, output: u64) -> u128 {
+// Neither is for the common case: kept out of it, so that it stays small.
+#[inline(never)]
+fn weighted(tokens: &Tokens, weights: [u64; 3], deployment: u32) -> u64 {
+    // Weights end below 2^20: the product stays below 2^106.
+    narrow((weigh(tokens, weights) * u128::from(deployment)).div_ceil(1_000_000))
+}
+
+#[inline(never)]
+fn priced(tokens: &Tokens, prices: [u64; 3]) -> u64 {
+    // Prices end at 2^53: the sum is below 2^118.
+    narrow(weigh(tokens, prices).div_ceil(1000))
+}
+
+fn weigh(tokens: &Tokens, [input, cached, output]: [u64; 3]) -> u128 {
     let from_cache = tokens.cached_input.min(tokens.input);
     u128::from(tokens.input - from_cache) * u128::from(input)
         + u128::from(from_cache) * u128::from(cached)

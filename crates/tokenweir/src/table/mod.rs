@@ -2,15 +2,26 @@
 //!
 //! - `pins`: who holds an entry, and the seal that keeps a held one from being orphaned;
 //! - `segments`: an array that grows without moving;
+//! - `index`: hash to place in such an array, without locks;
+//! - `entries`: what is found by hash and named by place: counters, and routes;
 //! - `counters`: the counters of all limits, by limit and key.
 
 mod counters;
+mod entries;
+mod index;
 mod pins;
 mod segments;
 
 pub(crate) use counters::{Counter, Counters, State};
+pub(crate) use entries::Entries;
 pub(crate) use pins::Pins;
 pub(crate) use segments::Segments;
+
+/// What the maps hash by: keyed at random, so that nobody can choose keys that collide. Where schedules are to be run
+/// again (shuttle) the keys are fixed.
+pub(crate) fn hasher() -> ahash::RandomState {
+    if cfg!(shuttle) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() }
+}
 
 #[cfg(all(test, loom))]
 mod loom_models;

@@ -1,7 +1,7 @@
 //! Pins and seals: an entry that somebody holds is never taken away, and one that is being taken away is never held.
 
 use crate::sync::{
-    Ordering::{AcqRel, Acquire, Relaxed},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
     Word,
 };
 
@@ -18,8 +18,7 @@ impl Pins {
         Pins(Word::new(0))
     }
 
-    /// Takes hold, unless the entry is sealed: then the caller looks it up anew. A caller who is refused a retired
-    /// entry must try to [`free`](Pins::free) it: its attempt may have hidden from the last holder that it was the last.
+    /// Takes hold, unless the entry is sealed: then the caller looks it up anew.
     // AcqRel: what the one who sealed or unsealed it did is seen, and the hold is seen before the use.
     #[inline]
     pub(crate) fn pin(&self) -> bool {
@@ -54,12 +53,15 @@ impl Pins {
         self.0.fetch_add(1, Relaxed);
     }
 
-    /// Lets go. True if that was the last hold of a sealed entry: the caller then tries to [`free`](Pins::free) it.
-    // AcqRel: all that the holders did happens before the entry is freed.
+    /// Lets go.
+    // Release: all that the holders did happens before the entry is freed.
     #[inline]
-    #[must_use]
-    pub(crate) fn unpin(&self) -> bool {
-        self.0.fetch_sub(1, AcqRel) == SEALED | 1
+    pub(crate) fn unpin(&self) {
+        self.0.fetch_sub(1, Release);
+    }
+
+    pub(crate) fn freed(&self) -> bool {
+        self.0.load(Acquire) & FREED != 0
     }
 
     pub(crate) fn held(&self) -> bool {
@@ -77,13 +79,18 @@ impl Pins {
         let _ = self.0.compare_exchange(SEALED, 0, AcqRel, Relaxed);
     }
 
-    /// Seals the entry whoever holds it: the last one to let go frees it. True if nobody does.
-    #[must_use]
-    pub(crate) fn retire(&self) -> bool {
-        self.0.fetch_or(SEALED, AcqRel) & COUNT == 0
+    /// Seals the entry whoever holds it: it may be [freed](Pins::free) when nobody does any more.
+    pub(crate) fn retire(&self) {
+        self.0.fetch_or(SEALED, AcqRel);
     }
 
-    /// True for exactly one caller, once a sealed entry is held by nobody.
+    /// Whether the entry is sealed and nobody holds it, so that nobody ever will.
+    // Acquire: what its holders did is seen.
+    pub(crate) fn retired_unheld(&self) -> bool {
+        self.0.load(Acquire) == SEALED
+    }
+
+    /// True for exactly one caller, and only of a sealed entry that nobody holds.
     #[must_use]
     pub(crate) fn free(&self) -> bool {
         self.0.compare_exchange(SEALED, SEALED | FREED, AcqRel, Relaxed).is_ok()

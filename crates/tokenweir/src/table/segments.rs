@@ -6,9 +6,9 @@ use crate::sync::{
 };
 use once_cell::race::OnceBox;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const FIRST: usize = 64;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 const FIRST: usize = 2;
 const SEGMENTS: usize = 20;
 

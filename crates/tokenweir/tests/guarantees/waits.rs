@@ -5,7 +5,8 @@
 
 use crate::support::cases;
 use crate::support::lockstep::{Lockstep, limiter};
-use crate::support::trace::{Op, Scenario, scenario, tokens, with_request};
+use crate::support::strategies::scenario;
+use crate::support::trace::{Op, Scenario, tokens, with_request};
 use proptest::prelude::*;
 use serde_json::json;
 use std::cell::Cell;

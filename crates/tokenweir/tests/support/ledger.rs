@@ -59,18 +59,46 @@ impl Entry {
     }
 }
 
+/// A rate, and where it began: the instant, the line's position and the fraction beyond it, in 1/per.
+#[derive(Debug, Clone, Copy)]
+struct Refill {
+    rate: u64,
+    origin: u64,
+    base: i128,
+    rest: u128,
+}
+
+impl Refill {
+    /// Parts that have come by `mono`, and the fraction beyond them in 1/per.
+    fn brought(&self, mono: u64, parts: u64, per: u64) -> (i128, u128) {
+        let elapsed = mono.min(TIME_END).saturating_sub(self.origin);
+        let (rate, per, parts) = (u128::from(self.rate), u128::from(per), u128::from(parts));
+        let tokens = u128::from(elapsed) * rate / per;
+        let fraction = (u128::from(elapsed) * rate % per) * parts + self.rest;
+        (self.base + (tokens * parts + fraction / per) as i128, fraction % per)
+    }
+
+    /// The first instant at which the line is at `position`.
+    fn reaches(&self, position: i128, parts: u64, per: u64) -> Option<u128> {
+        // The first elapsed time with (rest + elapsed * rate * parts) / per >= position - base.
+        let sought = ((position - self.base) as u128).checked_mul(u128::from(per))? - self.rest;
+        let speed = u128::from(self.rate) * u128::from(parts);
+        Some(u128::from(self.origin) + sought.div_ceil(speed))
+    }
+}
+
 /// A token bucket. Amounts within are in parts of a token.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     pub capacity: u64,
-    pub rate: u64,
     per: u64,
     resolution: Resolution,
     pub parts: u64,
-    /// Where the present rate began: the instant, the line's position and the fraction beyond it, in 1/per.
-    origin: u64,
-    base: i128,
-    rest: u128,
+    /// The present rate, and the one before it, for clocks that are behind the last change.
+    refill: Refill,
+    before: Option<Refill>,
+    /// The latest instant of a charge: time has been there.
+    reach: u64,
     history: Vec<Entry>,
     /// The deficit right after each entry.
     after: Vec<i128>,
@@ -83,13 +111,12 @@ impl Bucket {
         let parts = resolution(capacity, rate, per);
         Bucket {
             capacity,
-            rate,
             per,
             resolution,
             parts,
-            origin: 0,
-            base: 0,
-            rest: 0,
+            refill: Refill { rate, origin: 0, base: 0, rest: 0 },
+            before: None,
+            reach: 0,
             history: Vec::new(),
             after: Vec::new(),
             unjudged_until: 0,
@@ -98,7 +125,7 @@ impl Bucket {
 
     /// The refill begins at `mono`.
     pub fn begin(&mut self, mono: u64) {
-        self.origin = mono;
+        self.refill.origin = mono;
     }
 
     /// A new capacity and rate for a bucket that nobody has used: it stays full.
@@ -108,19 +135,24 @@ impl Bucket {
         self.after.clear();
     }
 
-    /// Parts that the refill has brought by `mono`, and the fraction beyond them in 1/per.
-    fn refill(&self, mono: u64) -> (i128, u128) {
-        let elapsed = mono.min(TIME_END).saturating_sub(self.origin);
-        let (rate, per, parts) = (u128::from(self.rate), u128::from(self.per), u128::from(self.parts));
-        let tokens = u128::from(elapsed) * rate / per;
-        let fraction = (u128::from(elapsed) * rate % per) * parts + self.rest;
-        (self.base + (tokens * parts + fraction / per) as i128, fraction % per)
+    /// Parts that the refill has brought by `mono`.
+    fn refilled(&self, mono: u64) -> i128 {
+        let refill = match &self.before {
+            Some(before) if mono < self.refill.origin => before,
+            _ => &self.refill,
+        };
+        refill.brought(mono, self.parts, self.per).0
     }
 
     /// The line's position now. Time does not run backwards here.
     fn line(&self, mono: u64) -> i128 {
         let last = self.history.last().map_or(0, Entry::line);
-        self.refill(mono).0.max(last)
+        self.refilled(mono.max(self.reach)).max(last)
+    }
+
+    /// Whether this instant is before the last charge or the last change.
+    pub fn is_past(&self, mono: u64) -> bool {
+        mono < self.refill.origin.max(self.reach)
     }
 
     /// How far the balance is below the brim.
@@ -168,14 +200,17 @@ impl Bucket {
         let need = (i128::from(n) * i128::from(self.parts)).max(1);
         let missing = self.deficit(mono) + need - i128::from(self.capacity) * i128::from(self.parts);
         let position = self.line(mono) + missing;
-        // The first elapsed time with (rest + elapsed * rate * parts) / per >= position - base.
-        let sought = ((position - self.base) as u128).checked_mul(u128::from(self.per))? - self.rest;
-        let speed = u128::from(self.rate) * u128::from(self.parts);
-        Some(u128::from(self.origin) + sought.div_ceil(speed))
+        let early = self.before.filter(|_| mono < self.refill.origin && self.refilled(self.refill.origin) >= position);
+        early.unwrap_or(self.refill).reaches(position, self.parts, self.per)
     }
 
-    /// Charges `n`, whatever the balance. The index of the charge in the history.
+    /// Charges `n`, whatever the balance. The index of the charge in the history. A charge of nothing leaves nothing
+    /// there, not even the time that it was made at.
     pub fn charge(&mut self, n: u64, mono: u64) -> usize {
+        if n == 0 {
+            return usize::MAX;
+        }
+        self.reach = self.reach.max(mono.min(TIME_END));
         let line = self.line(mono);
         self.history.push(Entry::Charge { line, amount: i128::from(n) * i128::from(self.parts) });
         self.replay(self.history.len() - 1);
@@ -195,7 +230,7 @@ impl Bucket {
     /// right before one of the later entries, right after one that raised the capacity's brim, or now.
     pub fn formula(&self, index: usize, back: u64, mono: u64) -> i128 {
         let mut least = i128::from(back) * i128::from(self.parts);
-        for later in index + 1..self.history.len() {
+        for later in index.saturating_add(1)..self.history.len() {
             let found = self.after[later - 1] - (self.history[later].line() - self.history[later - 1].line());
             least = least.min(found.max(0)).min(self.after[later]);
         }
@@ -205,13 +240,19 @@ impl Bucket {
     /// A new capacity and rate from `mono` on. Elapsed time is credited at the old rate, and the balance is kept.
     /// Says whether the history still counts in the same parts: if not, older charges can no longer be judged.
     pub fn change(&mut self, capacity: u64, rate: u64, mono: u64) -> bool {
+        if (capacity, rate) == (self.capacity, self.refill.rate) {
+            return true;
+        }
+        // Changes are in the order in which they are made, whatever the clocks show.
+        let mono = mono.max(self.refill.origin);
         let line = self.line(mono);
-        let (base, rest) = self.refill(mono);
+        let (base, rest) = self.refill.brought(mono, self.parts, self.per);
         let parts = (self.resolution)(capacity, rate, self.per);
         let change = i128::from(capacity) - i128::from(self.capacity);
         let kept = parts == self.parts;
         if kept {
-            (self.base, self.rest) = (base, rest);
+            self.before = Some(self.refill);
+            self.refill = Refill { rate, origin: mono, base, rest };
             self.history.push(Entry::Capacity { line, change: change * i128::from(parts) });
             self.replay(self.history.len() - 1);
         } else {
@@ -219,12 +260,14 @@ impl Bucket {
             let deficit = self.deficit(mono) * i128::from(parts);
             let deficit = (deficit + i128::from(self.parts) - 1) / i128::from(self.parts);
             let opening = (deficit + change * i128::from(parts)).max(0);
-            (self.base, self.rest, self.parts) = (0, 0, parts);
+            self.before = None;
+            self.refill = Refill { rate, origin: mono, base: 0, rest: 0 };
+            self.parts = parts;
             self.history = vec![Entry::Charge { line: 0, amount: opening }];
             self.unjudged_until = mono.saturating_add(self.per);
             self.replay(0);
         }
-        (self.capacity, self.rate, self.origin) = (capacity, rate, mono);
+        self.capacity = capacity;
         kept
     }
 }
@@ -235,6 +278,8 @@ pub struct Window {
     pub amount: u64,
     sub_window: u64,
     count: u64,
+    /// The newest sub-window that a charge was tried in.
+    newest: u64,
     /// Each charge: its sub-window and its present amount.
     charges: Vec<(u64, u64)>,
 }
@@ -242,13 +287,17 @@ pub struct Window {
 impl Window {
     pub fn new(amount: u64, per: u64, sub_windows: u32) -> Self {
         let count = u64::from(sub_windows);
-        Window { amount, sub_window: per / count, count, charges: Vec::new() }
+        Window { amount, sub_window: per / count, count, newest: 0, charges: Vec::new() }
     }
 
     /// The sub-window of an instant. Time does not run backwards here.
     fn index(&self, mono: u64) -> u64 {
-        let last = self.charges.last().map_or(0, |(index, _)| *index);
-        (mono.min(TIME_END) / self.sub_window).max(last)
+        (mono.min(TIME_END) / self.sub_window).max(self.newest)
+    }
+
+    /// A charge is tried, or a part of one given back: time has been here.
+    pub fn enter(&mut self, mono: u64) {
+        self.newest = self.index(mono);
     }
 
     fn counted_in(&self, index: u64) -> i128 {
@@ -280,14 +329,19 @@ impl Window {
     }
 
     pub fn charge(&mut self, n: u64, mono: u64) -> usize {
-        let index = self.index(mono);
-        self.charges.push((index, n));
+        self.enter(mono);
+        self.charges.push((self.newest, n));
         self.charges.len() - 1
     }
 
     /// Whether two charges were made in the same sub-window.
     pub fn together(&self, one: usize, other: usize) -> bool {
         self.charges[one].0 == self.charges[other].0
+    }
+
+    /// Whether what was charged at this instant, by that clock, has left the window.
+    pub fn has_left(&self, mono: u64) -> bool {
+        mono.min(TIME_END) / self.sub_window + self.count < self.newest
     }
 
     /// The charge becomes smaller. Where it has left the window, nobody will notice.

@@ -9,8 +9,7 @@
 
 use super::ledger::{documented, exact};
 use super::model::{End, Ledger, Model, Standing, Verdict};
-use super::trace::{OBSERVED_MOST, Op, START, Scenario, changed, policy, tokens, used, with_request};
-use proptest::sample::Index;
+use super::trace::{OBSERVED_MOST, Op, START, Scenario, Which, changed, policy, tokens, used, with_request};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +79,13 @@ pub struct Lockstep<'a> {
     limiter: &'a Limiter,
     clock: Arc<ManualClock>,
     now: Now,
+    /// The latest instant of the monotonic clock.
+    newest: u64,
     limits: Vec<Value>,
+    /// A bit for each limit that has left the policy.
+    absent: u32,
+    /// Those that are not to come back.
+    stay_away: u32,
     scale: u64,
     twin: Model,
     exact: Model,
@@ -102,7 +107,10 @@ impl<'a> Lockstep<'a> {
             limiter,
             clock,
             now: Now::new(0, START),
+            newest: 0,
             limits: scenario.limits.clone(),
+            absent: 0,
+            stay_away: 0,
             scale: scenario.scale,
             twin: model(documented),
             exact: model(exact),
@@ -136,21 +144,22 @@ impl<'a> Lockstep<'a> {
     pub fn step(&mut self, number: usize, op: &Op) {
         self.step = format!("step {number}, {op:?}, at {:?}", self.now);
         self.compare();
-        match op {
+        match *op {
             Op::Admit { project, deployment, user, input, output, raii } => {
-                let estimate = Estimate::new(tokens(self.scale, *input), tokens(self.scale, *output));
-                with_request(*project, *deployment, *user, |request| self.admit(request, estimate, *raii));
+                let estimate = Estimate::new(tokens(self.scale, input), tokens(self.scale, output));
+                with_request(project, deployment, user, |request| self.admit(request, estimate, raii));
             }
-            Op::Wait(time) => self.wait(*time),
-            Op::WaitAsTold { less } => self.wait(self.told.min(500 * super::trace::DAY).saturating_sub(*less)),
+            Op::Wait(time) => self.wait(time),
+            Op::WaitAsTold { less } => self.wait(self.told.min(500 * super::trace::DAY).saturating_sub(less)),
             Op::SetWall(by) => self.set(Now::new(self.now.mono, self.now.wall + by)),
-            Op::Observe { which, input, output } => self.observe(which, *input, *output),
+            Op::StepBack(by) => self.step_back(by),
+            Op::Observe { which, input, output } => self.observe(which, input, output),
             Op::Settle { which, input, cached, output } => {
                 let Some(permit) = self.open(which) else { return };
                 let estimate = self.permits[permit].estimate;
-                let input = used(estimate.input, self.scale, *input);
+                let input = used(estimate.input, self.scale, input);
                 let cached_input = cached.map(|cached| tokens(input.unwrap_or(0), cached / 2));
-                let output = used(estimate.output, self.scale, *output);
+                let output = used(estimate.output, self.scale, output);
                 self.end(permit, End::Usage(Usage { input, cached_input, output }));
             }
             Op::Cancel(which) => self.open(which).into_iter().for_each(|permit| self.end(permit, End::Cancel)),
@@ -159,28 +168,56 @@ impl<'a> Lockstep<'a> {
             Op::Renew { which, ttl } => {
                 let Some(permit) = self.open(which) else { return };
                 let id = self.permits[permit].handle.id();
-                let renewed = self.limiter.renew_at(id, Duration::from_nanos(*ttl), self.now).is_ok();
+                let renewed = self.limiter.renew_at(id, Duration::from_nanos(ttl), self.now).is_ok();
                 if !self.quiet {
-                    assert_eq!(renewed, self.twin.renew(permit, *ttl, self.now), "{}", self.step);
-                    self.exact.renew(permit, *ttl, self.now);
+                    assert_eq!(renewed, self.twin.renew(permit, ttl, self.now), "{}", self.step);
+                    self.exact.renew(permit, ttl, self.now);
                 }
             }
             Op::Sweep => self.sweep(),
             Op::Swap { which, amount, rate } => {
-                self.limits = changed(&self.limits, which, *amount, *rate);
-                let policy = policy(&self.limits);
-                self.limiter.swap_policy_at(policy.clone(), self.now);
-                if !self.quiet {
-                    self.twin.swap(policy.clone(), self.now);
-                    self.exact.swap(policy, self.now);
-                }
+                self.limits = changed(&self.limits, which, amount, rate);
+                self.swap();
+            }
+            Op::Toggle(which) => {
+                let all: Vec<usize> = (0..self.limits.len()).collect();
+                self.absent ^= 1 << which.get(&all) & !self.stay_away;
+                self.swap();
             }
         }
         self.compare();
     }
 
+    /// The limits that are present come into force. Only callers are behind: who changes the policy has the newest clock,
+    /// because what was charged after an instant cannot be judged by a rate that has been in force since then.
+    fn swap(&mut self) {
+        let now = Now::new(self.newest, self.now.wall);
+        let limits = self.limits.iter().enumerate().filter(|(at, _)| self.absent >> at & 1 == 0);
+        let policy = policy(&limits.map(|(_, limit)| limit.clone()).collect::<Vec<_>>());
+        self.limiter.swap_policy_at(policy.clone(), now);
+        if !self.quiet {
+            self.twin.swap(policy.clone(), now);
+            self.exact.swap(policy, now);
+            self.fall_behind();
+        }
+    }
+
+    /// A permit that somebody has seen expire does not come to life again: it is ended before the clock is set back.
+    fn step_back(&mut self, by: u64) {
+        self.sweep();
+        self.set(Now::new(self.now.mono.saturating_sub(by), self.now.wall));
+        self.fall_behind();
+    }
+
+    fn fall_behind(&mut self) {
+        for model in [&mut self.twin, &mut self.exact] {
+            model.step_back(self.now.mono);
+        }
+    }
+
     fn set(&mut self, now: Now) {
         self.now = now;
+        self.newest = self.newest.max(now.mono);
         self.clock.set(now);
     }
 
@@ -191,7 +228,7 @@ impl<'a> Lockstep<'a> {
     }
 
     /// An open permit, if there is one.
-    fn open(&self, which: &Index) -> Option<usize> {
+    fn open(&self, which: Which) -> Option<usize> {
         let gone = |permit: &Issued<'_>| matches!(permit.handle, Handle::Gone(_));
         let open: Vec<usize> = (0..self.permits.len()).filter(|at| !gone(&self.permits[*at])).collect();
         (!open.is_empty()).then(|| *which.get(&open))
@@ -234,6 +271,8 @@ impl<'a> Lockstep<'a> {
             Decision::Denied(denied) => {
                 assert_eq!(before, self.view(), "denied changes nothing: {}", self.step);
                 self.compare_denial(&denied, &verdict);
+                self.twin.denied(request, self.now);
+                self.exact.denied(request, self.now);
                 self.told = nanos(&denied);
                 self.tally.denied += 1;
                 self.peek_around(request, estimate, &denied);
@@ -314,7 +353,7 @@ impl<'a> Lockstep<'a> {
         assert_eq!(denied.retry_after_seconds(), seconds, "{}", self.step);
     }
 
-    fn observe(&mut self, which: &Index, input: u8, output: u8) {
+    fn observe(&mut self, which: Which, input: u8, output: u8) {
         let Some(permit) = self.open(which) else { return };
         let Issued { handle, estimate, observed } = &mut self.permits[permit];
         // In pieces of an eighth: a few of them pass the estimate.
@@ -384,7 +423,7 @@ impl<'a> Lockstep<'a> {
         }
     }
 
-    fn again(&mut self, which: &Index) {
+    fn again(&mut self, which: Which) {
         let gone: Vec<PermitId> = self.permits.iter().map(|permit| &permit.handle).filter_map(gone).collect();
         if gone.is_empty() {
             return;
@@ -407,23 +446,44 @@ impl<'a> Lockstep<'a> {
 
     /// Counters at rest may go. Whatever went must have been at rest, and starts anew.
     fn sweep(&mut self) {
+        let before = self.limiter.stats().evicted;
         self.limiter.sweep_at(self.now);
         if self.quiet {
             return;
         }
-        let view = self.view();
+        let hidden = self.twin.hidden_at_rest(self.now);
+        let shown = self.forget(&self.view());
+        let gone = (self.limiter.stats().evicted - before) as usize - shown;
+        if gone == hidden.len() {
+            for counter in hidden {
+                self.twin.forget(counter);
+                self.exact.forget(counter);
+            }
+        } else {
+            // Which of them went cannot be known, so their limits do not come back.
+            self.stay_away |= self.absent;
+        }
+    }
+
+    /// What is not in the view has been evicted. How many counters that are.
+    fn forget(&mut self, view: &[CounterUsage]) -> usize {
+        let mut gone = 0;
         for model in [&mut self.twin, &mut self.exact] {
+            gone = 0;
             for counter in 0..model.counters.len() {
                 let known = &model.counters[counter];
                 let seen = |usage: &CounterUsage| usage.limit == known.limit && usage.scope == known.scope;
-                if !known.forgotten && !view.iter().any(seen) {
+                let present = model.policy().limit(&known.limit).is_some();
+                if present && !known.forgotten && !view.iter().any(seen) {
                     // The exact one may be a part of a token behind.
                     assert!(model.used(counter, self.now) <= 1, "evicted in use: {:?}: {}", known, self.step);
                     assert_eq!(model.held(counter), 0, "evicted while held: {:?}: {}", known, self.step);
                     model.forget(counter);
+                    gone += 1;
                 }
             }
         }
+        gone
     }
 
     /// Every counter of the library is as the models have it.
@@ -434,7 +494,8 @@ impl<'a> Lockstep<'a> {
         }
         self.twin.see_all(self.now);
         self.exact.see_all(self.now);
-        let known = self.twin.counters.iter().filter(|counter| !counter.forgotten).count();
+        let known = self.twin.counters.iter().filter(|counter| !counter.forgotten);
+        let known = known.filter(|counter| self.twin.policy().limit(&counter.limit).is_some()).count();
         assert_eq!(view.len(), known, "the same counters: {view:?}: {}", self.step);
         for usage in &view {
             let counter = self.twin.find(&usage.limit, &usage.scope);

@@ -5,6 +5,7 @@ pub mod ledger;
 pub mod lockstep;
 pub mod model;
 pub mod random;
+pub mod strategies;
 pub mod trace;
 pub mod traffic;
 

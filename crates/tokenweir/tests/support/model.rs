@@ -56,6 +56,7 @@ pub struct Counter {
 struct Hold {
     counter: usize,
     rule: Applied,
+    enforced: bool,
     charge: u64,
     /// Entries of the ledger, in the order they were made: the estimate, then what was observed beyond it.
     pieces: Vec<Piece>,
@@ -182,6 +183,7 @@ impl Model {
                 counter.changes += 1;
                 match (&mut counter.ledger, limit.algorithm()) {
                     (Ledger::Bucket(bucket), Algorithm::Bucket { amount, burst, .. }) => {
+                        counter.loose |= bucket.is_past(now.mono);
                         if !bucket.change(*burst, *amount, now.mono) {
                             counter.begun += 1;
                         }
@@ -193,6 +195,13 @@ impl Model {
                 }
             }
         }
+        // What neither the policy nor any counter knows begins anew if it comes back.
+        let known = |identity: &Identity| {
+            let mut counters = self.counters.iter().filter(|counter| !counter.forgotten);
+            counters.any(|counter| counter.identity == *identity)
+        };
+        let limits: Vec<Identity> = policy.limits().iter().map(identity).collect();
+        self.fresh.retain(|identity, _| limits.contains(identity) || known(identity));
         self.policy = policy;
     }
 
@@ -315,6 +324,27 @@ impl Model {
         self.counters.iter().position(same)
     }
 
+    /// The monotonic clock of the next calls is behind. Before a bucket's last change its line is the one before.
+    pub fn step_back(&mut self, mono: u64) {
+        for counter in &mut self.counters {
+            if let Ledger::Bucket(bucket) = &counter.ledger {
+                counter.loose |= bucket.is_past(mono);
+            }
+        }
+    }
+
+    /// The counters that are at rest though their limit is not in the policy: a sweep evicts them, and no view shows it.
+    pub fn hidden_at_rest(&mut self, now: Now) -> Vec<usize> {
+        self.expire(now);
+        let pinned = |counter: usize| {
+            let mut open = self.permits.iter().filter(|permit| permit.open);
+            open.any(|permit| permit.holds.iter().any(|hold| hold.counter == counter))
+        };
+        let hidden = |counter: &Counter| !counter.forgotten && self.policy.limit(&counter.limit).is_none();
+        let at_rest = |counter: &usize| self.used(*counter, now) == 0 && !pinned(*counter);
+        (0..self.counters.len()).filter(|counter| hidden(&self.counters[*counter])).filter(at_rest).collect()
+    }
+
     /// The counter was evicted.
     pub fn forget(&mut self, counter: usize) {
         let counter = &mut self.counters[counter];
@@ -330,13 +360,10 @@ impl Model {
     /// Whether an enforced limit of the permit that counts tokens has nothing left, and whether that is loose.
     pub fn spent(&self, permit: usize, now: Now) -> (bool, bool) {
         let (mut spent, mut loose) = (false, false);
-        for hold in self.permits[permit].holds.iter().filter(|hold| !hold.rule.charge.is_per_request()) {
-            let counter = &self.counters[hold.counter];
-            let limit = self.policy.limit(&counter.limit);
-            if limit.is_some_and(|limit| limit.mode() == Mode::Enforce) {
-                spent |= self.used(hold.counter, now) >= i128::from(self.amount(hold.counter));
-                loose |= counter.loose;
-            }
+        let holds = self.permits[permit].holds.iter();
+        for hold in holds.filter(|hold| hold.enforced && !hold.rule.charge.is_per_request()) {
+            spent |= self.used(hold.counter, now) >= i128::from(self.amount(hold.counter));
+            loose |= self.counters[hold.counter].loose;
         }
         (spent, loose)
     }
@@ -347,23 +374,45 @@ impl Model {
         let tokens = Tokens { input: estimate.input, cached_input: 0, output: estimate.output };
         let mut holds = Vec::new();
         for rule in self.applied(request) {
-            if skipped.iter().any(|name| *name == **self.policy.limits()[rule.limit].name()) {
+            let counter = self.counter(&rule, request);
+            let limit = &self.policy.limits()[rule.limit];
+            let enforced = limit.mode() == Mode::Enforce;
+            if skipped.iter().any(|name| *name == **limit.name()) {
+                self.tried(counter, now);
                 continue;
             }
-            let counter = self.counter(&rule, request);
             let charge = rule.charge.charge(&tokens);
             let piece = self.put(counter, charge, now);
-            holds.push(Hold { counter, rule, charge, pieces: vec![piece] });
+            holds.push(Hold { counter, rule, enforced, charge, pieces: vec![piece] });
         }
         let deadline = self.ttl.map(|ttl| now.mono.saturating_add(ttl));
         self.permits.push(Permit { open: true, deadline, tokens, observed: (0, 0), holds });
         self.permits.len() - 1
     }
 
+    /// The request was denied. A lone limit is charged without being asked first, so it has been tried.
+    pub fn denied(&mut self, request: &Request<'_>, now: Now) {
+        if let [rule] = &self.applied(request)[..] {
+            let counter = self.counter(rule, request);
+            self.tried(counter, now);
+        }
+    }
+
+    /// A charge was tried on this counter, and did not fit.
+    fn tried(&mut self, counter: usize, now: Now) {
+        if let Ledger::Window(window) = &mut self.counters[counter].ledger {
+            window.enter(now.mono);
+        }
+    }
+
     fn put(&mut self, counter: usize, amount: u64, at: Now) -> Piece {
         let counter = &mut self.counters[counter];
         let entry = match &mut counter.ledger {
-            Ledger::Bucket(bucket) => bucket.charge(amount, at.mono),
+            Ledger::Bucket(bucket) => {
+                // From before a change of its parts the library's line is not known, and taken to stand at the change.
+                counter.loose |= bucket.is_past(at.mono);
+                bucket.charge(amount, at.mono)
+            }
             Ledger::Window(window) => window.charge(amount, at.mono),
             Ledger::Quota(quota) => quota.charge(amount, at.wall),
             Ledger::InFlight { .. } => 0,
@@ -385,13 +434,17 @@ impl Model {
             match &mut counter.ledger {
                 Ledger::Bucket(bucket) => {
                     let past = piece.at.mono != now.mono || piece.changes != counter.changes;
+                    // The charge stands where time had been, not where its own clock was.
+                    let past = past || bucket.is_past(now.mono);
                     counter.loose |= past || number > 0 || piece.at.mono < bucket.unjudged_until;
                     if piece.begun == counter.begun {
                         bucket.give_back(piece.entry, part);
                     }
                 }
                 Ledger::Window(window) => {
-                    counter.loose |= !window.together(first.entry, piece.entry);
+                    window.enter(now.mono);
+                    // A charge is as old as its own clock said, even if time was further where it was put down.
+                    counter.loose |= !window.together(first.entry, piece.entry) || window.has_left(first.at.mono);
                     window.give_back(piece.entry, part);
                 }
                 Ledger::Quota(quota) => {

@@ -1,7 +1,5 @@
-//! Random scenarios: a policy, and what happens under it.
+//! Scenarios: a policy, and what happens under it.
 
-use proptest::prelude::*;
-use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 use tokenweir::{Key, Policy, Request};
 
@@ -43,8 +41,22 @@ pub fn used(estimate: u64, scale: u64, fraction: Option<u8>) -> Option<u64> {
     })
 }
 
+/// Which of those that there are: as a part of their number, in 65,536ths.
+#[derive(Debug, Clone, Copy)]
+pub struct Which(pub u16);
+
+impl Which {
+    fn of(self, length: usize) -> usize {
+        (usize::from(self.0) * length) >> 16
+    }
+
+    pub fn get<T>(self, all: &[T]) -> &T {
+        &all[self.of(all.len())]
+    }
+}
+
 /// One step of a scenario. Fractions of 0 to 255 are of the scenario's scale, or of the permit's estimate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub enum Op {
     Admit {
         project: u8,
@@ -62,31 +74,35 @@ pub enum Op {
     },
     /// The wall clock alone, in either direction.
     SetWall(i64),
+    /// The monotonic clock alone, backwards: a caller whose clock is behind another's.
+    StepBack(u64),
     Observe {
-        which: Index,
+        which: Which,
         input: u8,
         output: u8,
     },
     Settle {
-        which: Index,
+        which: Which,
         input: Option<u8>,
         cached: Option<u8>,
         output: Option<u8>,
     },
-    Cancel(Index),
-    Drop(Index),
+    Cancel(Which),
+    Drop(Which),
     /// Something that has ended before is ended once more.
-    Again(Index),
+    Again(Which),
     Renew {
-        which: Index,
+        which: Which,
         ttl: u64,
     },
     Sweep,
     Swap {
-        which: Index,
+        which: Which,
         amount: u8,
         rate: u8,
     },
+    /// A limit leaves the policy, or comes back to it.
+    Toggle(Which),
 }
 
 /// A policy's limits as JSON, and the steps.
@@ -112,40 +128,12 @@ pub fn policy(limits: &[Value]) -> Policy {
 }
 
 /// `percent` of `value`, at least 1.
-fn part(value: u64, percent: u64) -> u64 {
+pub fn part(value: u64, percent: u64) -> u64 {
     ((u128::from(value) * u128::from(percent) / 100) as u64).max(1)
 }
 
-fn scope() -> impl Strategy<Value = Value> {
-    select(vec![
-        json!([]),
-        json!(["project"]),
-        json!(["deployment"]),
-        json!(["project", "deployment"]),
-        json!(["key:user"]),
-    ])
-}
-
-fn meter() -> impl Strategy<Value = Value> {
-    select(vec![
-        json!({ "meter": "total" }),
-        json!({ "meter": "total" }),
-        json!({ "meter": "input" }),
-        json!({ "meter": "output" }),
-        json!({ "meter": "cost" }),
-        json!({ "meter": "total", "weights": { "cached_input": 0, "output": 4000 } }),
-        json!({ "meter": "total", "weights": { "input": 333, "deployment": { "d1": 2500 } } }),
-        json!({ "meter": "requests" }),
-    ])
-}
-
-/// A rate per minute, log-uniform from 1 to 10^10.
-fn rate() -> impl Strategy<Value = u64> {
-    (0..=10u32, 1..10u64).prop_map(|(magnitude, digit)| (10u64.pow(magnitude) * digit).min(10_000_000_000))
-}
-
 /// 10^10 a minute, so that half a century is not the end of a bucket's line.
-fn fastest(per: &str) -> u64 {
+pub fn fastest(per: &str) -> u64 {
     match per {
         "1s" => 10_000_000_000 / 60,
         "1m" => 10_000_000_000,
@@ -153,151 +141,11 @@ fn fastest(per: &str) -> u64 {
     }
 }
 
-/// A number of tokens of the scale's order; for requests a small number.
-fn amount(scale: u64, meter: &Value) -> BoxedStrategy<u64> {
-    if meter["meter"] == "requests" {
-        (1..12u64).boxed()
-    } else {
-        (20..2000u64).prop_map(move |percent| part(scale, percent)).boxed()
-    }
-}
-
-fn bucket(scale: u64) -> impl Strategy<Value = Value> {
-    let fields = (meter(), select(vec!["1s", "1m", "1h"]), rate(), any::<bool>());
-    fields.prop_flat_map(move |(meter, per, rate, fitting)| {
-        amount(scale, &meter).prop_map(move |burst| {
-            // Half of the rates refill such a burst within minutes, the others are anything.
-            let rate = if fitting { (burst / 3).max(1) } else { rate };
-            let mut limit = meter.clone();
-            limit["algorithm"] = json!("bucket");
-            limit["amount"] = json!(rate.min(fastest(per)));
-            limit["per"] = json!(per);
-            limit["burst"] = json!(burst);
-            limit
-        })
-    })
-}
-
-fn window(scale: u64) -> impl Strategy<Value = Value> {
-    let shape = select(vec![("1s", 1), ("1s", 10), ("10s", 2), ("1m", 60), ("1m", 12), ("1m", 1), ("1h", 100)]);
-    (meter(), shape).prop_flat_map(move |(meter, (per, sub_windows))| {
-        amount(scale, &meter).prop_map(move |amount| {
-            let mut limit = meter.clone();
-            limit["algorithm"] = json!("window");
-            limit["amount"] = json!(amount.min(1_000_000_000));
-            limit["per"] = json!(per);
-            limit["sub_windows"] = json!(sub_windows);
-            limit
-        })
-    })
-}
-
-fn quota(scale: u64) -> impl Strategy<Value = Value> {
-    let period = select(vec![
-        json!("hourly"),
-        json!("daily"),
-        json!("weekly"),
-        json!("monthly"),
-        json!("yearly"),
-        json!("never"),
-        json!({ "every": "90m", "anchor": "2026-01-31T08:00:00Z" }),
-    ]);
-    let zone = select(vec!["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]);
-    (meter(), period, zone).prop_flat_map(move |(meter, period, zone)| {
-        amount(scale, &meter).prop_map(move |amount| {
-            let mut limit = meter.clone();
-            limit["algorithm"] = json!("quota");
-            limit["amount"] = json!(amount.saturating_mul(4));
-            limit["period"] = period.clone();
-            if period.is_string() && period != "never" {
-                limit["time_zone"] = json!(zone);
-            }
-            limit
-        })
-    })
-}
-
-fn in_flight() -> impl Strategy<Value = Value> {
-    (1..6u64).prop_map(|amount| json!({ "meter": "in_flight", "algorithm": "in_flight", "amount": amount }))
-}
-
-fn limits(scale: u64) -> impl Strategy<Value = Vec<Value>> {
-    let limit = prop_oneof![
-        4 => bucket(scale).boxed(),
-        3 => window(scale).boxed(),
-        3 => quota(scale).boxed(),
-        1 => in_flight().boxed(),
-    ];
-    let limit = (limit, scope(), prop::bool::weighted(0.15));
-    prop::collection::vec(limit, 1..=4).prop_map(|limits| {
-        let named = limits.into_iter().enumerate().map(|(number, (mut limit, scope, shadow))| {
-            limit["name"] = json!(format!("l{number}"));
-            limit["scope"] = scope;
-            if shadow {
-                limit["mode"] = json!("shadow");
-            }
-            limit
-        });
-        named.collect()
-    })
-}
-
-/// From nothing to years, most of them short.
-pub fn wait() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        3 => Just(0),
-        2 => 1..2000u64,
-        6 => 1..SECOND,
-        6 => 1..MINUTE,
-        3 => 1..2 * HOUR,
-        2 => 1..3 * DAY,
-        1 => 1..500 * DAY,
-    ]
-}
-
-fn usage() -> impl Strategy<Value = Option<u8>> {
-    prop_oneof![1 => Just(None), 2 => Just(Some(0)), 8 => any::<u8>().prop_map(Some)]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let which = any::<Index>;
-    let user = prop::option::weighted(0.8, 0..2u8);
-    prop_oneof![
-        12 => (0..3u8, 0..2u8, user, any::<u8>(), any::<u8>(), any::<bool>()).prop_map(
-            |(project, deployment, user, input, output, raii)| {
-                Op::Admit { project, deployment, user, input, output, raii }
-            }
-        ),
-        6 => wait().prop_map(Op::Wait),
-        3 => (0..2u64).prop_map(|less| Op::WaitAsTold { less }),
-        1 => (-40 * DAY as i64..2 * DAY as i64).prop_map(Op::SetWall),
-        2 => (which(), 0..128u8, any::<u8>()).prop_map(|(which, input, output)| Op::Observe { which, input, output }),
-        6 => (which(), usage(), prop::option::of(any::<u8>()), usage()).prop_map(
-            |(which, input, cached, output)| Op::Settle { which, input, cached, output }
-        ),
-        1 => which().prop_map(Op::Cancel),
-        1 => which().prop_map(Op::Drop),
-        1 => which().prop_map(Op::Again),
-        1 => (which(), wait()).prop_map(|(which, ttl)| Op::Renew { which, ttl }),
-        1 => Just(Op::Sweep),
-        1 => (which(), any::<u8>(), any::<u8>()).prop_map(|(which, amount, rate)| Op::Swap { which, amount, rate }),
-    ]
-}
-
-/// Anything that can happen, up to `steps` times.
-pub fn scenario(steps: usize) -> impl Strategy<Value = Scenario> {
-    (0..=11u32, 1..10u64).prop_flat_map(move |(magnitude, digit)| {
-        let scale = 10u64.pow(magnitude) * digit;
-        let ttl = select(vec![2 * SECOND, 10 * MINUTE, 400 * DAY]);
-        let fields = (limits(scale), ttl, prop::collection::vec(op(), steps / 2..steps));
-        fields.prop_map(move |(limits, ttl, ops)| Scenario { limits, scale, ttl, ops })
-    })
-}
-
 /// The same limits, of which one has another amount and, if it is a bucket, another rate.
-pub fn changed(limits: &[Value], which: &Index, amount: u8, rate: u8) -> Vec<Value> {
+pub fn changed(limits: &[Value], which: Which, amount: u8, rate: u8) -> Vec<Value> {
     let mut limits = limits.to_vec();
-    let limit = which.get_mut(&mut limits);
+    let which = which.of(limits.len());
+    let limit = &mut limits[which];
     let scaled = |value: &Value, by: u8, most: u64| {
         // From a fifth to five times as much; every eighth change is none.
         let percent = if by.is_multiple_of(8) { 100 } else { 20 + u64::from(by) * 480 / 255 };

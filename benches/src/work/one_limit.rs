@@ -1,0 +1,143 @@
+//! One limit, one hot key: admit and settle.
+
+use super::{Case, case, looped, on_two_threads};
+use crate::policies::{BUSY, ONE, builder, frozen, system};
+use std::hint::black_box;
+use std::sync::Arc;
+use tokenweir::{CoarseClock, Decision, Estimate, Now, Request, Usage};
+
+pub const GROUP: &str = "one limit";
+pub const TWO_THREADS: &str = "one limit, two threads";
+
+pub const REQUEST: (&str, &str) = ("search", "gpt-4o");
+pub const ESTIMATE: Estimate = Estimate::new(70, 20);
+/// What came of it: as estimated, less, more.
+pub const USAGE: Usage = Usage::new(70, 20);
+pub const LESS: Usage = Usage::new(70, 2);
+pub const MORE: Usage = Usage::new(70, 40);
+
+/// Admits and settles at the clock's instant.
+pub fn round(admitted: Result<Decision<'_>, tokenweir::Error>, usage: Usage) {
+    match admitted {
+        Ok(Decision::Admitted(permit)) => drop(black_box(permit.settle(black_box(usage)))),
+        other => panic!("not admitted: {other:?}"),
+    }
+}
+
+/// Admits and settles at the caller's.
+pub fn round_at(admitted: Result<Decision<'_>, tokenweir::Error>, usage: Usage, now: Now) {
+    match admitted {
+        Ok(Decision::Admitted(permit)) => drop(black_box(permit.settle_at(black_box(usage), now))),
+        other => panic!("not admitted: {other:?}"),
+    }
+}
+
+/// The caller's time: a microsecond later each time.
+pub fn now(count: u64) -> Now {
+    Now::new(count * 1000, (count * 1000) as i64)
+}
+
+/// What puts a busy bucket to use.
+const A_TENTH: Estimate = Estimate::new(2_000_000_000, 0);
+
+fn busy(usage: Usage) -> super::Timed {
+    let limiter = frozen(BUSY);
+    let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
+    round_at(route.admit_at(A_TENTH, now(0)), Usage::UNKNOWN, now(0));
+    looped(move |count| {
+        let now = now(count);
+        round_at(route.admit_at(black_box(ESTIMATE), now), usage, now);
+    })
+}
+
+fn held(policy: &'static str, usage: Usage, estimate: Estimate) -> super::Timed {
+    let limiter = frozen(policy);
+    let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
+    looped(move |count| {
+        let now = now(count);
+        round_at(route.admit_at(black_box(estimate), now), usage, now);
+    })
+}
+
+pub fn add(cases: &mut Vec<Case>) {
+    cases.push(case(GROUP, "tokenweir, held route, system clock", || {
+        let limiter = system(ONE);
+        let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
+        looped(move |_| round(route.admit(black_box(ESTIMATE)), USAGE))
+    }));
+    cases.push(case(GROUP, "tokenweir, held route, coarse clock", || {
+        let clock = Arc::new(CoarseClock::new());
+        let limiter = builder(ONE).clock(clock.clone()).build();
+        let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
+        looped(move |count| {
+            if count % 1024 == 0 {
+                clock.tick();
+            }
+            round(route.admit(black_box(ESTIMATE)), USAGE);
+        })
+    }));
+    cases.push(case(GROUP, "tokenweir, held route, the caller's now", || held(ONE, USAGE, ESTIMATE)));
+    cases.push(case(GROUP, "tokenweir, held route, the caller's now, 1 token", || {
+        held(ONE, Usage::new(0, 1), Estimate::new(0, 1))
+    }));
+    cases.push(case(GROUP, "tokenweir, held route, the caller's now, 8,000 tokens", || {
+        held(ONE, Usage::new(7000, 1000), Estimate::new(7000, 1000))
+    }));
+    cases.push(case(GROUP, "tokenweir, held route, the caller's now, settled below the estimate", || {
+        held(ONE, LESS, ESTIMATE)
+    }));
+    cases.push(case(GROUP, "tokenweir, held route, the caller's now, settled above the estimate", || {
+        held(ONE, MORE, ESTIMATE)
+    }));
+    cases.push(case(GROUP, "tokenweir, held route, the caller's now, busy bucket", || busy(USAGE)));
+    cases.push(case(GROUP, "tokenweir, held route, the caller's now, busy bucket, settled below the estimate", || {
+        busy(LESS)
+    }));
+    cases.push(case(GROUP, "tokenweir, string keys, system clock", || {
+        let limiter = system(ONE);
+        looped(move |_| {
+            let request = Request::new(black_box(REQUEST.0), black_box(REQUEST.1));
+            round(limiter.admit(&request, black_box(ESTIMATE)), USAGE);
+        })
+    }));
+    cases.push(case(TWO_THREADS, "tokenweir, one held route, system clock", || {
+        let limiter = system(ONE);
+        let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
+        on_two_threads(route, |route, _, _| round(route.admit(black_box(ESTIMATE)), USAGE))
+    }));
+    #[cfg(feature = "peers")]
+    peers::add(cases);
+}
+
+#[cfg(feature = "peers")]
+mod peers {
+    use super::*;
+    use crate::work::keys::peers::QUOTA;
+    use governor::RateLimiter;
+    use governor::clock::MonotonicClock;
+
+    pub fn add(cases: &mut Vec<Case>) {
+        cases.push(case(GROUP, "governor direct, quanta clock: check", || {
+            let limiter = RateLimiter::direct(QUOTA);
+            looped(move |_| assert!(black_box(limiter.check().is_ok())))
+        }));
+        cases.push(case(GROUP, "governor direct, system clock: check", || {
+            let limiter = RateLimiter::direct_with_clock(QUOTA, MonotonicClock);
+            looped(move |_| assert!(black_box(limiter.check().is_ok())))
+        }));
+        cases.push(case(GROUP, "ratelimit: try_wait_n", || {
+            let limiter = ratelimit::Ratelimiter::builder(1 << 40).max_tokens(1 << 50).initial_available(1 << 50);
+            let limiter = limiter.build().expect("it is valid");
+            looped(move |_| assert!(black_box(limiter.try_wait_n(90).is_ok())))
+        }));
+        cases.push(case(GROUP, "leaky-bucket: try_acquire", || {
+            let limiter = leaky_bucket::RateLimiter::builder().initial(1 << 50).max(1 << 50).refill(1 << 30).build();
+            looped(move |_| assert!(black_box(limiter.try_acquire(90))))
+        }));
+        cases.push(case(TWO_THREADS, "governor direct, system clock: check", || {
+            on_two_threads(RateLimiter::direct_with_clock(QUOTA, MonotonicClock), |limiter, _, _| {
+                assert!(black_box(limiter.check().is_ok()));
+            })
+        }));
+    }
+}
