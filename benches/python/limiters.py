@@ -83,7 +83,9 @@ def subjects() -> dict[str, Callable[[], object]]:
     rate = pyrate_limiter.Rate(6 * 10**7, pyrate_limiter.Duration.MINUTE)
     bucket = pyrate_limiter.Limiter(pyrate_limiter.StateBucket([rate], pyrate_limiter.TokenBucket()))
     found["pyrate-limiter, TokenBucket"] = lambda: bucket.try_acquire("search", 13, blocking=False)
-    log = pyrate_limiter.Limiter(pyrate_limiter.InMemoryBucket([pyrate_limiter.Rate(1_000, pyrate_limiter.Duration.SECOND)]))
+    log = pyrate_limiter.Limiter(
+        pyrate_limiter.InMemoryBucket([pyrate_limiter.Rate(1_000, pyrate_limiter.Duration.SECOND)])
+    )
     found["pyrate-limiter, SlidingWindowLog, cost 1"] = lambda: log.try_acquire("search", 1, blocking=False)
     return found
 
@@ -106,7 +108,9 @@ def main() -> None:
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
-    packages = ", ".join(f"{name} {version(name)}" for name in ("tokenweir", "limits", "throttled-py", "pyrate-limiter"))
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("tokenweir", "limits", "throttled-py", "pyrate-limiter")
+    )
     print(f"{processor}; Python {platform.python_version()}; {packages}\n")
     pair, one = best["an empty pair of calls into Rust"], best["tokenweir, 1 limit, looked up"]
     print(f"{'':42} {'ns':>8} {'x empty pair':>13} {'x tokenweir':>12}")

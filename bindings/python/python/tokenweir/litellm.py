@@ -149,14 +149,7 @@ class _Settings:
         elif not isinstance(policy, Policy):
             raise ValueError("callback_settings.tokenweir.policy is missing; give a policy, or the path of its file")
         values: dict[str, Any] = {"limiter": {name: rest.pop(name) for name in _LIMITER_SETTINGS if name in rest}}
-        for name, fits, what in (
-            ("project", lambda v: bool(v) and all(part in _ATTRIBUTES for part in _list(v)), f"some of {_known()}"),
-            ("default_output", lambda v: type(v) is int and v >= 0, "a number of tokens"),
-            ("bytes_per_token", lambda v: type(v) is int and v >= 1, "a number of bytes, 1 or more"),
-            ("failed", lambda v: v in ("request", "nothing", "estimate"), "request, nothing or estimate"),
-            ("cut_streams", lambda v: type(v) is bool, "true or false"),
-            ("headers", lambda v: type(v) is bool, "true or false"),
-        ):
+        for name, (fits, what) in _CHECKS.items():
             if name in rest:
                 value = rest.pop(name)
                 if not fits(value):
@@ -167,12 +160,22 @@ class _Settings:
         return _Settings(policy, **values)
 
 
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "project": (
+        lambda value: bool(value) and set(_list(value)) <= _ATTRIBUTES.keys(),
+        f"some of {', '.join(_ATTRIBUTES)}",
+    ),
+    "default_output": (lambda value: type(value) is int and value >= 0, "a number of tokens"),
+    "bytes_per_token": (lambda value: type(value) is int and value >= 1, "a number of bytes, 1 or more"),
+    "failed": (lambda value: value in ("request", "nothing", "estimate"), "request, nothing or estimate"),
+    "cut_streams": (lambda value: type(value) is bool, "true or false"),
+    "headers": (lambda value: type(value) is bool, "true or false"),
+}
+"""What each setting may be, and what to say otherwise."""
+
+
 def _list(value: Any) -> list[Any]:
     return [value] if isinstance(value, str) else list(value)
-
-
-def _known() -> str:
-    return ", ".join(_ATTRIBUTES)
 
 
 class Gate(CustomLogger):
@@ -225,7 +228,8 @@ class Gate(CustomLogger):
     ) -> AsyncIterator[Any]:
         """Observes a stream. It is settled here if it says its usage itself or breaks off."""
         call = self._open(request_data.get("litellm_call_id"))
-        return response if call is None else self._observed(call, response)  # type: ignore[no-any-return]
+        stream: AsyncIterator[Any] = response if call is None else self._observed(call, response)
+        return stream
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any

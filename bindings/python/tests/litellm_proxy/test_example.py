@@ -24,7 +24,15 @@ def test_the_example_limits(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     key = secrets.token_hex(32)
     log = tmp_path / "log"
-    command = [Path(sys.executable).with_name("litellm"), "--config", EXAMPLE, "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        Path(sys.executable).with_name("litellm"),
+        "--config",
+        EXAMPLE,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with log.open("wb") as output:
         proxy = subprocess.Popen(
             command, stdout=output, stderr=output, env=os.environ | {"LITELLM_MASTER_KEY": key}, cwd=tmp_path
