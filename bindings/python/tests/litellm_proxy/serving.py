@@ -31,7 +31,9 @@ def until(fact: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
 def serving(app: Any, path: str) -> Iterator[str]:
     """The address of an app that answers `path` by now."""
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
+        uvicorn.Config(
+            app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=5, timeout_keep_alive=120
+        )
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -147,9 +149,9 @@ async def caller(request, api_key):
 
 
 @contextmanager
-def proxy(folder: Path, config: dict[str, Any]) -> Iterator[str]:
+def proxy(folder: Path, config: dict[str, Any], auth: str = AUTH) -> Iterator[str]:
     """LiteLLM's proxy with this configuration. There can be one in a process."""
-    (folder / "auth.py").write_text(AUTH)
+    (folder / "auth.py").write_text(auth)
     config.setdefault("general_settings", {})["custom_auth"] = "auth.caller"
     (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
     os.environ["CONFIG_FILE_PATH"] = str(folder / "config.yaml")
