@@ -38,7 +38,7 @@ def serving(app: Any, path: str) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        until(lambda: server.started or not thread.is_alive(), "the server", 120.0)
+        until(lambda: server.started or not thread.is_alive(), "the server", 300.0)
         assert thread.is_alive(), "the server has stopped"
         address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         assert httpx.get(address + path, timeout=60).status_code == 200

@@ -50,7 +50,7 @@ def test_the_example_limits(tmp_path: Path) -> None:
             except httpx.TransportError:
                 return False
 
-        until(alive, "the proxy", 120)
+        until(alive, "the proxy", 300)
         body = {"model": "assistant", "messages": [{"role": "user", "content": "hello"}]}
         answers = [http.post("/v1/chat/completions", json=body) for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429], answers[0].text
