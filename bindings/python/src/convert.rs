@@ -96,6 +96,9 @@ pub fn unreadable(path: &Path, error: &io::Error) -> PyErr {
     }
 }
 
+/// A caller key: its name and its value.
+type Named<'a> = (&'a str, Cow<'a, [u8]>);
+
 /// Passes on a request as Python has it.
 pub fn with_request<T>(
     project: &Bound<'_, PyAny>,
@@ -108,7 +111,7 @@ pub fn with_request<T>(
         return act(&Request { project: &project, deployment: &deployment, keys: &[] });
     };
     let pairs = pairs("keys", keys)?;
-    let mut named: SmallVec<[(&str, Cow<'_, [u8]>); 8]> = SmallVec::new();
+    let mut named: SmallVec<[Named<'_>; 8]> = SmallVec::new();
     for (name, value) in &pairs {
         let name = name.cast::<PyString>().map_err(|_| PyTypeError::new_err("keys: a name is not str"))?.to_str()?;
         named.push((name, bytes(name, value)?));
