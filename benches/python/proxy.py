@@ -135,7 +135,9 @@ async def admitted(address: str, keys: int, offers: int) -> Answers:
 def fullest_window(answers: list[tuple[float, float]]) -> int:
     """The most requests that were certainly admitted within one window."""
     by_end = sorted(answers, key=lambda answer: answer[1])
-    return max((sum(sent >= first and ended < first + WINDOW for sent, ended in by_end) for first, _ in answers), default=0)
+    return max(
+        (sum(sent >= first and ended < first + WINDOW for sent, ended in by_end) for first, _ in answers), default=0
+    )
 
 
 def over_admission(proxies: dict[str, Proxy], keys: int, offers: int) -> None:
