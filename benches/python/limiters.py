@@ -46,7 +46,12 @@ def subjects() -> dict[str, Callable[[], object]]:
         empty.nothing()
         empty.nothing()
 
+    def floor_pair_taking() -> None:
+        empty.taking(900, 400)
+        empty.taking(912, 377)
+
     found["an empty pair of calls into Rust"] = floor_pair
+    found["an empty pair that takes two numbers each"] = floor_pair_taking
 
     for count, words in ((1, "1 limit"), (4, "4 limits")):
         limiter = tokenweir.Limiter(policy(count))

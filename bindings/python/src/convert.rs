@@ -96,9 +96,6 @@ pub fn unreadable(path: &Path, error: &io::Error) -> PyErr {
     }
 }
 
-/// A caller key: its name and its value.
-type Named<'a> = (&'a str, Cow<'a, [u8]>);
-
 /// Passes on a request as Python has it.
 pub fn with_request<T>(
     project: &Bound<'_, PyAny>,
@@ -111,12 +108,14 @@ pub fn with_request<T>(
         return act(&Request { project: &project, deployment: &deployment, keys: &[] });
     };
     let pairs = pairs("keys", keys)?;
-    let mut named: SmallVec<[Named<'_>; 8]> = SmallVec::new();
+    let mut names: SmallVec<[&str; 8]> = SmallVec::new();
+    let mut values: SmallVec<[Cow<'_, [u8]>; 8]> = SmallVec::new();
     for (name, value) in &pairs {
         let name = name.cast::<PyString>().map_err(|_| PyTypeError::new_err("keys: a name is not str"))?.to_str()?;
-        named.push((name, bytes(name, value)?));
+        names.push(name);
+        values.push(bytes(name, value)?);
     }
-    let keys: SmallVec<[Key<'_>; 8]> = named.iter().map(|(name, value)| Key { name, value }).collect();
+    let keys: SmallVec<[Key<'_>; 8]> = names.iter().zip(&values).map(|(name, value)| Key { name, value }).collect();
     act(&Request { project: &project, deployment: &deployment, keys: &keys })
 }
 

@@ -1,4 +1,4 @@
-//! An empty method: the floor under every call from Python into Rust.
+//! Empty methods: the floor under every call from Python into Rust.
 
 use pyo3::prelude::*;
 
@@ -15,6 +15,12 @@ impl Floor {
 
     /// Does nothing.
     fn nothing(&self) {}
+
+    /// Takes what an admission takes, and does nothing.
+    #[pyo3(signature = (input=None, output=None, *, now=None))]
+    fn taking(&self, input: Option<u64>, output: Option<u64>, now: Option<&Bound<'_, PyAny>>) {
+        let _ = (input, output, now);
+    }
 }
 
 /// The module.

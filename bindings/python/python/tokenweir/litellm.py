@@ -182,8 +182,9 @@ class Gate(CustomLogger):
     """The callback. `tokenweir.litellm.gate` is made from the proxy's configuration when the proxy loads it.
 
     A host that configures it in code makes one of the same settings, `Gate({"policy": ...})`, and adds it to
-    `litellm.callbacks`; a path in them is taken from `folder`. `gate.limiter` is its Limiter: for its usage view, or to
-    put another policy in force. Raises ValueError for a wrong setting and PolicyError.
+    `litellm.callbacks`; a path in them is taken from `folder`, and further arguments (`observer`, `clock`) go to the
+    Limiter. `gate.limiter` is its Limiter: for its usage view, or to put another policy in force. Raises ValueError for a
+    wrong setting, and PolicyError.
     """
 
     limiter: Limiter
