@@ -64,10 +64,11 @@ impl Core {
         now: Option<Now>,
     ) -> Result<Decision<'_>, Error> {
         check(estimate)?;
+        let mut newest = false;
         loop {
             // A denial is large and stays on the stack: refusing must not allocate. It is written here, once.
             let denied = Cell::new(None);
-            let found = self.find(request, now, |route| {
+            let found = self.find(request, newest, now, |route| {
                 let time = self.time(now, route);
                 let attempt = self.attempt(route, estimate, time, &denied);
                 self.tell(route, estimate, &attempt, &denied, time);
@@ -78,7 +79,10 @@ impl Core {
                 Found::Route(Attempt::Exhausted) => return Err(self.exhausted()),
                 Found::Route(_) => match denied.into_inner() {
                     Some(denied) => Decision::Denied(denied),
-                    None => continue,
+                    None => {
+                        newest = true;
+                        continue;
+                    }
                 },
                 Found::Full(denied) => {
                     self.tell_denied((request.project, request.deployment), estimate, &denied, now);

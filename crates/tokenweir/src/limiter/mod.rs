@@ -397,7 +397,7 @@ impl Owned {
     /// The request's route, pinned.
     fn resolve(&self, core: &Core, now: Option<Now>) -> Result<Arc<Resolved>, Error> {
         let found = self.with(|request| {
-            core.find(request, now, |route| {
+            core.find(request, true, now, |route| {
                 route.pins.pin_again();
                 route.clone()
             })
