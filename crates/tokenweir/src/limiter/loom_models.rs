@@ -1,6 +1,6 @@
 //! One model for each race on a permit, and on a change of policy.
 
-use super::slab::{Gone, Slab, Slot};
+use super::slab::{Gone, Seen, Slab, Slot};
 use crate::counter::bucket::{Bucket, BucketRule, Charged};
 use crate::counter::loom_models::model;
 use crate::sync::{
@@ -90,7 +90,9 @@ fn an_owner_claims_its_slot_only_when_it_is_free() {
     model(|| {
         let slot = Arc::new(Slot::default());
         let slab = Arc::new(Slab::new(2, 7));
-        let settle = |slab: &Slab, seen| slab.begin_settling(seen).map(|_| slab.end_settling(seen.slot)).is_ok();
+        fn settle(slab: &Slab, seen: Seen<'_>) -> bool {
+            slab.begin_settling(seen).map(|_| slab.end_settling(seen.slot)).is_ok()
+        }
         let first = slab.claim_as_owner(&slot, 0).expect("it is free");
         slab.open(first);
         let other = {
