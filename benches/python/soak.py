@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -147,7 +149,7 @@ def main() -> None:
                     books.read()
                     sizes.append(process.memory_info().rss)
 
-            watcher = threading.Thread(target=watch)
+            watcher = threading.Thread(target=watch, daemon=True)
             watcher.start()
 
             async def traffic() -> None:
@@ -161,8 +163,17 @@ def main() -> None:
                 gc.collect()
                 return gate.limiter.stats().permits_open == 0
 
-            until(settled, f"nothing is held: {gate.limiter!r}", 60)
-            over.set()
+            try:
+                until(settled, "nothing is held", 60)
+            except AssertionError:
+                # Where every thread and task stands says whether something hangs or something was forgotten.
+                print(f"{gate.limiter!r} {dict(sorted(statuses.items()))}", file=sys.stderr)
+                faulthandler.dump_traceback()
+                for task in (thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task)):
+                    print(task, file=sys.stderr)
+                raise
+            finally:
+                over.set()
             watcher.join()
             books.read()
 
