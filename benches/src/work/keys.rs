@@ -149,7 +149,9 @@ pub mod peers {
         }));
         cases.push(case(GROUP, "dashmap of String and one compare-and-swap", || {
             let (asked, map) = (Asked::new(), DashMap::new());
-            asked.keys.iter().for_each(|key| drop(map.insert(key.clone(), AtomicU64::new(0))));
+            for key in &asked.keys {
+                map.insert(key.clone(), AtomicU64::new(0));
+            }
             on_two_threads((map, asked), |(map, asked), thread, count| {
                 let word = map.get(asked.key(thread, count)).expect("it is there");
                 let seen = word.load(Relaxed);

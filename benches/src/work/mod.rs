@@ -4,7 +4,7 @@ mod denied;
 mod floor;
 mod four_limits;
 pub mod keys;
-mod one_limit;
+pub mod one_limit;
 mod swap;
 
 pub use keys::GROUP as KEYS_GROUP;

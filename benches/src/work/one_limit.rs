@@ -6,14 +6,20 @@ use std::hint::black_box;
 use std::sync::Arc;
 use tokenweir::{CoarseClock, Decision, Estimate, Now, Request, Usage};
 
+/// What it is compared within.
 pub const GROUP: &str = "one limit";
+/// The same with two threads.
 pub const TWO_THREADS: &str = "one limit, two threads";
 
+/// Project and deployment.
 pub const REQUEST: (&str, &str) = ("search", "gpt-4o");
+/// What each request is expected to take.
 pub const ESTIMATE: Estimate = Estimate::new(70, 20);
-/// What came of it: as estimated, less, more.
+/// As much as estimated came of it.
 pub const USAGE: Usage = Usage::new(70, 20);
+/// Less came of it.
 pub const LESS: Usage = Usage::new(70, 2);
+/// More came of it.
 pub const MORE: Usage = Usage::new(70, 40);
 
 /// Admits and settles at the clock's instant.
@@ -59,7 +65,7 @@ fn held(policy: &'static str, usage: Usage, estimate: Estimate) -> super::Timed 
     })
 }
 
-pub fn add(cases: &mut Vec<Case>) {
+pub(super) fn add(cases: &mut Vec<Case>) {
     cases.push(case(GROUP, "tokenweir, held route, system clock", || {
         let limiter = system(ONE);
         let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
@@ -81,7 +87,13 @@ pub fn add(cases: &mut Vec<Case>) {
         held(ONE, Usage::new(0, 1), Estimate::new(0, 1))
     }));
     cases.push(case(GROUP, "tokenweir, held route, the caller's now, 8,000 tokens", || {
-        held(ONE, Usage::new(7000, 1000), Estimate::new(7000, 1000))
+        let limiter = frozen(ONE);
+        let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
+        looped(move |count| {
+            // As slowly as the bucket refills.
+            let now = now(count * 8);
+            round_at(route.admit_at(black_box(Estimate::new(7000, 1000)), now), Usage::new(7000, 1000), now);
+        })
     }));
     cases.push(case(GROUP, "tokenweir, held route, the caller's now, settled below the estimate", || {
         held(ONE, LESS, ESTIMATE)

@@ -192,3 +192,16 @@ fn a_return_whose_clock_is_far_behind_gives_back_nothing_of_another_charge() {
     limiter.cancel_at(refilled, at(1)).expect("open");
     assert_eq!(used(&limiter, at(5001)), 1);
 }
+
+#[test]
+fn eight_changes_in_one_instant_are_not_taken_for_none() {
+    let limiter = builder(&bucket(60, 1000)).build();
+    let id = admit(&limiter, "p", 1000, at(0)).expect("fits");
+    for _ in 0..4 {
+        limiter.swap_policy_at(parsed(&bucket(60, 1)), at(0));
+        limiter.swap_policy_at(parsed(&bucket(60, 1000)), at(0));
+    }
+    limiter.cancel_at(id, at(0)).expect("open");
+    // Without the charge too, each lowering lets go of the balance and no raising brings it back.
+    assert!(used(&limiter, at(0)) >= 999, "{}", used(&limiter, at(0)));
+}

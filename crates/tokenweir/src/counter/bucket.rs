@@ -109,8 +109,10 @@ impl BucketRule {
         if capacity == self.capacity && rate == self.rate {
             return self.clone();
         }
-        // Changes are in the order in which they are made, whatever the clocks of those who make them show.
-        let at = at.max(self.since);
+        // Changes are in the order in which they are made, whatever the clocks of those who make them show; and no two of
+        // the same epoch are in one instant, since it is the instant that tells them apart.
+        let turn = self.epoch() + 1 == EPOCHS;
+        let at = at.max(self.since + u64::from(turn));
         let unit = unit(capacity, rate, self.period);
         let line = if unit == self.unit {
             self.line.with_rate(rate << unit, at)

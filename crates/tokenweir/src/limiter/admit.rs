@@ -64,10 +64,11 @@ impl Core {
         now: Option<Now>,
     ) -> Result<Decision<'_>, Error> {
         check(estimate)?;
+        let mut newest = false;
         loop {
             // A denial is large and stays on the stack: refusing must not allocate. It is written here, once.
             let denied = Cell::new(None);
-            let found = self.find(request, now, |route| {
+            let found = self.find(request, newest, now, |route| {
                 let time = self.time(now, route);
                 let attempt = self.attempt(route, estimate, time, &denied);
                 self.tell(route, estimate, &attempt, &denied, time);
@@ -78,7 +79,10 @@ impl Core {
                 Found::Route(Attempt::Exhausted) => return Err(self.exhausted()),
                 Found::Route(_) => match denied.into_inner() {
                     Some(denied) => Decision::Denied(denied),
-                    None => continue,
+                    None => {
+                        newest = true;
+                        continue;
+                    }
                 },
                 Found::Full(denied) => {
                     self.tell_denied((request.project, request.deployment), estimate, &denied, now);
@@ -130,7 +134,7 @@ impl Core {
 
     /// The common case: every limit has room, and no word changes between the look at it and the charge. What plainly
     /// does not fit is refused before anything is charged.
-    #[inline]
+    #[inline(always)]
     fn admit_quickly<const N: usize>(&self, route: &Resolved, estimate: Estimate, now: Now) -> Quick {
         let mut ready = [Ready::default(); N];
         for ((leg, counter), ready) in route.each().zip(&mut ready) {

@@ -128,15 +128,18 @@ impl Core {
         }
     }
 
-    /// Does something with the route of a request, which is pinned meanwhile.
+    /// Does something with the route of a request, which is pinned meanwhile. `newest`: the route under the newest
+    /// policy, also while its number is not out yet. Whoever found another route stale asks for that one, so as not to
+    /// wait for the one who changes the policy.
     #[inline]
     pub(crate) fn find<T>(
         &self,
         request: &Request<'_>,
+        newest: bool,
         now: Option<Now>,
         act: impl Fn(&Arc<Resolved>) -> T,
     ) -> Result<Found<T>, Error> {
-        let known = if request.keys.is_empty() {
+        let known = if request.keys.is_empty() && !newest {
             self.routes.with(Caller::new(request, &[]), self.generation(), &act)
         } else if request.keys.len() > 1 && has_twice(request) {
             None

@@ -14,13 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Whether a request may pass.
-#[expect(clippy::large_enum_variant, reason = "a denial stays on the stack: refusing must not allocate")]
 #[must_use = "an admitted request holds its tokens until its permit is settled"]
 #[derive(Debug)]
 pub enum Decision<'a> {
     /// It may, and this holds its estimated tokens.
     Admitted(Permit<'a>),
-    /// It may not; nothing was taken.
+    /// It may not; nothing was taken. (By value, not boxed: refusing must not allocate.)
     Denied(Denied),
 }
 
@@ -116,6 +115,7 @@ impl Permit<'_> {
     ///
     /// # Errors
     /// [`Error::UsageInvalid`], after which the estimate stands; [`Error::PermitSettled`] if the permit has expired.
+    #[inline]
     pub fn settle(mut self, usage: Usage) -> Result<Settlement, Error> {
         let settled = self.core.settle(self.id, self.held, usage, None);
         self.open = settled.is_err();
@@ -126,6 +126,7 @@ impl Permit<'_> {
     ///
     /// # Errors
     /// As [`settle`](Permit::settle).
+    #[inline]
     pub fn settle_at(mut self, usage: Usage, now: Now) -> Result<Settlement, Error> {
         let settled = self.core.settle(self.id, self.held, usage, Some(now));
         self.open = settled.is_err();

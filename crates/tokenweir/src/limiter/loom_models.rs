@@ -1,12 +1,13 @@
 //! One model for each race on a permit, and on a change of policy.
 
-use super::slab::{Gone, Slab};
+use super::slab::{Gone, Seen, Slab, Slot};
 use crate::counter::bucket::{Bucket, BucketRule, Charged};
 use crate::counter::loom_models::model;
 use crate::sync::{
     AtomicU64,
-    Ordering::{Acquire, Release},
+    Ordering::{Acquire, Relaxed, Release},
 };
+use crate::table::Pins;
 use loom::thread;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ fn a_permit_is_settled_exactly_once() {
             let Ok(seen) = slab.find(id) else { return false };
             let won = slab.begin_settling(seen).is_ok();
             if won {
-                assert!(slab.end_settling(seen.index));
+                assert!(slab.end_settling(seen.slot));
             }
             won
         };
@@ -45,13 +46,13 @@ fn what_is_observed_is_settled_or_refused() {
                 if slab.enter(seen).is_err() {
                     return (false, false);
                 }
-                let observed = slab.observe(seen.index, 0, 5).is_ok();
-                (observed, slab.leave(seen.index))
+                let observed = slab.observe(seen.slot, 0, 5).is_ok();
+                (observed, slab.leave(seen.slot))
             })
         };
         let seen = slab.find(id).unwrap();
         let (_, output) = slab.begin_settling(seen).unwrap();
-        let freed = slab.end_settling(seen.index);
+        let freed = slab.end_settling(seen.slot);
         let (observed, freed_by_observer) = other.join().unwrap();
         assert_eq!(output, if observed { 5 } else { 0 }, "settled by what was observed");
         assert!(freed ^ freed_by_observer, "the slot is freed once, by the last to leave");
@@ -67,12 +68,12 @@ fn a_slot_used_again_is_not_reached_by_the_old_id() {
         let other = {
             let slab = slab.clone();
             thread::spawn(move || match slab.find(old) {
-                Ok(seen) => slab.begin_settling(seen).map(|_| assert!(slab.end_settling(seen.index))).is_ok(),
+                Ok(seen) => slab.begin_settling(seen).map(|_| assert!(slab.end_settling(seen.slot))).is_ok(),
                 Err(_) => false,
             })
         };
         let seen = slab.find(old);
-        let mine = seen.is_ok_and(|seen| slab.begin_settling(seen).map(|_| slab.end_settling(seen.index)).is_ok());
+        let mine = seen.is_ok_and(|seen| slab.begin_settling(seen).map(|_| slab.end_settling(seen.slot)).is_ok());
         let new = slab.claim(1).map(|index| slab.open(index));
         let theirs = other.join().unwrap();
         assert!(mine ^ theirs);
@@ -80,6 +81,31 @@ fn a_slot_used_again_is_not_reached_by_the_old_id() {
             assert_ne!(new, old);
             assert!(slab.find(new).is_ok(), "still open");
         }
+    });
+}
+
+/// Its owner claims a slot again, without a swap, while another settles the permit in it by its id, twice.
+#[test]
+fn an_owner_claims_its_slot_only_when_it_is_free() {
+    model(|| {
+        let slot = Arc::new(Slot::default());
+        let slab = Arc::new(Slab::new(2, 7));
+        fn settle(slab: &Slab, seen: Seen<'_>) -> bool {
+            slab.begin_settling(seen).map(|_| slab.end_settling(seen.slot)).is_ok()
+        }
+        let first = slab.claim_as_owner(&slot, 0).expect("it is free");
+        slab.open(first);
+        let other = {
+            let (slot, slab) = (slot.clone(), slab.clone());
+            thread::spawn(move || {
+                let seen = slab.seen(&slot, 0).expect("it is open");
+                assert!(settle(&slab, seen), "nobody else settles it");
+                assert!(!settle(&slab, seen), "it was settled, whatever came after");
+            })
+        };
+        let second = slab.claim_as_owner(&slot, 0).map(|claimed| slab.open(claimed));
+        other.join().unwrap();
+        assert_eq!(slab.seen(&slot, 0).is_some(), second.is_some(), "the second is still open");
     });
 }
 
@@ -125,5 +151,75 @@ fn a_decision_after_the_swap_is_the_new_policys() {
         assert!(!admitted || generation == 1, "admitted by the policy that was gone");
         // Admitted under the old policy it left a balance of 4, which the new capacity just holds.
         assert_eq!(shared.0.deficit(&new, 0), Ok(0));
+    });
+}
+
+/// A route, as far as its life goes: pins, and how often it was freed. It is the one that slots name as 7.
+struct Life {
+    slab: Slab,
+    pins: Pins,
+    freed: AtomicU64,
+}
+
+impl Life {
+    /// Opens a permit on the route, which the caller holds.
+    fn admit(&self) -> crate::PermitId {
+        let claimed = self.slab.claim(1).expect("room");
+        claimed.slot.route.store(7, Relaxed);
+        self.slab.open(claimed)
+    }
+
+    /// The route is still there when a permit on it is settled.
+    fn settle(&self, id: crate::PermitId) {
+        let seen = self.slab.find(id).expect("it is open");
+        self.slab.begin_settling(seen).expect("nobody else settles it");
+        assert_eq!(self.freed.load(Relaxed), 0, "freed under an open permit");
+        self.slab.end_settling(seen.slot);
+    }
+
+    /// What `Routes::collect` does.
+    fn collect(&self) {
+        if self.pins.retired_unheld() && !self.slab.held_routes().any(|route| route == 7) && self.pins.free() {
+            self.freed.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Runs `user` on a route that is retired and collected meanwhile; at the end a last collection frees it, once.
+fn a_retired_route(user: fn(&Life)) {
+    model(move || {
+        let life = Arc::new(Life { slab: Slab::new(2, 7), pins: Pins::new(), freed: AtomicU64::new(0) });
+        assert!(life.pins.pin(), "a handle");
+        let other = {
+            let life = life.clone();
+            thread::spawn(move || user(&life))
+        };
+        life.pins.retire();
+        life.collect();
+        other.join().unwrap();
+        life.collect();
+        assert_eq!(life.freed.load(Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_permit_outlives_the_handle_that_it_was_admitted_by() {
+    a_retired_route(|life| {
+        let id = life.admit();
+        life.pins.unpin();
+        life.settle(id);
+    });
+}
+
+#[test]
+fn a_permit_outlives_the_look_up_that_found_its_route() {
+    a_retired_route(|life| {
+        life.pins.unpin();
+        // Found by key, as others retire it: held while it is charged, or looked up anew.
+        if life.pins.pin() {
+            let id = life.admit();
+            life.pins.unpin();
+            life.settle(id);
+        }
     });
 }

@@ -4,7 +4,8 @@
 //! - `rule`: one limit at present and what it does to a counter's words;
 //! - `compiled`: a policy as rules, and what stays the same when it changes;
 //! - `core`: the shared state, and how routes and room are made;
-//! - `admit`, `settle`: a request's life; `slab`: the open permits;
+//! - `admit`, `settle`: a request's life; `slab`: the open permits; `owner`: numbers for threads, which have slots of
+//!   their own;
 //! - `decision`: permits and denials; `view`: looking without taking.
 //!
 //! Once a route exists, admitting and settling on it takes no lock and allocates nothing.
@@ -13,6 +14,7 @@ mod admit;
 mod compiled;
 mod core;
 mod decision;
+mod owner;
 mod route;
 mod rule;
 mod settle;
@@ -101,7 +103,8 @@ impl LimiterBuilder {
     }
 
     /// The most permits that may be open at once; 2^20 unless set, at most 2^24. One more is an error,
-    /// [`Error::PermitsExhausted`]. Memory (128 bytes each) is taken as it is needed.
+    /// [`Error::PermitsExhausted`]. Memory (128 bytes each) is taken as it is needed. From 4,096 on, 512 of them are kept
+    /// for the first 64 threads that admit, 8 each.
     pub fn max_permits(mut self, most: usize) -> Self {
         self.parts.max_permits = most.clamp(1, 1 << 24);
         self
@@ -394,7 +397,7 @@ impl Owned {
     /// The request's route, pinned.
     fn resolve(&self, core: &Core, now: Option<Now>) -> Result<Arc<Resolved>, Error> {
         let found = self.with(|request| {
-            core.find(request, now, |route| {
+            core.find(request, true, now, |route| {
                 route.pins.pin_again();
                 route.clone()
             })
@@ -481,6 +484,7 @@ impl Route {
         self.core.cancel(id, Some(&self.resolved), Some(now))
     }
 
+    #[inline]
     fn decide(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
         match self.core.admit_held(&self.resolved, estimate, now)? {
             Some(decision) => Ok(decision),

@@ -129,7 +129,7 @@ impl Rule {
     }
 
     /// Whether a charge of `n` fits, and if so what makes it, for the common case. Changes nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look(&self, state: &State, n: u64, now: Now) -> Look {
         match (self, state) {
             (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.look(rule, n, now.mono),

@@ -338,8 +338,10 @@ impl Core {
                 next = next.min(deadline);
             }
         }
-        let slice = if self.slab.len() > FEW_PERMITS { self.permit_ttl / 256 } else { 0 };
-        self.look_after.store(now.mono.saturating_add(slice), Relaxed);
+        // 0: whoever comes next may look, even if its clock is behind this one.
+        let many = self.slab.len() > FEW_PERMITS;
+        let after = if many { now.mono.saturating_add(self.permit_ttl / 256) } else { 0 };
+        self.look_after.store(after, Relaxed);
         self.next_expiry.fetch_min(next, AcqRel);
         ended
     }

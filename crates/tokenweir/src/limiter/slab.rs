@@ -7,12 +7,14 @@
 //!
 //! A slot that is not free also keeps its route from being freed: who wants to free one looks through the slots.
 
+use super::owner::{self, OWNERS};
 use crate::request::PermitId;
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
     Word,
 };
 use crate::table::Segments;
+use once_cell::race::OnceBox;
 
 /// Receipts that a slot has room for; a route of more limits takes further slots.
 #[cfg(not(loom))]
@@ -119,9 +121,18 @@ pub(crate) struct Claimed<'a> {
     state: u64,
 }
 
+/// The first threads have so many slots each that nobody else claims: they do so without a swap.
+const OWN: usize = 8;
+/// The indices of such slots, after all others.
+const OWN_FIRST: usize = (1 << INDEX_BITS) - OWN * OWNERS;
+/// A slab for fewer permits has none: every slot is for everyone.
+const OWN_FROM: usize = 4096;
+
 #[derive(Debug)]
 pub(crate) struct Slab {
     slots: Segments<Slot>,
+    /// Each owner's slots, once it has asked for one; none in a small slab.
+    own: Box<[OnceBox<[Slot; OWN]>]>,
     /// Generations start here, at random, so that another limiter's ids are not mistaken for this one's.
     first: u64,
 }
@@ -157,7 +168,12 @@ mod hint {
 
 impl Slab {
     pub(crate) fn new(most: usize, random: u64) -> Self {
-        Slab { slots: Segments::new(most), first: random & (GENERATION >> 1) }
+        let owners = if most >= OWN_FROM { OWNERS } else { 0 };
+        Slab {
+            slots: Segments::new(most.min(1 << INDEX_BITS) - owners * OWN),
+            own: (0..owners).map(|_| OnceBox::new()).collect(),
+            first: random & (GENERATION >> 1),
+        }
     }
 
     #[inline]
@@ -167,15 +183,62 @@ impl Slab {
         PermitId::new(id).unwrap_or(PermitId(std::num::NonZeroU64::MAX))
     }
 
+    #[inline]
+    fn get(&self, index: usize) -> Option<&Slot> {
+        match index.checked_sub(OWN_FIRST) {
+            None => self.slots.get(index),
+            Some(own) => self.own.get(own / OWN)?.get()?.get(own % OWN),
+        }
+    }
+
+    /// Every slot there is, with its index.
+    fn each(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        let own = self.own.iter().enumerate().flat_map(|(owner, slots)| {
+            let slots = slots.get().into_iter().flatten().enumerate();
+            slots.map(move |(at, slot)| (OWN_FIRST + owner * OWN + at, slot))
+        });
+        self.slots.iter().chain(own)
+    }
+
+    /// The slot of this thread's own whose turn it is, if it is free: nobody else claims it.
+    #[inline]
+    fn claim_own(&self) -> Option<Claimed<'_>> {
+        let (owner, turn) = owner::current()?;
+        let slots = self.own.get(owner)?;
+        let slots = match slots.get() {
+            Some(slots) => slots,
+            None => slots.get_or_init(|| Box::new(std::array::from_fn(|_| Slot::default()))),
+        };
+        let at = turn % OWN;
+        self.claim_as_owner(&slots[at], OWN_FIRST + owner * OWN + at).or_else(|| {
+            owner::move_on();
+            None
+        })
+    }
+
+    /// Claims a slot that only the caller ever claims.
+    #[inline]
+    pub(crate) fn claim_as_owner<'a>(&'a self, slot: &'a Slot, index: usize) -> Option<Claimed<'a>> {
+        // Acquire: the slot's last permit, which others may have ended, is done with before its words are written anew.
+        let free = slot.state.load(Acquire);
+        if free & PHASE != FREE {
+            return None;
+        }
+        let state = (((free >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT | FILLING;
+        // A plain store: of a free slot only its claimer changes the state.
+        slot.state.store(state, Relaxed);
+        Some(Claimed { slot, index, state })
+    }
+
     fn slot(&self, index: usize) -> &Slot {
         // Every index in use comes from `claim`, which found the slot; segments never go away.
-        self.slots.get(index).or_else(|| self.slots.get(0)).expect("the first segment is made with the slab")
+        self.get(index).or_else(|| self.slots.get(0)).expect("the first segment is made with the slab")
     }
 
     /// A free slot, claimed for a permit on `limits` limits; `None` if all are taken.
     #[inline]
     pub(crate) fn claim(&self, limits: usize) -> Option<Claimed<'_>> {
-        let claimed = match self.claim_at(hint::get()) {
+        let claimed = match self.claim_own().or_else(|| self.claim_at(hint::get())) {
             Some(claimed) => claimed,
             None => self.claim_one()?,
         };
@@ -274,7 +337,7 @@ impl Slab {
     #[inline]
     pub(crate) fn find(&self, id: PermitId) -> Result<Seen<'_>, Gone> {
         let index = (id.get() & ((1 << INDEX_BITS) - 1)) as usize;
-        let slot = self.slots.get(index).ok_or(Gone::Unknown)?;
+        let slot = self.get(index).ok_or(Gone::Unknown)?;
         let wanted = ((id.get() >> INDEX_BITS).wrapping_sub(self.first)) & GENERATION;
         let state = slot.state.load(Acquire);
         let present = state >> GENERATION_SHIFT;
@@ -294,19 +357,21 @@ impl Slab {
 
     /// The open slots, as the caller passes them.
     pub(crate) fn open_slots(&self) -> impl Iterator<Item = Seen<'_>> {
-        self.slots.iter().filter_map(|(index, slot)| {
-            let state = slot.state.load(Acquire);
-            (state & PHASE == OPEN).then_some(Seen { slot, index, state })
-        })
+        self.each().filter_map(|(index, slot)| self.seen(slot, index))
+    }
+
+    /// The slot, if it is open.
+    pub(crate) fn seen<'a>(&self, slot: &'a Slot, index: usize) -> Option<Seen<'a>> {
+        let state = slot.state.load(Acquire);
+        (state & PHASE == OPEN).then_some(Seen { slot, index, state })
     }
 
     /// The routes that permits keep from being freed: of every slot that is not free, and some of slots that were just
     /// now being claimed or freed.
     pub(crate) fn held_routes(&self) -> impl Iterator<Item = usize> {
-        self.slots.iter().filter_map(|(_, slot)| {
-            // Acquire: who freed the slot is done with its route.
-            (slot.state.load(Acquire) & PHASE != FREE).then(|| slot.route.load(Relaxed) as usize)
-        })
+        // Acquire: who freed the slot is done with its route.
+        let taken = |slot: &&Slot| slot.state.load(Acquire) & PHASE != FREE;
+        self.each().map(|(_, slot)| slot).filter(taken).map(|slot| slot.route.load(Relaxed) as usize)
     }
 
     #[inline]
@@ -338,16 +403,17 @@ impl Slab {
         Ok(((observed & !CLOSED) >> 32, observed & OUTPUT_MAX))
     }
 
-    /// The settlement is done. The slot is freed now, or by its last observer.
+    /// The settlement is done. Whether that freed the slot; otherwise its last observer does.
     #[inline]
-    pub(crate) fn end_settling(&self, slot: &Slot) {
+    pub(crate) fn end_settling(&self, slot: &Slot) -> bool {
         let mut state = slot.state.load(Relaxed);
         loop {
             if state & OBSERVERS == 0 {
-                return self.release(slot);
+                self.release(slot);
+                return true;
             }
             match slot.state.compare_exchange_weak(state, state & !PHASE | SETTLED, AcqRel, Acquire) {
-                Ok(_) => return,
+                Ok(_) => return false,
                 Err(now) => state = now,
             }
         }
@@ -382,12 +448,14 @@ impl Slab {
         }
     }
 
-    /// Counts an observer out. The last one frees the slot of a permit settled meanwhile.
-    pub(crate) fn leave(&self, slot: &Slot) {
+    /// Counts an observer out. Whether that freed the slot: the last one does if the permit was settled meanwhile.
+    pub(crate) fn leave(&self, slot: &Slot) -> bool {
         let state = slot.state.fetch_sub(OBSERVER, AcqRel) - OBSERVER;
-        if state & PHASE == SETTLED && state & OBSERVERS == 0 {
+        let last = state & PHASE == SETTLED && state & OBSERVERS == 0;
+        if last {
             self.release(slot);
         }
+        last
     }
 
     /// Adds to what was observed: before and after. An observer counted in calls it.

@@ -151,7 +151,7 @@ impl Core {
     pub(crate) fn peek(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
         let now = self.clamped(Some(now));
         loop {
-            let found = self.find(request, Some(now), |route| {
+            let found = self.find(request, true, Some(now), |route| {
                 let limits = route.each().map(|(leg, counter)| self.view(route, leg, counter, estimate, now)).collect();
                 (limits, self.denied(route, estimate, now))
             })?;

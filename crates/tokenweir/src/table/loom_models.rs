@@ -40,30 +40,33 @@ fn a_retired_route_is_freed_once_and_after_its_last_holder() {
     loom::model(|| {
         let entry = Arc::new((Pins::new(), AtomicU64::new(0)));
         assert!(entry.0.pin());
+        let collect = |entry: &(Pins, AtomicU64)| {
+            if entry.0.retired_unheld() && entry.0.free() {
+                entry.1.fetch_add(1, Relaxed);
+            }
+        };
         let holder = {
             let entry = entry.clone();
             thread::spawn(move || {
                 assert_eq!(entry.1.load(Relaxed), 0, "freed under its holder");
-                if entry.0.unpin() && entry.0.free() {
-                    entry.1.fetch_add(1, Relaxed);
-                }
+                entry.0.unpin();
             })
         };
         let late = {
             let entry = entry.clone();
             thread::spawn(move || {
-                // Trying to hold it may have made this the last one to touch the count, either way.
-                let last = if entry.0.pin() { entry.0.unpin() } else { true };
-                if last && entry.0.free() {
-                    entry.1.fetch_add(1, Relaxed);
+                if entry.0.pin() {
+                    assert_eq!(entry.1.load(Relaxed), 0, "held after it was freed");
+                    entry.0.unpin();
                 }
+                collect(&entry);
             })
         };
-        if entry.0.retire() && entry.0.free() {
-            entry.1.fetch_add(1, Relaxed);
-        }
+        entry.0.retire();
+        collect(&entry);
         holder.join().unwrap();
         late.join().unwrap();
+        collect(&entry);
         assert_eq!(entry.1.load(Relaxed), 1, "freed once");
     });
 }

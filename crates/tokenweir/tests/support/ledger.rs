@@ -99,6 +99,7 @@ pub struct Bucket {
     before: Option<Refill>,
     /// The latest instant of a charge: time has been there.
     reach: u64,
+    changes: u64,
     history: Vec<Entry>,
     /// The deficit right after each entry.
     after: Vec<i128>,
@@ -117,6 +118,7 @@ impl Bucket {
             refill: Refill { rate, origin: 0, base: 0, rest: 0 },
             before: None,
             reach: 0,
+            changes: 0,
             history: Vec::new(),
             after: Vec::new(),
             unjudged_until: 0,
@@ -225,6 +227,16 @@ impl Bucket {
         }
     }
 
+    /// Gives back `back` tokens of a charge that can no longer be judged, as far as the deficit goes: the most that
+    /// anything could give back.
+    pub fn forgive(&mut self, back: u64) {
+        // Where the last entry stands: a return does not say where time has been.
+        let line = self.history.last().map_or(0, Entry::line);
+        let change = -i128::from(back) * i128::from(self.parts);
+        self.history.push(Entry::Capacity { line, change });
+        self.replay(self.history.len() - 1);
+    }
+
     /// What the contract's formula says that a return of `back` tokens of charge `index` gives back at `mono`:
     /// `min(back, min over u in (t, s] of D(u))`. The deficit only falls between entries, so its minimum is
     /// right before one of the later entries, right after one that raised the capacity's brim, or now.
@@ -243,8 +255,10 @@ impl Bucket {
         if (capacity, rate) == (self.capacity, self.refill.rate) {
             return true;
         }
-        // Changes are in the order in which they are made, whatever the clocks show.
-        let mono = mono.max(self.refill.origin);
+        // Changes are in the order in which they are made, whatever the clocks show; the library tells changes apart by
+        // their instants, and puts at least one of eight a nanosecond later.
+        self.changes += 1;
+        let mono = mono.max(self.refill.origin + u64::from(self.changes.is_multiple_of(8)));
         let line = self.line(mono);
         let (base, rest) = self.refill.brought(mono, self.parts, self.per);
         let parts = (self.resolution)(capacity, rate, self.per);

@@ -1,6 +1,8 @@
 //! What the integration tests share. Every test file is a program of its own and uses a part of it.
 #![allow(dead_code)]
 
+pub mod bytes;
+pub mod fuzzed;
 pub mod ledger;
 pub mod lockstep;
 pub mod model;
@@ -8,6 +10,7 @@ pub mod random;
 pub mod strategies;
 pub mod trace;
 pub mod traffic;
+pub mod worst_minute;
 
 use proptest::test_runner::{Config, RngSeed};
 

@@ -439,6 +439,8 @@ impl Model {
                     counter.loose |= past || number > 0 || piece.at.mono < bucket.unjudged_until;
                     if piece.begun == counter.begun {
                         bucket.give_back(piece.entry, part);
+                    } else {
+                        bucket.forgive(part);
                     }
                 }
                 Ledger::Window(window) => {

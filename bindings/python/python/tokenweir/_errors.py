@@ -1,0 +1,98 @@
+"""The package's exceptions. The native module raises them by name."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tokenweir._native import Denial
+
+
+class Error(Exception):
+    """An error of tokenweir. It changes nothing: no counter has moved.
+
+    `code` is the stable number of this kind of error and `name` its stable name, the same in all languages; 0 and "" of
+    the kinds that only Python has.
+    """
+
+    code: int = 0
+    name: str = ""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a policy."""
+
+    line: int | None
+    """The line it stands on, counted from 1; None where it belongs to the document as a whole."""
+    limit: str | None
+    """The limit it belongs to, if it belongs to one that has a name."""
+    message: str
+    """What is wrong; names the field and what was found."""
+    remedy: str
+    """What to do about it."""
+
+
+class PolicyError(Error, ValueError):
+    """A policy is not valid (code 1). Its text has one line for each problem."""
+
+    problems: list[Problem] = []
+    """Everything that is wrong, in the order of the document."""
+    file: str | None = None
+    """The file that it was read from, if it was."""
+
+
+class RequestError(Error, ValueError):
+    """A request cannot be matched with the policy (codes 10 to 13), or its estimate is above 2**53 (14)."""
+
+
+class UsageError(Error, ValueError):
+    """The reported usage cannot be (code 20). The permit is still open."""
+
+
+class PermitError(Error):
+    """The permit was settled, cancelled, dropped or expired before (code 21), or this limiter never issued it (22)."""
+
+
+class CapacityError(Error):
+    """All permits are open (code 30), or the table of counters or routes is full of entries in use (31)."""
+
+
+class TraceError(Error, ValueError):
+    """A line of a trace is wrong, or the engine cannot decide on it; then `__cause__` is what the engine said."""
+
+    line: int = 0
+    """The number of the line, counted from 1."""
+
+
+class Denied(Error):
+    """A permit was asked for with `reserve` or `acquire`, and refused. `denial` says everything about it."""
+
+    denial: Denial
+
+    def __init__(self, denial: Denial) -> None:
+        super().__init__(denial)
+        self.denial = denial
+
+
+class AcquireTimeout(Error, TimeoutError):
+    """`acquire` has waited as long as it was allowed to. `denial` is the last answer; None if others were always first."""
+
+    denial: Denial | None
+
+    def __init__(self, denial: Denial | None) -> None:
+        super().__init__(denial or "others with the same project, deployment and keys came first")
+        self.denial = denial
+
+
+for _public in (
+    Error,
+    Problem,
+    PolicyError,
+    RequestError,
+    UsageError,
+    PermitError,
+    CapacityError,
+    TraceError,
+    Denied,
+    AcquireTimeout,
+):
+    _public.__module__ = "tokenweir"

@@ -1,0 +1,496 @@
+"""tokenweir as the rate limiter of LiteLLM's proxy: two lines in the proxy's own configuration.
+
+    litellm_settings:
+      callbacks: ["tokenweir.litellm.gate"]
+    callback_settings:
+      tokenweir:
+        policy: policy.toml          # a file beside the configuration, or the policy itself
+
+Every request is admitted before the call or refused in the proxy's own error form, with `retry-after`: 429 for a rate,
+403 for a quota. It holds its estimated tokens while it runs, is observed while it streams, and is settled once: with the
+usage that LiteLLM reports, also after retries and fallbacks; with what has been streamed, if the client leaves or the
+stream breaks; as `failed` says, if the call fails. Whatever way a request ends, its permit ends with it at the latest.
+
+What a limit's scope and match see of a request:
+
+- `deployment` is the model that the client asked for; where a request names none, `route:` and the kind of call.
+- `project` is the first of `project` (a setting, default `[team, key]`) that the caller has, else `anonymous`.
+- `key:NAME` is an attribute of the caller: `key` (the hash of the API key), `key_alias`, `team`, `team_alias`, `user`,
+  `end_user`, `org`, `project`, `agent`. Any other name is looked up in the metadata of the key, then of the team.
+
+The other settings: `default_output` (1024), the output tokens that a request is expected to take at most if it does not
+say so itself; `bytes_per_token` (4), for the input and for what streams before the usage is known; `failed`, what a call
+counts that failed at the provider: `request` (it counts as a request and takes no tokens), `nothing` or `estimate`;
+`cut_streams` (false), whether a stream that has outrun its estimate ends when a limit of it is spent; `headers` (true),
+whether responses say what is left; and `permit_ttl`, `max_counters`, `max_permits` and `when_full` of the Limiter.
+
+Counters live in the process: run the proxy with one worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import litellm
+from fastapi import HTTPException
+from litellm.integrations.custom_logger import CustomLogger
+
+import tokenweir
+from tokenweir import Denial, Limiter, Permit, Policy
+
+if TYPE_CHECKING:
+    gate: Gate
+
+__all__ = ["Gate", "gate"]
+
+_ATTRIBUTES = {
+    "key": "api_key",
+    "key_alias": "key_alias",
+    "team": "team_id",
+    "team_alias": "team_alias",
+    "user": "user_id",
+    "end_user": "end_user_id",
+    "org": "org_id",
+    "project": "project_id",
+    "agent": "agent_id",
+}
+"""Caller keys and the attributes of the proxy's UserAPIKeyAuth that hold them."""
+
+_LIMITER_SETTINGS = ("permit_ttl", "max_counters", "max_permits", "when_full")
+_ATTACHMENT_TOKENS = 1024
+"""What an image, a sound or a file in the input is expected to take."""
+_NO_OUTPUT = ("embedding", "moderation", "rerank", "transcription", "speech", "image")
+"""Kinds of call that produce no output tokens."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A request under way, or one that has ended and is still being answered or logged."""
+
+    number: Any
+    """Its `litellm_call_id`."""
+    permit: Permit
+    project: str
+    deployment: str
+    keys: dict[str, str]
+    output: int
+    """The output tokens that it was admitted with."""
+    ended: bool = False
+    streamed_bytes: int = 0
+    observed: int = 0
+    """The output tokens that have streamed, by their bytes."""
+    usage: _Usage | None = None
+    """What the stream itself has said."""
+
+    def settle(self, usage: _Usage) -> None:
+        cached = None if usage.input is None or usage.cached is None else min(usage.cached, usage.input)
+        self._end(lambda: self.permit.settle(usage.input, usage.output, cached_input=cached))
+
+    def cancel(self) -> None:
+        self._end(self.permit.cancel)
+
+    def abandon(self) -> None:
+        self._end(self.permit.abandon)
+
+    def _end(self, end: Callable[[], object]) -> None:
+        self.ended = True
+        # A permit that has expired is over, and nobody has to be told; usage that cannot be leaves the estimate.
+        with contextlib.suppress(tokenweir.PermitError):
+            try:
+                end()
+            except tokenweir.UsageError:
+                self.permit.abandon()
+
+
+_current: ContextVar[_Call | None] = ContextVar("tokenweir_call", default=None)
+"""The request that the running code serves.
+
+A client may give its requests what call id it likes, so an id alone must not end a permit. The context cannot be forged. It
+is also what keeps the permit: however a request ends, its contexts end with it, and a permit that is still open then is
+dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """What the provider reported; None is unknown."""
+
+    input: int | None = None
+    output: int | None = None
+    cached: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    policy: Policy
+    project: tuple[str, ...] = ("team", "key")
+    default_output: int = 1024
+    bytes_per_token: int = 4
+    failed: str = "request"
+    cut_streams: bool = False
+    headers: bool = True
+    limiter: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(document: Mapping[str, Any], folder: Path) -> _Settings:
+        """Settings as the proxy's configuration has them. ValueError names the one that is wrong."""
+        rest = dict(document)
+        policy = rest.pop("policy", None)
+        if isinstance(policy, Mapping):
+            policy = Policy.from_dict(policy)
+        elif isinstance(policy, str):
+            policy = Policy.from_file(folder / policy)
+        elif not isinstance(policy, Policy):
+            raise ValueError("callback_settings.tokenweir.policy is missing; give a policy, or the path of its file")
+        values: dict[str, Any] = {"limiter": {name: rest.pop(name) for name in _LIMITER_SETTINGS if name in rest}}
+        for name, (fits, what) in _CHECKS.items():
+            if name in rest:
+                value = rest.pop(name)
+                if not fits(value):
+                    raise ValueError(f"callback_settings.tokenweir.{name} is {value!r}; give {what}")
+                values[name] = tuple(_list(value)) if name == "project" else value
+        for name in rest:
+            raise ValueError(f"callback_settings.tokenweir.{name} is no setting; see pydoc tokenweir.litellm")
+        return _Settings(policy, **values)
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "project": (
+        lambda value: bool(value) and set(_list(value)) <= _ATTRIBUTES.keys(),
+        f"some of {', '.join(_ATTRIBUTES)}",
+    ),
+    "default_output": (lambda value: type(value) is int and value >= 0, "a number of tokens"),
+    "bytes_per_token": (lambda value: type(value) is int and value >= 1, "a number of bytes, 1 or more"),
+    "failed": (lambda value: value in ("request", "nothing", "estimate"), "request, nothing or estimate"),
+    "cut_streams": (lambda value: type(value) is bool, "true or false"),
+    "headers": (lambda value: type(value) is bool, "true or false"),
+}
+"""What each setting may be, and what to say otherwise."""
+
+
+def _list(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+class Gate(CustomLogger):
+    """The callback. `tokenweir.litellm.gate` is made from the proxy's configuration when the proxy loads it.
+
+    A host that configures it in code makes one of the same settings, `Gate({"policy": ...})`, and adds it to
+    `litellm.callbacks`; a path in them is taken from `folder`, and further arguments (`observer`, `clock`) go to the
+    Limiter. `gate.limiter` is its Limiter: for its usage view, or to put another policy in force. Raises ValueError for a
+    wrong setting, and PolicyError.
+    """
+
+    limiter: Limiter
+
+    def __init__(self, settings: Mapping[str, Any], *, folder: str | os.PathLike[str] = ".", **limiter: Any) -> None:
+        super().__init__()
+        self._settings = _Settings.read(settings, Path(folder))
+        self.limiter = Limiter(self._settings.policy, **self._settings.limiter, **limiter)
+
+    # What the proxy calls, in the order in which it does.
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> None:
+        """Admits the request, or raises the refusal."""
+        number = data.get("litellm_call_id")
+        earlier = self._open(number)
+        if earlier is not None:
+            # The proxy asks again, for a fallback model, after another callback has refused the first one.
+            earlier.cancel()
+        project, keys = self._caller(user_api_key_dict)
+        deployment = str(data.get("model") or f"route:{call_type}")
+        wanted = _estimate(data, call_type, self._settings)
+        try:
+            decision = self.limiter.admit(project, deployment, *wanted, keys=keys)
+        except tokenweir.RequestError as error:
+            raise HTTPException(400, str(error)) from error
+        except tokenweir.CapacityError as error:
+            raise HTTPException(503, str(error)) from error
+        if not decision:
+            raise self._refusal(decision, deployment)
+        _current.set(_Call(number, decision, project, deployment, keys, wanted[1]))
+
+    async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> None:
+        """Settles a request that was answered in one piece."""
+        call = self._open(data.get("litellm_call_id"))
+        if call is not None:
+            call.settle(_usage_of(response) or _Usage())
+
+    def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
+    ) -> AsyncIterator[Any]:
+        """Observes a stream. It is settled here if it says its usage itself or breaks off."""
+        call = self._open(request_data.get("litellm_call_id"))
+        stream: AsyncIterator[Any] = response if call is None else self._observed(call, response)
+        return stream
+
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Settles a stream that has come to its end: LiteLLM has counted its tokens by now."""
+        call = self._open(kwargs.get("litellm_call_id"))
+        if call is None:
+            return
+        usage = _usage_of(response_obj)
+        if usage is not None:
+            call.settle(usage)
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Ends a request that has failed for good. (A failed attempt that is tried again keeps its permit.)"""
+        call = self._open(request_data.get("litellm_call_id"))
+        if call is None:
+            return
+        if not hasattr(original_exception, "llm_provider") or isinstance(original_exception, HTTPException):
+            # The proxy itself has refused it: it never reached the provider.
+            call.cancel()
+        elif self._settings.failed == "nothing":
+            call.cancel()
+        elif self._settings.failed == "estimate":
+            call.abandon()
+        else:
+            call.settle(_Usage(0, 0))
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: Any,
+        response: Any,
+        request_headers: dict[str, str] | None = None,
+        litellm_call_info: dict[str, Any] | None = None,
+    ) -> dict[str, str] | None:
+        """`x-ratelimit-limit-*` and `x-ratelimit-remaining-*`, for requests and tokens, of the limit with the least left."""
+        call = _current.get()
+        if call is None or call.number != data.get("litellm_call_id") or not self._settings.headers:
+            return None
+        views = self.limiter.peek(call.project, call.deployment, keys=call.keys).limits
+        return self._left({view.limit: view.remaining for view in views if view.mode == "enforce"})
+
+    # What they share.
+
+    def _open(self, number: Any) -> _Call | None:
+        """The request of this number, if it is the one being served and still holds its permit."""
+        call = _current.get()
+        return None if call is None or call.ended or call.number != number else call
+
+    def _caller(self, caller: Any) -> tuple[str, dict[str, str]]:
+        found = {}
+        for name in self.limiter.policy.key_names:
+            value = getattr(caller, _ATTRIBUTES[name], None) if name in _ATTRIBUTES else None
+            if name not in _ATTRIBUTES:
+                for metadata in (getattr(caller, "metadata", None), getattr(caller, "team_metadata", None)):
+                    if isinstance(metadata, Mapping) and value in (None, ""):
+                        value = metadata.get(name)
+            if value not in (None, ""):
+                found[name] = str(value)
+        of = (getattr(caller, _ATTRIBUTES[name], None) for name in self._settings.project)
+        return str(next(filter(None, of), "anonymous")), found
+
+    async def _observed(self, call: _Call, response: Any) -> AsyncIterator[Any]:
+        complete = False
+        try:
+            async for chunk in response:
+                if not call.ended and self._spent(call, chunk):
+                    complete = True
+                    call.settle(_Usage(output=call.observed))
+                    return
+                yield chunk
+            complete = True
+        finally:
+            if not call.ended:
+                if call.usage is not None:
+                    call.settle(call.usage)
+                elif not complete:
+                    call.settle(_Usage(output=call.observed))
+
+    def _spent(self, call: _Call, chunk: Any) -> bool:
+        """Notes what a chunk brings, and says whether the stream is to end here."""
+        text, usage = _chunk(chunk)
+        call.usage = usage or call.usage
+        call.streamed_bytes += text
+        output = -(-call.streamed_bytes // self._settings.bytes_per_token)
+        if output == call.observed:
+            return False
+        more, call.observed = output - call.observed, output
+        try:
+            spent = call.permit.observe(output=more)
+        except tokenweir.PermitError:
+            return False
+        return spent and self._settings.cut_streams and output > call.output
+
+    def _refusal(self, denial: Denial, deployment: str) -> Exception:
+        """The refusal as the proxy has it."""
+        headers = self._left(denial.remaining)
+        wait = denial.retry_after_seconds
+        if wait is not None:
+            headers["retry-after"] = str(wait)
+        if denial.status != 429:
+            return HTTPException(denial.status, str(denial), headers)
+        try:
+            from litellm.proxy.common_utils.proxy_rate_limit_error import ProxyRateLimitError, map_v3_rate_limit_type
+        except ImportError:
+            return HTTPException(429, str(denial), headers)
+        meter = next((limit.meter for limit in self.limiter.policy.limits if limit.name == denial.limit), "total")
+        kind = {"requests": "requests", "in_flight": "max_parallel_requests"}.get(meter, "tokens")
+        rate_limit_type = map_v3_rate_limit_type(kind)
+        refusal: Exception = ProxyRateLimitError(
+            str(denial), headers=headers, rate_limit_type=rate_limit_type, model=deployment
+        )
+        return refusal
+
+    def _left(self, remaining: Mapping[str, int]) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        least: dict[str, int] = {}
+        for limit in self.limiter.policy.limits:
+            left = remaining.get(limit.name)
+            kind = {"requests": "requests", "input": "tokens", "output": "tokens", "total": "tokens"}.get(limit.meter)
+            if left is not None and kind is not None and left <= least.get(kind, left):
+                least[kind] = left
+                headers[f"x-ratelimit-limit-{kind}"] = str(limit.amount)
+                headers[f"x-ratelimit-remaining-{kind}"] = str(max(left, 0))
+        return headers
+
+
+def _estimate(data: Mapping[str, Any], call_type: str, settings: _Settings) -> tuple[int, int]:
+    """The input tokens of a request by its bytes, and the most output tokens that it asks for."""
+    said = [
+        data[name] for name in ("messages", "prompt", "input", "contents", "system", "instructions") if name in data
+    ]
+    if not said:
+        return 0, 0
+    size = sum(_bytes(part, settings.bytes_per_token) for part in [*said, data.get("tools")])
+    taken = -(-size // settings.bytes_per_token)
+    if any(kind in call_type for kind in _NO_OUTPUT):
+        return taken, 0
+    limits = (data.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+    output = max((limit for limit in map(_count, limits) if limit is not None), default=settings.default_output)
+    return taken, output * max(_count(data.get("n")) or 1, _count(data.get("best_of")) or 1)
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= 2**63 else None
+
+
+def _bytes(value: Any, bytes_per_token: int) -> int:
+    """The bytes of all text in a part of a request; what is not text counts as so many tokens."""
+    size = 0
+    rest = [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            size += len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+        elif isinstance(value, Mapping):
+            if {"image_url", "input_audio", "file", "source", "image"} & value.keys():
+                size += _ATTACHMENT_TOKENS * bytes_per_token
+            else:
+                rest.extend(value.values())
+                rest.extend(value.keys())
+        elif isinstance(value, (list, tuple)):
+            rest.extend(value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            # A token by its number.
+            size += bytes_per_token
+    return size
+
+
+def _get(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
+def _usage_of(response: Any) -> _Usage | None:
+    """The usage of a response: of chat, text, embeddings, the Responses route, or Anthropic's messages."""
+    usage = _get(response, "usage")
+    if usage is None:
+        return None
+    prompt, completion = _count(_get(usage, "prompt_tokens")), _count(_get(usage, "completion_tokens"))
+    if prompt is not None or completion is not None:
+        details = _get(usage, "prompt_tokens_details")
+        total = _count(_get(usage, "total_tokens"))
+        if completion is None and total is not None and prompt is not None:
+            completion = max(total - prompt, 0)
+        return _Usage(prompt, completion, _count(_get(details, "cached_tokens")))
+    taken, output = _count(_get(usage, "input_tokens")), _count(_get(usage, "output_tokens"))
+    if taken is None and output is None:
+        return None
+    read, written = _count(_get(usage, "cache_read_input_tokens")), _count(_get(usage, "cache_creation_input_tokens"))
+    if taken is not None and (read is not None or written is not None):
+        # Anthropic counts what went through its cache apart.
+        return _Usage(taken + (read or 0) + (written or 0), output, read)
+    return _Usage(taken, output, _count(_get(_get(usage, "input_tokens_details"), "cached_tokens")))
+
+
+def _chunk(chunk: Any) -> tuple[int, _Usage | None]:
+    """The bytes of text that a chunk of a stream brings, and the usage, if it says it."""
+    if isinstance(chunk, (bytes, str)):
+        return _events(chunk)
+    usage = _usage_of(chunk)
+    choices = _get(chunk, "choices")
+    if choices is None:
+        return _event(chunk)
+    size = 0
+    for choice in choices:
+        delta = _get(choice, "delta")
+        for part in (choice,) if delta is None else (delta,):
+            size += _bytes([_get(part, name) for name in ("content", "reasoning_content", "text")], 1)
+            for tool in _get(part, "tool_calls") or ():
+                size += _bytes(_get(_get(tool, "function"), "arguments"), 1)
+    return size, usage
+
+
+def _event(event: Any) -> tuple[int, _Usage | None]:
+    """An event of the Responses route or of Anthropic's messages."""
+    delta = _get(event, "delta")
+    texts = ("text", "thinking", "partial_json")
+    size = _bytes(delta if isinstance(delta, str) else [_get(delta, name) for name in texts], 1)
+    kind = _get(event, "type")
+    if kind in ("response.completed", "response.incomplete", "response.failed"):
+        return size, _usage_of(_get(event, "response"))
+    return size, None
+
+
+def _events(chunk: bytes | str) -> tuple[int, _Usage | None]:
+    """Server-sent events, as the route of Anthropic's messages has them. Their last word on the usage is not theirs alone
+    to say: it has no input tokens, which LiteLLM adds."""
+    size = 0
+    for line in chunk.splitlines():
+        data = line.strip()[5:] if line.strip()[:5] in (b"data:", "data:") else None
+        if data is not None:
+            try:
+                size += _event(json.loads(data))[0]
+            except ValueError:
+                continue
+    return size, None
+
+
+_gate: Gate | None = None
+
+
+def __getattr__(name: str) -> Any:
+    """`gate`, made when the proxy asks for it: by then it has read `callback_settings`, and its file is known."""
+    global _gate
+    if name != "gate":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _gate is None:
+        from litellm.proxy import proxy_server
+
+        settings = (getattr(litellm, "callback_settings", None) or {}).get("tokenweir")
+        if not isinstance(settings, Mapping):
+            raise ValueError("callback_settings.tokenweir is missing in the proxy's configuration; give it a policy")
+        file = getattr(proxy_server, "user_config_file_path", None)
+        _gate = Gate(settings, folder=Path(file).parent if file else Path("."))
+    return _gate

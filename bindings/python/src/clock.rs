@@ -1,0 +1,131 @@
+//! Instants and clocks.
+
+use crate::convert::span;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use tokenweir::Clock;
+
+/// One reading of a clock: `Now(mono, wall)`, both in whole nanoseconds.
+///
+/// `mono` counts from an origin of the clock's own and is what buckets and windows run on (0 to 2**63 - 1). `wall` counts
+/// from 1970-01-01T00:00:00Z, negative before it, and is what calendar quotas run on.
+#[pyclass(frozen, eq, hash, module = "tokenweir")]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Now(pub tokenweir::Now);
+
+impl std::hash::Hash for Now {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.0.mono, self.0.wall).hash(state);
+    }
+}
+
+#[pymethods]
+impl Now {
+    #[new]
+    fn new(mono: u64, wall: i64) -> Self {
+        Now(tokenweir::Now::new(mono, wall))
+    }
+
+    /// The same number of nanoseconds since 1970 for both readings: recorded traffic has only one time line.
+    #[staticmethod]
+    fn at(nanos: u64) -> Self {
+        Now(tokenweir::Now::at(nanos))
+    }
+
+    /// Monotonic nanoseconds.
+    #[getter]
+    fn mono(&self) -> u64 {
+        self.0.mono
+    }
+
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
+    #[getter]
+    fn wall(&self) -> i64 {
+        self.0.wall
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Now(mono={}, wall={})", self.0.mono, self.0.wall)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyAny>, (u64, i64)) {
+        (slf.get_type().into_any(), (slf.get().0.mono, slf.get().0.wall))
+    }
+}
+
+/// A clock that stands still until it is told otherwise, for tests and simulation: `ManualClock(start=None)`.
+///
+/// It starts at `start`, or with both readings 0. It may go backwards. Any thread may read and move it.
+#[pyclass(frozen, module = "tokenweir")]
+pub struct ManualClock(pub Arc<tokenweir::ManualClock>);
+
+#[pymethods]
+impl ManualClock {
+    #[new]
+    #[pyo3(signature = (start=None))]
+    fn new(start: Option<&Bound<'_, Now>>) -> Self {
+        let start = start.map_or_else(tokenweir::Now::default, |start| start.get().0);
+        ManualClock(Arc::new(tokenweir::ManualClock::new(start)))
+    }
+
+    /// What it shows.
+    fn now(&self) -> Now {
+        Now(self.0.now())
+    }
+
+    /// Shows `now` from here on.
+    fn set(&self, now: &Bound<'_, Now>) {
+        self.0.set(now.get().0);
+    }
+
+    /// Moves both readings on by `seconds`, to the nearest nanosecond. ValueError if it is below 0.
+    fn advance(&self, seconds: f64) -> PyResult<()> {
+        let nanos = span("seconds", seconds)?.as_nanos();
+        self.0.advance(u64::try_from(nanos).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        let now = self.0.now();
+        format!("ManualClock(Now(mono={}, wall={}))", now.mono, now.wall)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("cannot pickle a ManualClock: it is shared with the limiter that reads it"))
+    }
+}
+
+/// A clock that shows the instant of its last `tick()`: reading it costs next to nothing.
+///
+/// For hosts with a loop: tick once per turn. A bucket then refills late by at most the time between two ticks, and the
+/// interval of a window is stretched by at most that. Counting stays exact.
+#[pyclass(frozen, module = "tokenweir")]
+pub struct CoarseClock(pub Arc<tokenweir::CoarseClock>);
+
+#[pymethods]
+impl CoarseClock {
+    #[new]
+    fn new() -> Self {
+        CoarseClock(Arc::new(tokenweir::CoarseClock::new()))
+    }
+
+    /// Reads the system's clocks and shows that instant from now on. Any thread may call it.
+    fn tick(&self) {
+        self.0.tick();
+    }
+
+    /// What it shows.
+    fn now(&self) -> Now {
+        Now(self.0.now())
+    }
+
+    fn __repr__(&self) -> String {
+        let now = self.0.now();
+        format!("<CoarseClock at mono={} wall={}>", now.mono, now.wall)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("cannot pickle a CoarseClock: it is shared with the limiter that reads it"))
+    }
+}

@@ -1,0 +1,157 @@
+//! Names, tokens, instants and waits between Python and the core.
+
+use crate::clock::Now;
+use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyInt, PyMapping, PyString};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokenweir::{Key, Request};
+
+/// The bytes of a name: text as UTF-8, where a surrogate escape stands for the byte that it escapes; or bytes.
+pub fn bytes<'a>(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return match text.to_str() {
+            Ok(text) => Ok(Cow::Borrowed(text.as_bytes())),
+            Err(_) => Ok(Cow::Owned(text.call_method1("encode", ("utf-8", "surrogateescape"))?.extract()?)),
+        };
+    }
+    match value.cast::<PyBytes>() {
+        Ok(bytes) => Ok(Cow::Borrowed(bytes.as_bytes())),
+        Err(_) => Err(PyTypeError::new_err(format!("{what} is {}; give str or bytes", kind(value)?))),
+    }
+}
+
+/// The text of a name. Bytes that are not UTF-8 become surrogate escapes, as `os.fsdecode` does it, so that it can be
+/// given back as it is.
+pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(PyString::new(py, text)),
+        Err(_) => Ok(PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogateescape"))?.cast_into()?),
+    }
+}
+
+/// A whole number of tokens.
+pub fn tokens(what: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    value.extract().map_err(|error| not_a_count(what, value, error))
+}
+
+/// A whole number of tokens, or `None`.
+pub fn known(what: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
+    value.map(|value| tokens(what, value)).transpose()
+}
+
+#[cold]
+fn not_a_count(what: &str, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = value.py();
+    if !error.is_instance_of::<PyOverflowError>(py) && !error.is_instance_of::<PyTypeError>(py) {
+        return error;
+    }
+    if value.is_instance_of::<PyInt>() {
+        return PyValueError::new_err(format!("{what} is {value}; give a whole number from 0 to 2**53"));
+    }
+    match kind(value) {
+        Ok(kind) => PyTypeError::new_err(format!("{what} is {kind}; give a whole number of tokens as int")),
+        Err(error) => error,
+    }
+}
+
+fn kind(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(value.get_type().name()?.to_string())
+}
+
+/// A span of time in seconds.
+pub fn span(what: &str, seconds: f64) -> PyResult<Duration> {
+    // Beyond what a clock can show it is for ever.
+    if seconds >= 1e10 {
+        return Ok(Duration::from_secs(10_000_000_000));
+    }
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{what} is {seconds}; give seconds, 0 or more")))
+}
+
+/// Nanoseconds as seconds.
+pub fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The instant that was given, if one was.
+pub fn instant(now: Option<&Bound<'_, Now>>) -> Option<tokenweir::Now> {
+    now.map(|now| now.get().0)
+}
+
+/// A file that cannot be read, as Python says it.
+pub fn unreadable(path: &Path, error: &io::Error) -> PyErr {
+    match error.raw_os_error() {
+        // Python chooses the class by the number: FileNotFoundError, PermissionError, ...
+        Some(number) => {
+            let full = error.to_string();
+            let reason = full.split(" (os error ").next().unwrap_or(&full).to_owned();
+            PyOSError::new_err((number, reason, path.to_string_lossy().into_owned()))
+        }
+        None => PyOSError::new_err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Passes on a request as Python has it.
+pub fn with_request<T>(
+    project: &Bound<'_, PyAny>,
+    deployment: &Bound<'_, PyAny>,
+    keys: Option<&Bound<'_, PyAny>>,
+    act: impl FnOnce(&Request<'_>) -> PyResult<T>,
+) -> PyResult<T> {
+    let (project, deployment) = (bytes("project", project)?, bytes("deployment", deployment)?);
+    let Some(keys) = keys else {
+        return act(&Request { project: &project, deployment: &deployment, keys: &[] });
+    };
+    let pairs = pairs("keys", keys)?;
+    let mut names: SmallVec<[&str; 8]> = SmallVec::new();
+    let mut values: SmallVec<[Cow<'_, [u8]>; 8]> = SmallVec::new();
+    for (name, value) in &pairs {
+        let name = name.cast::<PyString>().map_err(|_| PyTypeError::new_err("keys: a name is not str"))?.to_str()?;
+        names.push(name);
+        values.push(bytes(name, value)?);
+    }
+    let keys: SmallVec<[Key<'_>; 8]> = names.iter().zip(&values).map(|(name, value)| Key { name, value }).collect();
+    act(&Request { project: &project, deployment: &deployment, keys: &keys })
+}
+
+type Pairs<'py> = SmallVec<[(Bound<'py, PyAny>, Bound<'py, PyAny>); 8]>;
+
+/// What a mapping holds.
+fn pairs<'py>(what: &str, mapping: &Bound<'py, PyAny>) -> PyResult<Pairs<'py>> {
+    if let Ok(dict) = mapping.cast::<PyDict>() {
+        return Ok(dict.iter().collect());
+    }
+    let Ok(mapping) = mapping.cast::<PyMapping>() else {
+        return Err(PyTypeError::new_err(format!("{what} is {}; give a mapping of names to values", kind(mapping)?)));
+    };
+    mapping.items()?.iter().map(|pair| pair.extract()).collect()
+}
+
+/// Parts of a scope and their values.
+pub fn scope_of(what: &str, mapping: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Vec<u8>)>> {
+    let pairs = pairs(what, mapping)?;
+    pairs.iter().map(|(part, value)| Ok((part.extract()?, bytes(what, value)?.into_owned()))).collect()
+}
+
+/// Parts of a scope and their values, for Python.
+pub fn scope_dict(py: Python<'_>, scope: &[(String, Vec<u8>)]) -> PyResult<Py<PyDict>> {
+    let dict = PyDict::new(py);
+    for (part, value) in scope {
+        dict.set_item(part, text(py, value)?)?;
+    }
+    Ok(dict.unbind())
+}
+
+/// What each limit has left, for Python.
+pub fn left_dict(py: Python<'_>, left: Vec<(String, i64)>) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    for (limit, left) in left {
+        dict.set_item(limit, left)?;
+    }
+    Ok(dict)
+}

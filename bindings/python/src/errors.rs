@@ -1,0 +1,71 @@
+//! The core's errors as the package's exceptions, which are written in Python (`tokenweir/_errors.py`).
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use tokenweir::{Error, PolicyError};
+
+/// The exception of an error of the core.
+#[cold]
+pub fn raise(error: Error) -> PyErr {
+    Python::attach(|py| {
+        let built = match &error {
+            Error::Policy(policy) => exception(py, "PolicyError", &error).and_then(|made| {
+                made.setattr("problems", problems(py, policy)?)?;
+                made.setattr("file", policy.file())?;
+                Ok(made)
+            }),
+            Error::UsageInvalid { .. } => exception(py, "UsageError", &error),
+            Error::PermitSettled { .. } | Error::PermitUnknown { .. } => exception(py, "PermitError", &error),
+            Error::PermitsExhausted { .. } | Error::TableFull { .. } => exception(py, "CapacityError", &error),
+            _ => exception(py, "RequestError", &error),
+        };
+        built.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
+/// The exception of a policy that was refused.
+pub fn invalid_policy(error: PolicyError) -> PyErr {
+    raise(Error::Policy(error))
+}
+
+/// The exception of a trace that cannot be read or decided on.
+#[cold]
+pub fn bad_trace(error: tokenweir_replay::Error) -> PyErr {
+    Python::attach(|py| {
+        let made = class(py, "TraceError").and_then(|class| class.call1((error.to_string(),)));
+        let made = made.and_then(|made| {
+            made.setattr("line", error.line())?;
+            if let tokenweir_replay::Error::Request { source, .. } = &error {
+                made.setattr("__cause__", raise(source.clone()).into_value(py))?;
+            }
+            Ok(made)
+        });
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
+/// The exception of a refusal, where the caller asked for a permit or nothing.
+#[cold]
+pub fn refused(py: Python<'_>, denial: Bound<'_, PyAny>) -> PyErr {
+    let made = class(py, "Denied").and_then(|class| class.call1((denial,)));
+    made.map_or_else(|failed| failed, PyErr::from_value)
+}
+
+fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = ERRORS.get_or_try_init(py, || py.import("tokenweir._errors").map(Bound::unbind))?;
+    module.bind(py).getattr(name)
+}
+
+fn exception<'py>(py: Python<'py>, name: &str, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    let made = class(py, name)?.call1((error.to_string(),))?;
+    made.setattr("code", error.code())?;
+    made.setattr("name", error.name())?;
+    Ok(made)
+}
+
+fn problems<'py>(py: Python<'py>, error: &PolicyError) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let class = class(py, "Problem")?;
+    let problem = |p: &tokenweir::policy::Problem| class.call1((p.line, p.limit.as_deref(), &p.message, &p.remedy));
+    error.problems().iter().map(problem).collect()
+}

@@ -1,0 +1,428 @@
+//! The limiter, and routes held for callers that come again.
+
+use crate::clock::{CoarseClock, ManualClock, Now};
+use crate::convert::{instant, scope_of, span, tokens, with_request};
+use crate::denial::Denial;
+use crate::errors::{raise, refused};
+use crate::permit::{Issuer, Number, Permit, Settlement, abandon, observe, remaining, renew, usage};
+use crate::policy::Policy;
+use crate::record::{Callback, RecordRing};
+use crate::view::{CounterUsage, Explanation, Peek, Stats, explanation, peeked, used};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
+use std::sync::Arc;
+use tokenweir::{Decision, UsageFilter, WhenFull};
+
+/// Decides which requests may pass, holds their tokens and settles them.
+///
+/// Every method may be called from any thread at once, and none waits. Tokens are whole numbers; spans of time are
+/// seconds. `now` is the instant of the call, for hosts that own the time; left out, the limiter's clock is read. Do not
+/// mix the two on one limiter unless they tell the same time.
+#[pyclass(frozen, subclass, weakref, module = "tokenweir._native")]
+pub struct Limiter {
+    pub inner: tokenweir::Limiter,
+    callback: Option<Arc<Callback>>,
+}
+
+#[pymethods]
+impl Limiter {
+    #[new]
+    #[pyo3(signature = (policy, *, clock=None, observer=None, max_counters=None, max_routes=None, max_permits=None,
+                        when_full=None, permit_ttl=None))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
+    fn new(
+        policy: &Bound<'_, Policy>,
+        clock: Option<&Bound<'_, PyAny>>,
+        observer: Option<&Bound<'_, PyAny>>,
+        max_counters: Option<usize>,
+        max_routes: Option<usize>,
+        max_permits: Option<usize>,
+        when_full: Option<&str>,
+        permit_ttl: Option<f64>,
+    ) -> PyResult<Self> {
+        let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
+        if let Some(clock) = clock {
+            if let Ok(manual) = clock.cast::<ManualClock>() {
+                builder = builder.clock(manual.get().0.clone());
+            } else if let Ok(coarse) = clock.cast::<CoarseClock>() {
+                builder = builder.clock(coarse.get().0.clone());
+            } else {
+                return Err(PyTypeError::new_err("clock is none of ours; give a ManualClock, a CoarseClock or None"));
+            }
+        }
+        let mut callback = None;
+        if let Some(observer) = observer {
+            if let Ok(ring) = observer.cast::<RecordRing>() {
+                builder = builder.observer(ring.get().0.clone());
+            } else if observer.is_callable() {
+                let told = Arc::new(Callback::new(observer.clone().unbind()));
+                builder = builder.observer(told.clone());
+                callback = Some(told);
+            } else {
+                return Err(PyTypeError::new_err("observer cannot be called; give a RecordRing or a callable"));
+            }
+        }
+        let most = |what: &str, most: Option<usize>| match most {
+            Some(0) => Err(PyValueError::new_err(format!("{what} is 0; give at least 1"))),
+            most => Ok(most),
+        };
+        if let Some(most) = most("max_counters", max_counters)? {
+            builder = builder.max_counters(most);
+        }
+        if let Some(most) = most("max_routes", max_routes)? {
+            builder = builder.max_routes(most);
+        }
+        if let Some(most) = most("max_permits", max_permits)? {
+            builder = builder.max_permits(most);
+        }
+        match when_full {
+            None => {}
+            Some("deny") => builder = builder.when_full(WhenFull::Deny),
+            Some("admit") => builder = builder.when_full(WhenFull::Admit),
+            Some(other) => {
+                return Err(PyValueError::new_err(format!("when_full is {other:?}; give \"deny\" or \"admit\"")));
+            }
+        }
+        if let Some(ttl) = permit_ttl {
+            builder = builder.permit_ttl(span("permit_ttl", ttl)?);
+        }
+        Ok(Limiter { inner: builder.build(), callback })
+    }
+
+    /// What the limiter's clock shows.
+    fn now(&self) -> Now {
+        Now(self.inner.now())
+    }
+
+    /// Decides whether a request may pass, and if so holds its estimate on every limit that it meets: on all or on none.
+    ///
+    /// `project` calls `deployment`; `keys` are further caller keys, such as `{"user": "u-17"}`. Each value is str or bytes
+    /// and not empty. `input` and `output` are the tokens it is expected to take at most, 0 where that is not known.
+    ///
+    /// Returns a Permit, which is truthy, or a Denial, which is falsy. Raises RequestError if the request cannot be matched
+    /// with the policy, CapacityError if there are too many open permits.
+    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None),
+           text_signature = "($self, project, deployment, input=0, output=0, *, keys=None, now=None)")]
+    fn admit<'py>(
+        slf: &Bound<'py, Self>,
+        project: &Bound<'py, PyAny>,
+        deployment: &Bound<'py, PyAny>,
+        input: Option<&Bound<'py, PyAny>>,
+        output: Option<&Bound<'py, PyAny>>,
+        keys: Option<&Bound<'py, PyAny>>,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let estimate = estimate(input, output)?;
+        let inner = &slf.get().inner;
+        with_request(project, deployment, keys, |request| {
+            let decision = match instant(now) {
+                None => inner.admit(request, estimate),
+                Some(now) => inner.admit_at(request, estimate, now),
+            };
+            decided(slf.py(), decision, || Issuer::Limiter(slf.clone().unbind()))
+        })
+    }
+
+    /// Admits as `admit` does, or raises Denied. For `with limiter.reserve(...) as permit:`, which ends the permit with the
+    /// block: settle or cancel it before, or its estimate stands.
+    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None),
+           text_signature = "($self, project, deployment, input=0, output=0, *, keys=None, now=None)")]
+    fn reserve<'py>(
+        slf: &Bound<'py, Self>,
+        project: &Bound<'py, PyAny>,
+        deployment: &Bound<'py, PyAny>,
+        input: Option<&Bound<'py, PyAny>>,
+        output: Option<&Bound<'py, PyAny>>,
+        keys: Option<&Bound<'py, PyAny>>,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        granted(Self::admit(slf, project, deployment, input, output, keys, now)?)
+    }
+
+    /// Resolves who calls what once, for callers that come again: `route.admit(input, output)` skips the look-up. Raises
+    /// RequestError, and CapacityError if there is no room for a counter that it needs.
+    #[pyo3(signature = (project, deployment, *, keys=None, now=None))]
+    fn route<'py>(
+        slf: &Bound<'py, Self>,
+        project: &Bound<'py, PyAny>,
+        deployment: &Bound<'py, PyAny>,
+        keys: Option<&Bound<'py, PyAny>>,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Route> {
+        let limiter = slf.get().inner.clone();
+        with_request(project, deployment, keys, |request| {
+            let route = match instant(now) {
+                None => limiter.route(request),
+                Some(now) => limiter.route_at(request, now),
+            };
+            Ok(Route { inner: route.map_err(raise)?, limiter: limiter.clone(), owner: slf.clone().unbind() })
+        })
+    }
+
+    /// Reports tokens more of a stream, by permit id; see Permit.observe.
+    #[pyo3(signature = (id, input=None, output=None, *, now=None),
+           text_signature = "($self, id, input=0, output=0, *, now=None)")]
+    fn observe(
+        &self,
+        id: Number,
+        input: Option<&Bound<'_, PyAny>>,
+        output: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, Now>>,
+    ) -> PyResult<bool> {
+        observe(&self.inner, id.0, input, output, now)
+    }
+
+    /// Settles a permit by id; see Permit.settle.
+    #[pyo3(signature = (id, input=None, output=None, *, cached_input=None, now=None))]
+    fn settle(
+        &self,
+        id: Number,
+        input: Option<&Bound<'_, PyAny>>,
+        output: Option<&Bound<'_, PyAny>>,
+        cached_input: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, Now>>,
+    ) -> PyResult<Settlement> {
+        let usage = usage(input, output, cached_input)?;
+        let settled = match instant(now) {
+            None => self.inner.settle(id.0, usage),
+            Some(now) => self.inner.settle_at(id.0, usage, now),
+        };
+        settled.map(Settlement).map_err(raise)
+    }
+
+    /// Cancels a permit by id; see Permit.cancel.
+    #[pyo3(signature = (id, *, now=None))]
+    fn cancel(&self, id: Number, now: Option<&Bound<'_, Now>>) -> PyResult<Settlement> {
+        let cancelled = match instant(now) {
+            None => self.inner.cancel(id.0),
+            Some(now) => self.inner.cancel_at(id.0, now),
+        };
+        cancelled.map(Settlement).map_err(raise)
+    }
+
+    /// Ends a permit by id without a word of usage: its estimate stands. See Permit.abandon.
+    #[pyo3(signature = (id, *, now=None))]
+    fn abandon(&self, id: Number, now: Option<&Bound<'_, Now>>) -> PyResult<Settlement> {
+        abandon(&self.inner, id.0, now).map(Settlement).map_err(raise)
+    }
+
+    /// Lets a permit live for `ttl` seconds from now on, by id; see Permit.renew.
+    #[pyo3(signature = (id, ttl, *, now=None))]
+    fn renew(&self, id: Number, ttl: f64, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
+        renew(&self.inner, id.0, ttl, now)
+    }
+
+    /// What each enforced limit of an open permit has left, by limit name. Empty if the permit has ended.
+    #[pyo3(signature = (id, *, now=None))]
+    fn remaining<'py>(
+        &self,
+        py: Python<'py>,
+        id: Number,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        remaining(py, &self.inner, id.0, now)
+    }
+
+    /// The shadow limits that would have refused an open permit's request. Empty if the permit has ended.
+    fn shadow_refused(&self, id: Number) -> Vec<String> {
+        self.inner.shadow_refused(id.0)
+    }
+
+    /// What would come of the request now. Nothing is taken. Raises RequestError.
+    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None),
+           text_signature = "($self, project, deployment, input=0, output=0, *, keys=None, now=None)")]
+    fn peek(
+        slf: &Bound<'_, Self>,
+        project: &Bound<'_, PyAny>,
+        deployment: &Bound<'_, PyAny>,
+        input: Option<&Bound<'_, PyAny>>,
+        output: Option<&Bound<'_, PyAny>>,
+        keys: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, Now>>,
+    ) -> PyResult<Peek> {
+        let estimate = estimate(input, output)?;
+        let inner = &slf.get().inner;
+        with_request(project, deployment, keys, |request| {
+            let now = instant(now).unwrap_or_else(|| inner.now());
+            peeked(slf.py(), inner.peek_at(request, estimate, now).map_err(raise)?)
+        })
+    }
+
+    /// Every limit of the policy: met by the request and how it stands, or skipped and why. Walks the whole policy. Raises
+    /// RequestError.
+    #[pyo3(signature = (project, deployment, input=None, output=None, *, keys=None, now=None),
+           text_signature = "($self, project, deployment, input=0, output=0, *, keys=None, now=None)")]
+    fn explain(
+        slf: &Bound<'_, Self>,
+        project: &Bound<'_, PyAny>,
+        deployment: &Bound<'_, PyAny>,
+        input: Option<&Bound<'_, PyAny>>,
+        output: Option<&Bound<'_, PyAny>>,
+        keys: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, Now>>,
+    ) -> PyResult<Explanation> {
+        let estimate = estimate(input, output)?;
+        let inner = &slf.get().inner;
+        with_request(project, deployment, keys, |request| {
+            let now = instant(now).unwrap_or_else(|| inner.now());
+            explanation(slf.py(), inner.explain_at(request, estimate, now).map_err(raise)?)
+        })
+    }
+
+    /// The counters, sorted by limit and key: only those of the limit of this name, and whose scope has these values
+    /// (`{"project": "search"}`), where given. Walks all counters and open permits: for consoles, not for the path of a
+    /// request.
+    #[pyo3(signature = (limit=None, scope=None, *, now=None))]
+    fn usage(
+        slf: &Bound<'_, Self>,
+        limit: Option<String>,
+        scope: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, Now>>,
+    ) -> PyResult<Vec<CounterUsage>> {
+        let scope = scope.map_or(Ok(Vec::new()), |scope| scope_of("scope", scope))?;
+        let inner = &slf.get().inner;
+        let now = instant(now).unwrap_or_else(|| inner.now());
+        let counters = inner.usage_at(&UsageFilter { limit, scope }, now);
+        counters.into_iter().map(|counter| used(slf.py(), counter)).collect()
+    }
+
+    /// The policy in force.
+    #[getter]
+    fn policy(&self) -> Policy {
+        Policy(self.inner.policy())
+    }
+
+    /// Puts another policy in force, from the next decision on. Consumption is kept where a limit's name and scope are; open
+    /// permits settle against the counters that they charged. Traffic goes on meanwhile. Takes time in proportion to the
+    /// number of live counters; other threads may run.
+    #[pyo3(signature = (policy, *, now=None))]
+    fn swap_policy(&self, py: Python<'_>, policy: &Bound<'_, Policy>, now: Option<&Bound<'_, Now>>) {
+        let (policy, now) = (policy.get().0.clone(), instant(now));
+        // One change waits for another.
+        py.detach(|| match now {
+            None => self.inner.swap_policy(policy),
+            Some(now) => self.inner.swap_policy_at(policy, now),
+        });
+    }
+
+    /// The limiter's own figures. Walks the open permits.
+    fn stats(&self) -> Stats {
+        Stats::of(self.inner.stats())
+    }
+
+    /// Expires permits whose time is over and evicts counters at rest that nobody holds. This happens by itself when room is
+    /// needed; a host may call it when it is idle.
+    #[pyo3(signature = (*, now=None))]
+    fn sweep(&self, now: Option<&Bound<'_, Now>>) {
+        match instant(now) {
+            None => self.inner.sweep(),
+            Some(now) => self.inner.sweep_at(now),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let (policy, stats) = (self.inner.policy(), self.inner.stats());
+        let (limits, counters, open) = (policy.limits().len(), stats.counters, stats.permits_open);
+        format!("<Limiter: {limits} limits, {counters} counters, {open} open permits>")
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        let reason =
+            "cannot pickle a Limiter: its counters live in this process; build one per process from the policy";
+        Err(PyTypeError::new_err(reason))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.callback.as_ref().map_or(Ok(()), |callback| callback.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(callback) = &self.callback {
+            callback.clear();
+        }
+    }
+}
+
+/// Who calls what, resolved: the quickest way to decide for callers that come again.
+///
+/// Any thread may use it. It keeps its counters in the table as long as it lives, and follows a change of policy by itself.
+#[pyclass(frozen, weakref, module = "tokenweir")]
+pub struct Route {
+    pub inner: tokenweir::Route,
+    pub limiter: tokenweir::Limiter,
+    owner: Py<Limiter>,
+}
+
+#[pymethods]
+impl Route {
+    /// Decides as Limiter.admit does.
+    #[pyo3(signature = (input=None, output=None, *, now=None),
+           text_signature = "($self, input=0, output=0, *, now=None)")]
+    fn admit<'py>(
+        slf: &Bound<'py, Self>,
+        input: Option<&Bound<'py, PyAny>>,
+        output: Option<&Bound<'py, PyAny>>,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let estimate = estimate(input, output)?;
+        let route = &slf.get().inner;
+        let decision = match instant(now) {
+            None => route.admit(estimate),
+            Some(now) => route.admit_at(estimate, now),
+        };
+        decided(slf.py(), decision, || Issuer::Route(slf.clone().unbind()))
+    }
+
+    /// Admits, or raises Denied, as Limiter.reserve does.
+    #[pyo3(signature = (input=None, output=None, *, now=None),
+           text_signature = "($self, input=0, output=0, *, now=None)")]
+    fn reserve<'py>(
+        slf: &Bound<'py, Self>,
+        input: Option<&Bound<'py, PyAny>>,
+        output: Option<&Bound<'py, PyAny>>,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        granted(Self::admit(slf, input, output, now)?)
+    }
+
+    /// The limiter that it belongs to.
+    #[getter]
+    fn limiter(&self, py: Python<'_>) -> Py<Limiter> {
+        self.owner.clone_ref(py)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("cannot pickle a Route: its counters live in this process; make one per process"))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)
+    }
+}
+
+/// What a request is expected to take.
+fn estimate(input: Option<&Bound<'_, PyAny>>, output: Option<&Bound<'_, PyAny>>) -> PyResult<tokenweir::Estimate> {
+    let expected = |what, value: Option<&Bound<'_, PyAny>>| value.map_or(Ok(0), |value| tokens(what, value));
+    Ok(tokenweir::Estimate::new(expected("input", input)?, expected("output", output)?))
+}
+
+/// A decision, for Python.
+fn decided<'py>(
+    py: Python<'py>,
+    decision: Result<Decision<'_>, tokenweir::Error>,
+    issuer: impl FnOnce() -> Issuer,
+) -> PyResult<Bound<'py, PyAny>> {
+    match decision {
+        // Should there be no memory for the object, it is dropped, and the permit with it.
+        Ok(Decision::Admitted(permit)) => Ok(Bound::new(py, Permit::new(issuer(), permit.into_id()))?.into_any()),
+        Ok(Decision::Denied(denied)) => Ok(Bound::new(py, Denial(denied))?.into_any()),
+        Err(error) => Err(raise(error)),
+    }
+}
+
+/// A permit, or the refusal raised.
+fn granted(decision: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    if decision.is_instance_of::<Permit>() { Ok(decision) } else { Err(refused(decision.py(), decision)) }
+}

@@ -1,0 +1,169 @@
+"""Servers in threads of this process: LiteLLM's real proxy, and a provider for it to call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+
+def until(fact: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Waits for something that another thread brings about."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, f"never came about: {what}"
+        time.sleep(0.005)
+
+
+@contextmanager
+def serving(app: Any, path: str) -> Iterator[str]:
+    """The address of an app that answers `path` by now."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=5, timeout_keep_alive=120
+        )
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        until(lambda: server.started or not thread.is_alive(), "the server", 300.0)
+        assert thread.is_alive(), "the server has stopped"
+        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        assert httpx.get(address + path, timeout=60).status_code == 200
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+class Provider:
+    """Answers as OpenAI does. The model's name says how: `ok`, `fails`, `no-usage`, `breaks`; `flaky-N` fails N times."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.words = 20
+        """How many words a stream has, of 4 bytes each."""
+        self.pause = 0.0
+        self.app = FastAPI()
+        self.app.post("/v1/chat/completions")(self.chat)
+        self.app.post("/v1/embeddings")(self.embeddings)
+        self.app.post("/v1/responses")(self.responses)
+        self.app.get("/alive")(lambda: {})
+
+    def usage(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": 10,
+            "completion_tokens": 7,
+            "total_tokens": 17,
+            "prompt_tokens_details": {"cached_tokens": 4},
+        }
+
+    async def chat(self, request: Request) -> Any:
+        body = await request.json()
+        model = body["model"]
+        self.calls[model] += 1
+        if model == "fails" or (model.startswith("flaky-") and self.calls[model] <= int(model[6:])):
+            return JSONResponse({"error": {"message": "broken", "type": "server_error"}}, 500)
+        if body.get("stream"):
+            return StreamingResponse(self.stream(body), media_type="text/event-stream")
+        await asyncio.sleep(self.pause)
+        message = {"role": "assistant", "content": "seven words"}
+        answer = {"id": "x", "object": "chat.completion", "created": 1, "model": model, "usage": self.usage()}
+        if model == "no-usage":
+            del answer["usage"]
+        answer["choices"] = [{"index": 0, "finish_reason": "stop", "message": message}]
+        return answer
+
+    async def stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
+        def chunk(**more: Any) -> str:
+            whole = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": body["model"], **more}
+            return f"data: {json.dumps(whole)}\n\n"
+
+        for number in range(self.words):
+            if body["model"] == "breaks" and number == 5:
+                raise ConnectionError("the provider has gone")
+            yield chunk(choices=[{"index": 0, "delta": {"content": "word"}, "finish_reason": None}])
+            await asyncio.sleep(self.pause)
+        yield chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        if (body.get("stream_options") or {}).get("include_usage") and body["model"] != "no-usage":
+            yield chunk(choices=[], usage=self.usage())
+        yield "data: [DONE]\n\n"
+
+    async def embeddings(self, request: Request) -> Any:
+        data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}]
+        usage = {"prompt_tokens": 9, "total_tokens": 9}
+        return {"object": "list", "data": data, "model": "embedding", "usage": usage}
+
+    async def responses(self, request: Request) -> Any:
+        body = await request.json()
+        text = {"type": "output_text", "text": "seven words", "annotations": []}
+        message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [text]}
+        usage = {
+            "input_tokens": 11,
+            "output_tokens": 8,
+            "total_tokens": 19,
+            "input_tokens_details": {"cached_tokens": 5},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        }
+        whole = {"id": "r", "object": "response", "created_at": 1, "model": body["model"], "output": [message]}
+        whole |= {
+            "status": "completed",
+            "usage": usage,
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+        }
+        if not body.get("stream"):
+            return whole
+
+        async def events() -> AsyncIterator[str]:
+            for number in range(3):
+                delta = {"type": "response.output_text.delta", "item_id": "m", "output_index": 0, "content_index": 0}
+                yield f"data: {json.dumps(delta | {'delta': 'word', 'sequence_number': number})}\n\n"
+            yield f"data: {json.dumps({'type': 'response.completed', 'response': whole, 'sequence_number': 4})}\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+
+AUTH = '''
+from litellm.proxy._types import UserAPIKeyAuth
+
+
+async def caller(request, api_key):
+    """The key says who it is: `team.key.tier`."""
+    team, key, tier = (api_key.split(".") + ["", ""])[:3]
+    return UserAPIKeyAuth(api_key=key, team_id=team or None, user_id="u", metadata={"tier": tier} if tier else {})
+'''
+
+
+@contextmanager
+def proxy(folder: Path, config: dict[str, Any], auth: str = AUTH) -> Iterator[str]:
+    """LiteLLM's proxy with this configuration. There can be one in a process."""
+    (folder / "auth.py").write_text(auth)
+    config.setdefault("general_settings", {})["custom_auth"] = "auth.caller"
+    (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    os.environ["CONFIG_FILE_PATH"] = str(folder / "config.yaml")
+    os.environ["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
+    # The prices that come with the package: no network.
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    from litellm.proxy.proxy_server import app
+
+    with serving(app, "/health/liveliness") as address:
+        yield address
+
+
+def model(name: str, provider: str, upstream: str | None = None, **more: Any) -> dict[str, Any]:
+    params = {"model": f"openai/{upstream or name}", "api_base": provider + "/v1", "api_key": "none", "max_retries": 0}
+    return {"model_name": name, "litellm_params": params | more}
