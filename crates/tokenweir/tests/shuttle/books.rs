@@ -2,7 +2,7 @@
 
 use super::explore::explore;
 use super::stage::{
-    Came, SECOND, at, builder, call, closed_books, entry, four, limiter, never_above, nothing_stays, part, pass,
+    Came, Part, SECOND, at, builder, call, closed_books, entry, four, limiter, never_above, nothing_stays, part, pass,
     policy, settle, together,
 };
 use std::time::Duration;
@@ -105,7 +105,7 @@ fn observation_settlement_and_expiry() {
         let limiter = limiter(&limits);
         let stream = pass(&limiter, "a", 4, at(0));
         let late = at(60_000_000_000);
-        let parts: Vec<Box<dyn FnOnce() -> (u64, Option<u64>) + Send>> = vec![
+        let parts: Vec<Part<(u64, Option<u64>)>> = vec![
             part(&limiter, move |limiter| {
                 let seen = |more| limiter.observe_at(stream, more, 0, at(1)).map_or(0, |_| more);
                 (seen(3) + seen(5), None)

@@ -83,16 +83,16 @@ pub fn settle(limiter: &Limiter, permit: PermitId, tokens: u64, now: Now) -> Set
 }
 
 /// Runs all of them to their end, and what each came to.
-pub fn together<T: Send + 'static>(parts: Vec<Box<dyn FnOnce() -> T + Send>>) -> Vec<T> {
+pub fn together<T: Send + 'static>(parts: Vec<Part<T>>) -> Vec<T> {
     let threads: Vec<_> = parts.into_iter().map(thread::spawn).collect();
     threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
 }
 
+/// What one thread of a scene does.
+pub type Part<T> = Box<dyn FnOnce() -> T + Send>;
+
 /// A part of a scene, with a limiter of its own to hold.
-pub fn part<T: Send + 'static>(
-    limiter: &Limiter,
-    act: impl FnOnce(&Limiter) -> T + Send + 'static,
-) -> Box<dyn FnOnce() -> T + Send> {
+pub fn part<T: Send + 'static>(limiter: &Limiter, act: impl FnOnce(&Limiter) -> T + Send + 'static) -> Part<T> {
     let limiter = limiter.clone();
     Box::new(move || act(&limiter))
 }
