@@ -12,6 +12,10 @@
 //! balance, so it moves v, exactly once, by whoever comes first) and whether there are [`Floors`] to be kept: a charge
 //! that began before they were there fails its swap and looks again.
 
+mod saved;
+
+pub(crate) use saved::Saved;
+
 use super::floors::{Floors, Taking};
 use super::line::{LINE_END, Line};
 use super::{Look, Ready, fits};
@@ -137,6 +141,11 @@ impl BucketRule {
     #[inline]
     fn length(&self, tokens: u64) -> u64 {
         length(tokens, self.unit)
+    }
+
+    /// Positions count in 2^-unit tokens.
+    pub(crate) fn unit(&self) -> u32 {
+        self.unit
     }
 
     #[inline]
@@ -282,12 +291,12 @@ impl Bucket {
 
     /// Charges `n` at `now` if the balance has it.
     pub(crate) fn charge(&self, rule: &BucketRule, n: u64, now: u64) -> Result<Charged, Stale> {
-        self.take(rule, n, now, false)
+        self.take(rule, rule.length(n), now, false)
     }
 
     /// Charges `n` at `now` whatever the balance: debt.
     pub(crate) fn force(&self, rule: &BucketRule, n: u64, now: u64) -> Result<u64, Stale> {
-        match self.take(rule, n, now, true)? {
+        match self.take(rule, rule.length(n), now, true)? {
             Charged::Taken(receipt) => Ok(receipt),
             Charged::Refused => Ok(0),
         }
@@ -300,8 +309,9 @@ impl Bucket {
         rule.line.position(now.max(self.reach.load(Relaxed)))
     }
 
+    /// Charges `n`, a length on the line.
     fn take(&self, rule: &BucketRule, n: u64, now: u64, force: bool) -> Result<Charged, Stale> {
-        let (n, capacity) = (rule.length(n), rule.full);
+        let capacity = rule.full;
         loop {
             let word = self.load(rule)?;
             // After the word: what moved it had reached no further than this.

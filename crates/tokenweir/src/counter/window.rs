@@ -15,6 +15,8 @@
 //! never too low. A return takes from the slot first and the total second, and finds nothing once the slot is frozen.
 //! It is judged by its age as well: a permit may live longer than the sequence numbers last.
 
+mod saved;
+
 use super::{AMOUNT_BITS, AMOUNT_MAX, Look, Ready, fits, zeroed};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},

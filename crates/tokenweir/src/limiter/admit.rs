@@ -264,7 +264,7 @@ impl Core {
 
     /// Opens the permit of a request that has been charged.
     #[inline]
-    fn open(&self, route: &Resolved, claimed: Claimed<'_>, estimate: Estimate, now: Now) -> PermitId {
+    pub(super) fn open(&self, route: &Resolved, claimed: Claimed<'_>, estimate: Estimate, now: Now) -> PermitId {
         let slot = claimed.slot;
         let deadline = now.mono.saturating_add(self.permit_ttl);
         slot.route.store(route.index.load(Relaxed) as u64, Relaxed);

@@ -42,7 +42,7 @@ pub(crate) struct Core {
     /// The generation of `compiled`, to be compared on every call.
     pub(crate) generation: AtomicU64,
     /// Held only by those who change the policy.
-    identities: Mutex<Identities>,
+    pub(super) identities: Mutex<Identities>,
     pub(crate) counters: Counters,
     pub(crate) routes: Routes,
     pub(crate) slab: Slab,
@@ -234,7 +234,14 @@ impl Core {
         Ok(Found::Route(route))
     }
 
-    fn counter(&self, compiled: &Compiled, limit: usize, identity: u32, key: &[u8], now: Now) -> Option<Arc<Counter>> {
+    pub(super) fn counter(
+        &self,
+        compiled: &Compiled,
+        limit: usize,
+        identity: u32,
+        key: &[u8],
+        now: Now,
+    ) -> Option<Arc<Counter>> {
         let fresh = || compiled.rules[limit].fresh();
         if let Some(counter) = self.counters.pin(identity, key, fresh) {
             return Some(counter);

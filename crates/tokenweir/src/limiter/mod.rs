@@ -6,7 +6,7 @@
 //! - `core`: the shared state, and how routes and room are made;
 //! - `admit`, `settle`: a request's life; `slab`: the open permits; `owner`: numbers for threads, which have slots of
 //!   their own;
-//! - `decision`: permits and denials; `view`: looking without taking.
+//! - `decision`: permits and denials; `view`: looking without taking; `snapshot`: counters that outlive the process.
 //!
 //! Once a route exists, admitting and settling on it takes no lock and allocates nothing.
 
@@ -19,6 +19,7 @@ mod route;
 mod rule;
 mod settle;
 mod slab;
+mod snapshot;
 mod view;
 
 #[cfg(all(test, loom))]
@@ -26,6 +27,7 @@ mod loom_models;
 
 pub use self::core::WhenFull;
 pub use decision::{Decision, Denied, Observed, Permit, Refusal};
+pub use snapshot::{LeftOut, LeftOutReason, Restored, Snapshot};
 pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
 use self::core::{Core, Found, Parts};
@@ -353,6 +355,80 @@ impl Limiter {
     /// [`swap_policy`](Limiter::swap_policy) at `now`.
     pub fn swap_policy_at(&self, policy: Policy, now: Now) {
         self.core.swap(policy, Some(now));
+    }
+
+    /// The counters, to be taken up by the limiter of another process with [`restore`](Limiter::restore): after an upgrade,
+    /// or on a host's next start.
+    ///
+    /// Each counter is as it was at some instant of the call; what open permits hold counts as spent. What is admitted
+    /// later is not in it: whoever writes one now and then loses, by a crash, what was admitted since. Limits that the
+    /// policy in force does not have are left out, and so are counters as good as new of which nothing was ever settled.
+    ///
+    /// Traffic goes on meanwhile, and a change of policy waits. Takes time in proportion to the number of live counters
+    /// and open permits.
+    ///
+    /// # Example
+    /// ```
+    /// use tokenweir::{Estimate, Limiter, Policy, Request, Snapshot, SystemClock};
+    /// use std::time::Duration;
+    ///
+    /// let policy = Policy::from_toml(r#"
+    ///     [[limit]]
+    ///     name = "day"
+    ///     meter = "total"
+    ///     algorithm = "window"
+    ///     amount = 1_000_000
+    ///     per = "24h"
+    ///     scope = ["project"]
+    /// "#)?;
+    /// let before = Limiter::new(policy.clone());
+    /// before.admit(&Request::new("search", "gpt-4o"), Estimate::new(900, 400))?;
+    /// let document = serde_json::to_string(&before.snapshot())?;
+    ///
+    /// // In another process. Its clock has a past of at least the longest window, so that what was counted before it
+    /// // began leaves when it would have.
+    /// let clock = SystemClock::with_past(Duration::from_secs(24 * 3600));
+    /// let after = Limiter::builder(policy).clock(clock).build();
+    /// let snapshot: Snapshot = serde_json::from_str(&document)?;
+    /// let restored = after.restore(&snapshot);
+    /// assert_eq!((restored.counters, restored.left_out.len()), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.snapshot(self.now())
+    }
+
+    /// [`snapshot`](Limiter::snapshot) at `now`.
+    pub fn snapshot_at(&self, now: Now) -> Snapshot {
+        self.core.snapshot(now)
+    }
+
+    /// Takes up the counters of another limiter, before the first request: a counter that is in use already keeps what it
+    /// has, and what is restored comes on top.
+    ///
+    /// A counter is the same if its limit has the same name, scope, meter, algorithm and period; others begin anew and are
+    /// reported. It never allows more than the one that was saved would, but for one unit of a bucket's line (at most 6 ns of
+    /// refill, or one token where a token takes less):
+    ///
+    /// - a bucket has its balance, and what the wall time since then has refilled. Of a limit whose amount or burst has
+    ///   changed the slower refill and the lower brim count, since nobody knows when it changed;
+    /// - what a window counted leaves when it would have, or at the end of the sub-window in which it would have. What
+    ///   would be before the beginning of the limiter's monotonic clock counts as charged at its beginning, so give the
+    ///   clock a past of the longest window ([`SystemClock::with_past`]);
+    /// - a quota has its newest period and the use in it, so that no clock re-opens one that is over;
+    /// - an in-flight limit has the places of the permits that were open. They are free again when those would have
+    ///   expired; until then they are open permits of this limiter, of which nobody has the id. An observer is told of
+    ///   their expiry with the project and the deployment, where the scope has them.
+    ///
+    /// The wall clock is believed, but for one that stepped back: then no time has gone by. Returns of permits that were
+    /// open are lost with their process.
+    pub fn restore(&self, snapshot: &Snapshot) -> Restored {
+        self.core.restore(snapshot, self.now())
+    }
+
+    /// [`restore`](Limiter::restore) at `now`.
+    pub fn restore_at(&self, snapshot: &Snapshot, now: Now) -> Restored {
+        self.core.restore(snapshot, now)
     }
 
     /// The limiter's own figures. Walks the open permits.
