@@ -237,7 +237,7 @@ impl Bucket {
 
     /// Whether a charge of `n` at `now` fits, and if so what makes it. Changes nothing.
     #[inline]
-    pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64) -> Look {
+    pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64, ready: &mut Ready) -> Look {
         let word = self.word.load(Acquire);
         if word >> EPOCH_SHIFT != rule.epoch() || n == 0 {
             return Look::Unsure;
@@ -254,7 +254,8 @@ impl Bucket {
         }
         // What fits ends at most a capacity ahead of the line, and there is room for that behind its end.
         let next = (start + n) | word & !POSITION;
-        Look::Fits(Ready { seen: word, next, with: line })
+        *ready = Ready { seen: word, next, with: line };
+        Look::Fits
     }
 
     /// Makes the charge that a look showed to fit. False if the word has changed since; then nothing has happened but

@@ -117,7 +117,7 @@ impl Permit<'_> {
     /// [`Error::UsageInvalid`], after which the estimate stands; [`Error::PermitSettled`] if the permit has expired.
     #[inline]
     pub fn settle(mut self, usage: Usage) -> Result<Settlement, Error> {
-        let settled = self.core.settle(self.id, self.held, usage, None);
+        let settled = self.core.settle(self.id, self.held, &usage, None);
         self.open = settled.is_err();
         settled
     }
@@ -128,7 +128,7 @@ impl Permit<'_> {
     /// As [`settle`](Permit::settle).
     #[inline]
     pub fn settle_at(mut self, usage: Usage, now: Now) -> Result<Settlement, Error> {
-        let settled = self.core.settle(self.id, self.held, usage, Some(now));
+        let settled = self.core.settle(self.id, self.held, &usage, Some(now));
         self.open = settled.is_err();
         settled
     }

@@ -28,7 +28,8 @@ pub use self::core::WhenFull;
 pub use decision::{Decision, Denied, Observed, Permit, Refusal};
 pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
-use self::core::{Core, Found, Parts};
+use self::admit::Quick;
+use self::core::{Core, Found, Parts, clamp};
 use crate::clock::{Clock, Now, SystemClock};
 use crate::error::Error;
 use crate::policy::Policy;
@@ -169,16 +170,24 @@ impl Limiter {
     /// # Errors
     /// [`Error::Request`] if the request cannot be matched with the policy, [`Error::EstimateTooLarge`],
     /// [`Error::PermitsExhausted`], [`Error::TableFull`]. A refusal is not an error but [`Decision::Denied`].
+    #[inline]
     pub fn admit(&self, request: &Request<'_>, estimate: Estimate) -> Result<Decision<'_>, Error> {
-        self.core.admit(request, estimate, None)
+        match self.core.admit_quickly(request, estimate, None) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, None, id))),
+            quick => self.core.admit_thoroughly(request, estimate, None, quick),
+        }
     }
 
     /// [`admit`](Limiter::admit) at `now`.
     ///
     /// # Errors
     /// As [`admit`](Limiter::admit).
+    #[inline]
     pub fn admit_at(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
-        self.core.admit(request, estimate, Some(now))
+        match self.core.admit_quickly(request, estimate, Some(now)) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, None, id))),
+            quick => self.core.admit_thoroughly(request, estimate, Some(now), quick),
+        }
     }
 
     /// What would come of the request now. Nothing is taken.
@@ -258,7 +267,7 @@ impl Limiter {
     /// # Errors
     /// [`Error::PermitSettled`], [`Error::PermitUnknown`], [`Error::UsageInvalid`]; nothing has changed then.
     pub fn settle(&self, id: PermitId, usage: Usage) -> Result<Settlement, Error> {
-        self.core.settle(id, None, usage, None)
+        self.core.settle(id, None, &usage, None)
     }
 
     /// [`settle`](Limiter::settle) at `now`.
@@ -266,7 +275,7 @@ impl Limiter {
     /// # Errors
     /// As [`settle`](Limiter::settle).
     pub fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
-        self.core.settle(id, None, usage, Some(now))
+        self.core.settle(id, None, &usage, Some(now))
     }
 
     /// Cancels a permit by id: the request never reached the provider; see [`Permit::cancel`].
@@ -435,7 +444,11 @@ impl Route {
     /// As [`Limiter::admit`].
     #[inline]
     pub fn admit(&self, estimate: Estimate) -> Result<Decision<'_>, Error> {
-        self.decide(estimate, None)
+        let now = self.core.time(None, &self.resolved);
+        match self.core.held_quickly(&self.resolved, estimate, now) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, Some(&self.resolved), id))),
+            quick => self.decide(estimate, now, None, quick),
+        }
     }
 
     /// [`admit`](Route::admit) at `now`.
@@ -444,7 +457,10 @@ impl Route {
     /// As [`Limiter::admit`].
     #[inline]
     pub fn admit_at(&self, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
-        self.decide(estimate, Some(now))
+        match self.core.held_quickly(&self.resolved, estimate, clamp(now)) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, Some(&self.resolved), id))),
+            quick => self.decide(estimate, clamp(now), Some(now), quick),
+        }
     }
 
     /// Settles a permit by id, as [`Limiter::settle`] does. Any permit of the limiter will do; one that was admitted on
@@ -454,7 +470,7 @@ impl Route {
     /// As [`Limiter::settle`].
     #[inline]
     pub fn settle(&self, id: PermitId, usage: Usage) -> Result<Settlement, Error> {
-        self.core.settle(id, Some(&self.resolved), usage, None)
+        self.core.settle(id, Some(&self.resolved), &usage, None)
     }
 
     /// [`settle`](Route::settle) at `now`.
@@ -463,7 +479,7 @@ impl Route {
     /// As [`Limiter::settle`].
     #[inline]
     pub fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
-        self.core.settle(id, Some(&self.resolved), usage, Some(now))
+        self.core.settle(id, Some(&self.resolved), &usage, Some(now))
     }
 
     /// Cancels a permit by id, as [`Limiter::cancel`] does and [`settle`](Route::settle) describes.
@@ -484,11 +500,18 @@ impl Route {
         self.core.cancel(id, Some(&self.resolved), Some(now))
     }
 
-    #[inline]
-    fn decide(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
-        match self.core.admit_held(&self.resolved, estimate, now)? {
+    /// What the quick way has not settled.
+    #[cold]
+    fn decide(
+        &self,
+        estimate: Estimate,
+        now: Now,
+        given: Option<Now>,
+        quick: Quick,
+    ) -> Result<Decision<'_>, Error> {
+        match self.core.held_thoroughly(&self.resolved, estimate, now, quick)? {
             Some(decision) => Ok(decision),
-            None => self.decide_anew(estimate, now),
+            None => self.decide_anew(estimate, given),
         }
     }
 
@@ -503,7 +526,7 @@ impl Route {
         {
             before.pins.unpin();
         }
-        self.request.with(|request| self.core.admit(request, estimate, now))
+        self.request.with(|request| self.core.admit_thoroughly(request, estimate, now, Quick::Unsure))
     }
 }
 
