@@ -268,6 +268,11 @@ impl Bucket {
         self.word.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).is_ok()
     }
 
+    /// What a look that fitted found in use, in whole tokens.
+    pub(crate) fn found(rule: &BucketRule, ready: &Ready) -> u64 {
+        (ready.seen & POSITION).saturating_sub(ready.with).div_ceil(1 << rule.unit)
+    }
+
     /// What is noted before a charge: whoever sees the charge sees what it found.
     #[inline]
     fn note(&self, word: u64, now: u64, line: u64, deficit: u64) {

@@ -102,6 +102,11 @@ impl Quota {
         Look::Fits
     }
 
+    /// What a look that fitted found used.
+    pub(crate) fn found(ready: &Ready) -> u64 {
+        ready.seen & AMOUNT_MAX
+    }
+
     /// Makes the charge that a look showed to fit; `None` if the use has changed since. The receipt names the period.
     #[inline]
     pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {

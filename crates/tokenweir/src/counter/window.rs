@@ -211,6 +211,11 @@ impl Window {
         Look::Fits
     }
 
+    /// What a look that fitted found counted.
+    pub(crate) fn found(ready: &Ready) -> u64 {
+        amount(ready.seen)
+    }
+
     /// Makes the charge that a look showed to fit; `None` if the total has changed since. The receipt names the slot.
     #[inline]
     pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {

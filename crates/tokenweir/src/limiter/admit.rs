@@ -37,6 +37,7 @@ enum Attempt {
 #[derive(Clone, Copy)]
 pub(crate) enum Quick {
     Admitted(PermitId),
+    /// What the refusal says is told as well, or for the long way to find out.
     Refused,
     /// Not the common case, or others were faster. Nothing has happened.
     Unsure,
@@ -56,8 +57,15 @@ impl From<Stale> for Stop {
 
 impl Core {
     /// The quick way for a request whose route is known.
-    pub(crate) fn admit_quickly(&self, request: &Request<'_>, estimate: Estimate, now: Option<Now>) -> Quick {
-        let quick = self.known(request, false, |route| self.held_quickly(route, estimate, self.time(now, route)));
+    pub(crate) fn admit_quickly(
+        &self,
+        request: &Request<'_>,
+        estimate: Estimate,
+        now: Option<Now>,
+        denied: &mut Option<Denied>,
+    ) -> Quick {
+        let quick =
+            self.known(request, false, |route| self.held_quickly(route, estimate, self.time(now, route), denied));
         quick.unwrap_or(Quick::Unsure)
     }
 
@@ -94,17 +102,23 @@ impl Core {
         }
     }
 
-    /// The quick way on a route that cannot be freed meanwhile.
+    /// The quick way on a route that cannot be freed meanwhile. `denied`: none yet.
     #[inline(never)]
-    pub(crate) fn held_quickly(&self, route: &Resolved, estimate: Estimate, now: Now) -> Quick {
+    pub(crate) fn held_quickly(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        now: Now,
+        denied: &mut Option<Denied>,
+    ) -> Quick {
         if check(estimate).is_err() || route.is_stale(self.generation()) {
             return Quick::Unsure;
         }
         self.expire(now, false);
         let quick = match route.legs.len() {
-            1 => self.charge_quickly::<1>(route, estimate, now),
-            ..=4 => self.charge_quickly::<4>(route, estimate, now),
-            ..=RECEIPTS => self.charge_quickly::<RECEIPTS>(route, estimate, now),
+            1 => self.charge_quickly::<1>(route, estimate, now, denied),
+            ..=4 => self.charge_quickly::<4>(route, estimate, now, denied),
+            ..=RECEIPTS => self.charge_quickly::<RECEIPTS>(route, estimate, now, denied),
             _ => Quick::Unsure,
         };
         if let Quick::Admitted(id) = quick
@@ -139,15 +153,29 @@ impl Core {
     /// The common case: every limit has room, and no word changes between the look at it and the charge. What plainly
     /// does not fit is refused before anything is charged.
     #[inline(always)]
-    fn charge_quickly<const N: usize>(&self, route: &Resolved, estimate: Estimate, now: Now) -> Quick {
+    fn charge_quickly<const N: usize>(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        now: Now,
+        denied: &mut Option<Denied>,
+    ) -> Quick {
+        let roll_backs = self.roll_backs.load(Acquire);
         let mut ready = [Ready::default(); N];
+        let (mut refused, mut unsure) = (false, false);
         for ((leg, counter), ready) in route.each().zip(&mut ready) {
             let n = charge_of(leg, estimate.input, estimate.output);
             match route.rule(leg).look(&counter.state, n, now, ready) {
                 Look::Fits => {}
-                Look::Refused if leg.enforced => return Quick::Refused,
-                Look::Refused | Look::Unsure => return Quick::Unsure,
+                Look::Refused if leg.enforced => refused = true,
+                Look::Refused | Look::Unsure => unsure = true,
             }
+        }
+        if refused {
+            return self.refuse(route, &ready, estimate, now, roll_backs, denied);
+        }
+        if unsure {
+            return Quick::Unsure;
         }
         let Some(claimed) = self.slab.claim(route.legs.len()) else { return Quick::Unsure };
         for (at, ((_, counter), ready)) in route.each().zip(&ready).enumerate() {
@@ -157,6 +185,49 @@ impl Core {
             }
         }
         Quick::Admitted(self.open(route, claimed, estimate, now))
+    }
+
+    /// What the limits say of a request that one of them refuses, `ready` where a look showed that it fits. For the long
+    /// way: a place in flight may be free by the time of its permit, and who met a roll-back looks again.
+    #[inline(never)]
+    fn refuse(
+        &self,
+        route: &Resolved,
+        ready: &[Ready],
+        estimate: Estimate,
+        now: Now,
+        roll_backs: u64,
+        told: &mut Option<Denied>,
+    ) -> Quick {
+        if route.has_places {
+            return Quick::Refused;
+        }
+        let denied = told.insert(Denied::new(route.compiled.clone()));
+        let mut outlook;
+        for ((leg, counter), ready) in route.each().zip(ready).filter(|((leg, _), _)| leg.enforced) {
+            let rule = route.rule(leg);
+            outlook = if ready.is_some() {
+                rule.outlook_of(ready)
+            } else {
+                let n = charge_of(leg, estimate.input, estimate.output);
+                match rule.outlook(&counter.state, n, now, false, Vec::new) {
+                    Ok(outlook) => outlook,
+                    Err(Stale) => {
+                        *told = None;
+                        return Quick::Unsure;
+                    }
+                }
+            };
+            denied.push(leg.limit, rule.status(), &outlook);
+        }
+        if !denied.is_refusal() || roll_backs != self.roll_backs.load(Acquire) {
+            *told = None;
+            return Quick::Unsure;
+        }
+        if self.observer.is_some() {
+            self.tell_denied(route.caller(), estimate, denied, Some(now));
+        }
+        Quick::Refused
     }
 
     /// Somebody charged a counter between our look and our charge: this one and the rest are charged the long way.

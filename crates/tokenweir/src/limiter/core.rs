@@ -151,7 +151,7 @@ impl Core {
         &self,
         request: &Request<'_>,
         newest: bool,
-        act: impl Fn(&Arc<Resolved>) -> T,
+        act: impl FnMut(&Arc<Resolved>) -> T,
     ) -> Option<T> {
         if request.keys.is_empty() && !newest {
             return self.routes.with(Caller::new(request, &[]), self.generation(), act);

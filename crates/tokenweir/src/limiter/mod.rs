@@ -172,9 +172,13 @@ impl Limiter {
     /// [`Error::PermitsExhausted`], [`Error::TableFull`]. A refusal is not an error but [`Decision::Denied`].
     #[inline]
     pub fn admit(&self, request: &Request<'_>, estimate: Estimate) -> Result<Decision<'_>, Error> {
-        match self.core.admit_quickly(request, estimate, None) {
+        let mut denied = None;
+        match self.core.admit_quickly(request, estimate, None, &mut denied) {
             Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, None, id))),
-            quick => self.core.admit_thoroughly(request, estimate, None, quick),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.core.admit_thoroughly(request, estimate, None, quick),
+            },
         }
     }
 
@@ -184,9 +188,13 @@ impl Limiter {
     /// As [`admit`](Limiter::admit).
     #[inline]
     pub fn admit_at(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
-        match self.core.admit_quickly(request, estimate, Some(now)) {
+        let mut denied = None;
+        match self.core.admit_quickly(request, estimate, Some(now), &mut denied) {
             Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, None, id))),
-            quick => self.core.admit_thoroughly(request, estimate, Some(now), quick),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.core.admit_thoroughly(request, estimate, Some(now), quick),
+            },
         }
     }
 
@@ -445,10 +453,7 @@ impl Route {
     #[inline]
     pub fn admit(&self, estimate: Estimate) -> Result<Decision<'_>, Error> {
         let now = self.core.time(None, &self.resolved);
-        match self.core.held_quickly(&self.resolved, estimate, now) {
-            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, Some(&self.resolved), id))),
-            quick => self.decide(estimate, now, None, quick),
-        }
+        self.decide(estimate, now, None)
     }
 
     /// [`admit`](Route::admit) at `now`.
@@ -457,10 +462,7 @@ impl Route {
     /// As [`Limiter::admit`].
     #[inline]
     pub fn admit_at(&self, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
-        match self.core.held_quickly(&self.resolved, estimate, clamp(now)) {
-            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, Some(&self.resolved), id))),
-            quick => self.decide(estimate, clamp(now), Some(now), quick),
-        }
+        self.decide(estimate, clamp(now), Some(now))
     }
 
     /// Settles a permit by id, as [`Limiter::settle`] does. Any permit of the limiter will do; one that was admitted on
@@ -500,9 +502,22 @@ impl Route {
         self.core.cancel(id, Some(&self.resolved), Some(now))
     }
 
+    /// Decides at `now`, which is `given` by the caller or the clock's.
+    #[inline]
+    fn decide(&self, estimate: Estimate, now: Now, given: Option<Now>) -> Result<Decision<'_>, Error> {
+        let mut denied = None;
+        match self.core.held_quickly(&self.resolved, estimate, now, &mut denied) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, Some(&self.resolved), id))),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.decide_thoroughly(estimate, now, given, quick),
+            },
+        }
+    }
+
     /// What the quick way has not settled.
-    #[cold]
-    fn decide(
+    #[inline(never)]
+    fn decide_thoroughly(
         &self,
         estimate: Estimate,
         now: Now,
