@@ -246,7 +246,7 @@ impl Bucket {
 
     /// Whether a charge of `n` at `now` fits, and if so what makes it. Changes nothing.
     #[inline]
-    pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64) -> Look {
+    pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64, ready: &mut Ready) -> Look {
         let word = self.word.load(Acquire);
         if word >> EPOCH_SHIFT != rule.epoch() || n == 0 {
             return Look::Unsure;
@@ -263,7 +263,8 @@ impl Bucket {
         }
         // What fits ends at most a capacity ahead of the line, and there is room for that behind its end.
         let next = (start + n) | word & !POSITION;
-        Look::Fits(Ready { seen: word, next, with: line })
+        *ready = Ready { seen: word, next, with: line };
+        Look::Fits
     }
 
     /// Makes the charge that a look showed to fit. False if the word has changed since; then nothing has happened but
@@ -274,6 +275,11 @@ impl Bucket {
         self.note(ready.seen, now, line, (ready.seen & POSITION).saturating_sub(line));
         // AcqRel: as in `take`.
         self.word.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).is_ok()
+    }
+
+    /// What a look that fitted found in use, in whole tokens.
+    pub(crate) fn found(rule: &BucketRule, ready: &Ready) -> u64 {
+        (ready.seen & POSITION).saturating_sub(ready.with).div_ceil(1 << rule.unit)
     }
 
     /// What is noted before a charge: whoever sees the charge sees what it found.

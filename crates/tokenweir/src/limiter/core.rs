@@ -139,20 +139,30 @@ impl Core {
         now: Option<Now>,
         act: impl Fn(&Arc<Resolved>) -> T,
     ) -> Result<Found<T>, Error> {
-        let known = if request.keys.is_empty() && !newest {
-            self.routes.with(Caller::new(request, &[]), self.generation(), &act)
-        } else if request.keys.len() > 1 && has_twice(request) {
-            None
-        } else {
-            // Which keys matter, and in which order, is the policy's to say: its generation, not the newest.
-            let compiled = self.compiled.load();
-            let caller = Caller::new(request, compiled.policy.key_names());
-            self.routes.with(caller, compiled.generation, &act)
-        };
-        match known {
+        match self.known(request, newest, &act) {
             Some(done) => Ok(Found::Route(done)),
             None => self.find_anew(request, now, act),
         }
+    }
+
+    /// Does something with the route of a request, if it is known.
+    #[inline]
+    pub(crate) fn known<T>(
+        &self,
+        request: &Request<'_>,
+        newest: bool,
+        act: impl FnMut(&Arc<Resolved>) -> T,
+    ) -> Option<T> {
+        if request.keys.is_empty() && !newest {
+            return self.routes.with(Caller::new(request, &[]), self.generation(), act);
+        }
+        if request.keys.len() > 1 && has_twice(request) {
+            return None;
+        }
+        // Which keys matter, and in which order, is the policy's to say: its generation, not the newest.
+        let compiled = self.compiled.load();
+        let caller = Caller::new(request, compiled.policy.key_names());
+        self.routes.with(caller, compiled.generation, act)
     }
 
     #[inline(never)]
@@ -323,7 +333,7 @@ impl Core {
 
 /// Monotonic time ends at 2^63 - 1: what is counted from it stays within a word.
 #[inline]
-fn clamp(now: Now) -> Now {
+pub(crate) fn clamp(now: Now) -> Now {
     Now::new(now.mono.min(i64::MAX as u64), now.wall)
 }
 

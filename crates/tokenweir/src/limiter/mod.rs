@@ -30,7 +30,8 @@ pub use decision::{Decision, Denied, Observed, Permit, Refusal};
 pub use snapshot::{LeftOut, LeftOutReason, Restored, Snapshot};
 pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
-use self::core::{Core, Found, Parts};
+use self::admit::Quick;
+use self::core::{Core, Found, Parts, clamp};
 use crate::clock::{Clock, Now, SystemClock};
 use crate::error::Error;
 use crate::policy::Policy;
@@ -171,16 +172,32 @@ impl Limiter {
     /// # Errors
     /// [`Error::Request`] if the request cannot be matched with the policy, [`Error::EstimateTooLarge`],
     /// [`Error::PermitsExhausted`], [`Error::TableFull`]. A refusal is not an error but [`Decision::Denied`].
+    #[inline]
     pub fn admit(&self, request: &Request<'_>, estimate: Estimate) -> Result<Decision<'_>, Error> {
-        self.core.admit(request, estimate, None)
+        let mut denied = None;
+        match self.core.admit_quickly(request, estimate, None, &mut denied) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, None, id))),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.core.admit_thoroughly(request, estimate, None, quick),
+            },
+        }
     }
 
     /// [`admit`](Limiter::admit) at `now`.
     ///
     /// # Errors
     /// As [`admit`](Limiter::admit).
+    #[inline]
     pub fn admit_at(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
-        self.core.admit(request, estimate, Some(now))
+        let mut denied = None;
+        match self.core.admit_quickly(request, estimate, Some(now), &mut denied) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, None, id))),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.core.admit_thoroughly(request, estimate, Some(now), quick),
+            },
+        }
     }
 
     /// What would come of the request now. Nothing is taken.
@@ -260,7 +277,7 @@ impl Limiter {
     /// # Errors
     /// [`Error::PermitSettled`], [`Error::PermitUnknown`], [`Error::UsageInvalid`]; nothing has changed then.
     pub fn settle(&self, id: PermitId, usage: Usage) -> Result<Settlement, Error> {
-        self.core.settle(id, None, usage, None)
+        self.core.settle(id, None, &usage, None)
     }
 
     /// [`settle`](Limiter::settle) at `now`.
@@ -268,7 +285,7 @@ impl Limiter {
     /// # Errors
     /// As [`settle`](Limiter::settle).
     pub fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
-        self.core.settle(id, None, usage, Some(now))
+        self.core.settle(id, None, &usage, Some(now))
     }
 
     /// Cancels a permit by id: the request never reached the provider; see [`Permit::cancel`].
@@ -511,7 +528,8 @@ impl Route {
     /// As [`Limiter::admit`].
     #[inline]
     pub fn admit(&self, estimate: Estimate) -> Result<Decision<'_>, Error> {
-        self.decide(estimate, None)
+        let now = self.core.time(None, &self.resolved);
+        self.decide(estimate, now, None)
     }
 
     /// [`admit`](Route::admit) at `now`.
@@ -520,7 +538,7 @@ impl Route {
     /// As [`Limiter::admit`].
     #[inline]
     pub fn admit_at(&self, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
-        self.decide(estimate, Some(now))
+        self.decide(estimate, clamp(now), Some(now))
     }
 
     /// Settles a permit by id, as [`Limiter::settle`] does. Any permit of the limiter will do; one that was admitted on
@@ -530,7 +548,7 @@ impl Route {
     /// As [`Limiter::settle`].
     #[inline]
     pub fn settle(&self, id: PermitId, usage: Usage) -> Result<Settlement, Error> {
-        self.core.settle(id, Some(&self.resolved), usage, None)
+        self.core.settle(id, Some(&self.resolved), &usage, None)
     }
 
     /// [`settle`](Route::settle) at `now`.
@@ -539,7 +557,7 @@ impl Route {
     /// As [`Limiter::settle`].
     #[inline]
     pub fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
-        self.core.settle(id, Some(&self.resolved), usage, Some(now))
+        self.core.settle(id, Some(&self.resolved), &usage, Some(now))
     }
 
     /// Cancels a permit by id, as [`Limiter::cancel`] does and [`settle`](Route::settle) describes.
@@ -560,11 +578,31 @@ impl Route {
         self.core.cancel(id, Some(&self.resolved), Some(now))
     }
 
+    /// Decides at `now`, which is `given` by the caller or the clock's.
     #[inline]
-    fn decide(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
-        match self.core.admit_held(&self.resolved, estimate, now)? {
+    fn decide(&self, estimate: Estimate, now: Now, given: Option<Now>) -> Result<Decision<'_>, Error> {
+        let mut denied = None;
+        match self.core.held_quickly(&self.resolved, estimate, now, &mut denied) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, Some(&self.resolved), id))),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.decide_thoroughly(estimate, now, given, quick),
+            },
+        }
+    }
+
+    /// What the quick way has not settled.
+    #[inline(never)]
+    fn decide_thoroughly(
+        &self,
+        estimate: Estimate,
+        now: Now,
+        given: Option<Now>,
+        quick: Quick,
+    ) -> Result<Decision<'_>, Error> {
+        match self.core.held_thoroughly(&self.resolved, estimate, now, quick)? {
             Some(decision) => Ok(decision),
-            None => self.decide_anew(estimate, now),
+            None => self.decide_anew(estimate, given),
         }
     }
 
@@ -579,7 +617,7 @@ impl Route {
         {
             before.pins.unpin();
         }
-        self.request.with(|request| self.core.admit(request, estimate, now))
+        self.request.with(|request| self.core.admit_thoroughly(request, estimate, now, Quick::Unsure))
     }
 }
 
