@@ -115,11 +115,15 @@ impl Core {
             return Quick::Unsure;
         }
         self.expire(now, false);
-        let quick = match route.legs.len() {
-            1 => self.charge_quickly::<1>(route, estimate, now, denied),
-            ..=4 => self.charge_quickly::<4>(route, estimate, now, denied),
-            ..=RECEIPTS => self.charge_quickly::<RECEIPTS>(route, estimate, now, denied),
-            _ => Quick::Unsure,
+        let legs = route.legs.len();
+        let quick = if legs == 1 {
+            self.charge_quickly::<1>(route, estimate, now, denied)
+        } else if legs > RECEIPTS {
+            Quick::Unsure
+        } else if legs <= 4 {
+            self.charge_quickly::<4>(route, estimate, now, denied)
+        } else {
+            self.charge_quickly::<RECEIPTS>(route, estimate, now, denied)
         };
         if let Quick::Admitted(id) = quick
             && self.observer.is_some()
