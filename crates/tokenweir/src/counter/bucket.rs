@@ -240,8 +240,8 @@ impl Bucket {
     }
 
     /// Brings the counter under `rule`, where it is not yet.
-    pub(crate) fn adopt(&self, rule: &BucketRule) {
-        let _ = self.load(rule);
+    pub(crate) fn adopt(&self, rule: &BucketRule) -> Result<(), Stale> {
+        self.load(rule).map(|_| ())
     }
 
     /// Whether a charge of `n` at `now` fits, and if so what makes it. Changes nothing.

@@ -108,7 +108,7 @@ fn bucket_change_of_policy_against_a_charge() {
             })
         };
         new.put_in_force();
-        bucket.adopt(&new);
+        bucket.adopt(&new).expect("it is the newest");
         assert!(other.join().unwrap());
         // The balance was 4, is kept by the change, and 3 of it were taken before or after.
         assert_eq!(bucket.deficit(&new, 0), Ok(5));

@@ -15,7 +15,7 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::table::{Counter, Counters, Pins, hasher};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) permit_ttl: u64,
     pub(crate) max_permits: usize,
     pub(crate) compiled: ArcSwap<Compiled>,
+    /// The policy that was last about to come into force, put here before any of its rules did.
+    coming: ArcSwapOption<Compiled>,
     /// The generation of `compiled`, to be compared on every call.
     pub(crate) generation: AtomicU64,
     /// Held only by those who change the policy.
@@ -94,6 +96,7 @@ impl Core {
             max_permits: parts.max_permits,
             generation: AtomicU64::new(compiled.generation),
             compiled: ArcSwap::from_pointee(compiled),
+            coming: ArcSwapOption::empty(),
             identities: Mutex::new(identities),
             counters: Counters::new(parts.max_counters),
             routes: Routes::new(parts.max_routes),
@@ -143,6 +146,17 @@ impl Core {
             Some(done) => Ok(Found::Route(done)),
             None => self.find_anew(request, now, act),
         }
+    }
+
+    /// Brings a counter that was made under an older policy under the newest one, also while that is only just coming
+    /// into force: an older rule may not do it any more, and nobody waits for the one who changes the policy.
+    fn bring_along(&self, counter: &Counter) {
+        let adopted = |compiled: &Compiled| match compiled.rule_of(counter.identity) {
+            Some(rule) => rule.adopt(&counter.state).is_ok(),
+            None => true,
+        };
+        // Neither will do only if another change has begun in between.
+        while !adopted(&self.compiled.load()) && !self.coming.load().as_ref().is_none_or(|coming| adopted(coming)) {}
     }
 
     /// Does something with the route of a request, if it is known.
@@ -207,12 +221,7 @@ impl Core {
         }
         if compiled.generation != self.generation() {
             // The change of policy may have walked the counters before these were among them.
-            let newest = self.compiled.load();
-            for (_, counter) in &met {
-                if let Some(rule) = newest.rule_of(counter.identity) {
-                    rule.adopt(&counter.state);
-                }
-            }
+            met.iter().for_each(|(_, counter)| self.bring_along(counter));
         }
         met.sort_by_key(|(leg, _)| compiled.identities[leg.limit]);
         let (legs, counters): (Vec<Leg>, SmallVec<_>) = met.into_iter().unzip();
@@ -312,6 +321,7 @@ impl Core {
         let mut identities = self.identities.lock();
         let now = self.clamped(now);
         let compiled = Arc::new(identities.compile(policy, now.mono));
+        self.coming.store(Some(compiled.clone()));
         compiled.rules.iter().for_each(Rule::put_in_force);
         self.compiled.store(compiled.clone());
         // Release: whoever sees the new generation finds the new policy.
@@ -322,7 +332,8 @@ impl Core {
         self.counters.each(|counter| {
             counted.insert(counter.identity);
             if let Some(rule) = compiled.rule_of(counter.identity) {
-                rule.adopt(&counter.state);
+                // Nobody else changes the policy meanwhile: this rule is the newest.
+                let _ = rule.adopt(&counter.state);
             }
         });
         identities.retain(&compiled, &counted);

@@ -144,7 +144,7 @@ fn a_decision_after_the_swap_is_the_new_policys() {
         };
         new.put_in_force();
         shared.1.store(2, Release);
-        shared.0.adopt(&new);
+        shared.0.adopt(&new).expect("it is the newest");
         // From here on 6 can never fit 4.
         assert_eq!(shared.0.charge(&new, 6, 0), Ok(Charged::Refused));
         let (generation, admitted) = other.join().unwrap();

@@ -309,10 +309,11 @@ impl Rule {
         }
     }
 
-    /// Brings a counter under this rule where a change of policy requires it.
-    pub(crate) fn adopt(&self, state: &State) {
-        if let (Rule::Bucket(rule), State::Bucket(bucket)) = (self, state) {
-            bucket.adopt(rule);
+    /// Brings a counter under this rule where a change of policy requires it, unless a newer one is in force.
+    pub(crate) fn adopt(&self, state: &State) -> Result<(), Stale> {
+        match (self, state) {
+            (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.adopt(rule),
+            _ => Ok(()),
         }
     }
 }
