@@ -125,7 +125,6 @@ class _Call:
 
     def _end(self, end: Callable[[], object]) -> None:
         self.ended = True
-        self.task.remove_done_callback(self.served)
         if self.late is not None:
             self.late.cancel()
         # A permit that has expired is over, and nobody has to be told; usage that cannot be leaves the estimate.
@@ -239,9 +238,11 @@ class Gate(CustomLogger):
         if earlier is not None and not earlier.ended and earlier.number == number:
             # The proxy asks again, for a fallback model, after another callback has refused the first one.
             earlier.cancel()
-        elif earlier is not None and not earlier.ended and earlier.task is task:
-            # One task serves a session's requests one after the other, and nothing has told of the end of this one.
-            earlier.abandon()
+        if earlier is not None and earlier.task is task:
+            # One task serves a session's requests one after the other; nothing may have told of the end of this one.
+            task.remove_done_callback(earlier.served)
+            if not earlier.ended:
+                earlier.abandon()
         project, keys = self._caller(user_api_key_dict)
         deployment = str(data.get("model") or f"route:{call_type}")
         wanted = _estimate(data, call_type, self._settings)

@@ -193,14 +193,15 @@ def test_one_task_that_serves_many_requests_holds_one_of_them(no_log: None) -> N
     assert run(scene) == {name: 5 * amount for name, amount in ESTIMATE.items()}
 
 
-def test_a_request_that_has_ended_leaves_nothing_with_its_task() -> None:
+def test_requests_that_have_ended_do_not_pile_up_in_their_task() -> None:
     async def scene(requests: Requests) -> None:
         async def session() -> None:
+            calls = []
             for _ in range(5):
                 await requests.admit()
+                calls.append(tokenweir.litellm._current.get())
                 await requests.gate.async_post_call_success_hook(DATA, CALLER, {"usage": {"prompt_tokens": 1}})
-            # Nothing waits for the end of this task; the task knows nothing of the five.
-            assert "served" not in repr(asyncio.current_task())
+            assert [call is not None and call() is not None for call in calls] == [False] * 4 + [True]
 
         await asyncio.create_task(session())
 
