@@ -9,7 +9,8 @@
 Every request is admitted before the call or refused in the proxy's own error form, with `retry-after`: 429 for a rate,
 403 for a quota. It holds its estimated tokens while it runs, is observed while it streams, and is settled once: with the
 usage that LiteLLM reports, also after retries and fallbacks; with what has been streamed, if the client leaves or the
-stream breaks; as `failed` says, if the call fails. Whatever way a request ends, its permit ends with it at the latest.
+stream breaks; as `failed` says, if the call fails. However a request ends, its permit ends with the task that serves it;
+LiteLLM's log has half a minute more to say the usage, and then the estimate stands, or what has streamed.
 
 What a limit's scope and match see of a request:
 
@@ -29,11 +30,13 @@ Counters live in the process: run the proxy with one worker.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,9 +71,12 @@ _ATTACHMENT_TOKENS = 1024
 """What an image, a sound or a file in the input is expected to take."""
 _NO_OUTPUT = ("embedding", "moderation", "rerank", "transcription", "speech", "image")
 """Kinds of call that produce no output tokens."""
+_LATEST_LOG = 30.0
+"""Seconds that LiteLLM's log has, after a request, to say its usage. It is written in the background, and not at all when
+there is too much of it."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class _Call:
     """A request under way, or one that has ended and is still being answered or logged."""
 
@@ -82,6 +88,12 @@ class _Call:
     keys: dict[str, str]
     output: int
     """The output tokens that it was admitted with."""
+    task: asyncio.Task[Any]
+    """What serves it."""
+    stream: str = ""
+    """Whether there is a stream: `open` or `complete`. An open one ends the permit itself, or drops it."""
+    late: asyncio.TimerHandle | None = None
+    """When the log is late."""
     ended: bool = False
     streamed_bytes: int = 0
     observed: int = 0
@@ -99,8 +111,22 @@ class _Call:
     def abandon(self) -> None:
         self._end(self.permit.abandon)
 
+    def served(self, _task: object = None) -> None:
+        """The task has ended, or the stream has: what is still open waits for the log, and not for long."""
+        if not self.ended and self.stream != "open" and self.task.done() and self.late is None:
+            # Not in this context: it would be kept as long.
+            self.late = self.task.get_loop().call_later(_LATEST_LOG, self._lapse, context=Context())
+
+    def _lapse(self) -> None:
+        if self.stream:
+            self.settle(_Usage(output=self.observed))
+        else:
+            self.abandon()
+
     def _end(self, end: Callable[[], object]) -> None:
         self.ended = True
+        if self.late is not None:
+            self.late.cancel()
         # A permit that has expired is over, and nobody has to be told; usage that cannot be leaves the estimate.
         with contextlib.suppress(tokenweir.PermitError):
             try:
@@ -109,12 +135,18 @@ class _Call:
                 self.permit.abandon()
 
 
-_current: ContextVar[_Call | None] = ContextVar("tokenweir_call", default=None)
+_current: ContextVar[weakref.ref[_Call] | None] = ContextVar("tokenweir_call", default=None)
 """The request that the running code serves.
 
-A client may give its requests what call id it likes, so an id alone must not end a permit. The context cannot be forged. It
-is also what keeps the permit: however a request ends, its contexts end with it, and a permit that is still open then is
-dropped."""
+A client may give its requests what call id it likes, so an id alone must not end a permit; the context cannot be forged. It
+does not keep the permit, because contexts outlive their requests: a connection to a provider that is opened for a request,
+or a worker that is started by one, keeps its context for as long as it lives itself. What keeps the permit is the task that
+serves the request, then the stream, then the timer of the log."""
+
+
+def _serving() -> _Call | None:
+    reference = _current.get()
+    return None if reference is None else reference()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +232,17 @@ class Gate(CustomLogger):
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> None:
         """Admits the request, or raises the refusal."""
-        number = data.get("litellm_call_id")
-        earlier = self._open(number)
-        if earlier is not None:
+        number, task = data.get("litellm_call_id"), asyncio.current_task()
+        assert task is not None
+        earlier = _serving()
+        if earlier is not None and not earlier.ended and earlier.number == number:
             # The proxy asks again, for a fallback model, after another callback has refused the first one.
             earlier.cancel()
+        if earlier is not None and earlier.task is task:
+            # One task serves a session's requests one after the other; nothing may have told of the end of this one.
+            task.remove_done_callback(earlier.served)
+            if not earlier.ended:
+                earlier.abandon()
         project, keys = self._caller(user_api_key_dict)
         deployment = str(data.get("model") or f"route:{call_type}")
         wanted = _estimate(data, call_type, self._settings)
@@ -216,7 +254,9 @@ class Gate(CustomLogger):
             raise HTTPException(503, str(error)) from error
         if not decision:
             raise self._refusal(decision, deployment)
-        _current.set(_Call(number, decision, project, deployment, keys, wanted[1]))
+        call = _Call(number, decision, project, deployment, keys, wanted[1], task)
+        task.add_done_callback(call.served, context=Context())
+        _current.set(weakref.ref(call))
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> None:
         """Settles a request that was answered in one piece."""
@@ -229,8 +269,11 @@ class Gate(CustomLogger):
     ) -> AsyncIterator[Any]:
         """Observes a stream. It is settled here if it says its usage itself or breaks off."""
         call = self._open(request_data.get("litellm_call_id"))
-        stream: AsyncIterator[Any] = response if call is None else self._observed(call, response)
-        return stream
+        if call is None:
+            unseen: AsyncIterator[Any] = response
+            return unseen
+        call.stream = "open"
+        return self._observed(call, response)
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
@@ -254,7 +297,10 @@ class Gate(CustomLogger):
         call = self._open(request_data.get("litellm_call_id"))
         if call is None:
             return
-        if not hasattr(original_exception, "llm_provider") or isinstance(original_exception, HTTPException):
+        if getattr(original_exception, "status_code", None) == 499 and isinstance(original_exception, HTTPException):
+            # The client has left while the provider was at work.
+            call.abandon()
+        elif not hasattr(original_exception, "llm_provider") or isinstance(original_exception, HTTPException):
             # The proxy itself has refused it: it never reached the provider.
             call.cancel()
         elif self._settings.failed == "nothing":
@@ -273,7 +319,7 @@ class Gate(CustomLogger):
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str] | None:
         """`x-ratelimit-limit-*` and `x-ratelimit-remaining-*`, for requests and tokens, of the limit with the least left."""
-        call = _current.get()
+        call = _serving()
         if call is None or call.number != data.get("litellm_call_id") or not self._settings.headers:
             return None
         views = self.limiter.peek(call.project, call.deployment, keys=call.keys).limits
@@ -283,7 +329,7 @@ class Gate(CustomLogger):
 
     def _open(self, number: Any) -> _Call | None:
         """The request of this number, if it is the one being served and still holds its permit."""
-        call = _current.get()
+        call = _serving()
         return None if call is None or call.ended or call.number != number else call
 
     def _caller(self, caller: Any) -> tuple[str, dict[str, str]]:
@@ -310,11 +356,14 @@ class Gate(CustomLogger):
                 yield chunk
             complete = True
         finally:
+            call.stream = "complete"
             if not call.ended:
                 if call.usage is not None:
                     call.settle(call.usage)
                 elif not complete:
                     call.settle(_Usage(output=call.observed))
+                else:
+                    call.served()
 
     def _spent(self, call: _Call, chunk: Any) -> bool:
         """Notes what a chunk brings, and says whether the stream is to end here."""

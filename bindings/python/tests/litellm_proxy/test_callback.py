@@ -1,0 +1,208 @@
+"""The callback's hooks, called as the proxy calls them, where the proxy itself cannot be made to by a client.
+
+Every request's context is kept here, as a pooled connection or a background worker that the request has started keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tokenweir.litellm
+from fastapi import HTTPException
+from serving import until
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+POLICY = {
+    "limit": [
+        {"name": meter, "meter": meter, "algorithm": "quota", "amount": 10**6, "period": "never"}
+        for meter in ("requests", "input", "output")
+    ]
+}
+CALLER = SimpleNamespace(team_id="t", api_key="k", metadata={}, team_metadata=None)
+DATA = {"litellm_call_id": "1", "model": "m", "messages": [{"role": "user", "content": "x" * 25}], "max_tokens": 50}
+"""It is admitted with 10 input tokens for 40 bytes of message, and 50 output tokens."""
+
+
+class Requests:
+    def __init__(self) -> None:
+        self.gate = tokenweir.litellm.Gate({"policy": POLICY})
+        self.kept: list[contextvars.Context] = []
+
+    async def admit(self, **data: Any) -> None:
+        await self.gate.async_pre_call_hook(CALLER, None, DATA | data, "acompletion")
+        self.kept.append(contextvars.copy_context())
+
+    def stream(self, response: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return self.gate.async_post_call_streaming_iterator_hook(CALLER, response, DATA)
+
+    async def log(self, usage: dict[str, int]) -> None:
+        """LiteLLM's log, in the context of the request that was admitted last."""
+        event = self.gate.async_log_success_event(DATA, {"usage": usage}, None, None)
+        await self.kept[-1].run(asyncio.create_task, event)
+
+    @property
+    def open(self) -> int:
+        return self.gate.limiter.stats().permits_open
+
+    async def ended(self) -> None:
+        """Returns when nothing is held, while the loop runs."""
+        task = asyncio.create_task(asyncio.to_thread(until, lambda: self.open == 0, "nothing is held"))
+        await task
+
+    def settled(self) -> dict[str, int]:
+        assert self.open == 0
+        return {counter.limit: counter.settled_total for counter in self.gate.limiter.usage()}
+
+
+def run(scene: Callable[[Requests], Coroutine[Any, Any, None]]) -> dict[str, int]:
+    """What has been settled after a scene, while the contexts of its requests still live."""
+    requests = Requests()
+
+    async def played() -> None:
+        await scene(requests)
+        await requests.ended()
+
+    asyncio.run(played())
+    return requests.settled()
+
+
+async def words(count: int) -> AsyncIterator[Any]:
+    for _ in range(count):
+        yield {"choices": [{"delta": {"content": "four"}}]}
+
+
+ESTIMATE = {"requests": 1, "input": 10, "output": 50}
+
+
+@pytest.fixture
+def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenweir.litellm, "_LATEST_LOG", 0.0)
+
+
+def test_a_request_that_ends_without_a_word_leaves_its_estimate(no_log: None) -> None:
+    async def scene(requests: Requests) -> None:
+        await asyncio.create_task(requests.admit())
+
+    assert run(scene) == ESTIMATE
+
+
+def test_so_does_one_that_is_cancelled(no_log: None) -> None:
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(request())
+        while requests.open == 0:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert run(scene) == ESTIMATE
+
+
+def test_the_log_has_time_to_come_after_the_request() -> None:
+    async def scene(requests: Requests) -> None:
+        await asyncio.create_task(requests.admit())
+        assert requests.open == 1
+        await requests.log({"prompt_tokens": 7, "completion_tokens": 5})
+
+    assert run(scene) == {"requests": 1, "input": 7, "output": 5}
+
+
+def test_a_stream_that_is_never_begun_ends_with_its_iterator() -> None:
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            stream = requests.stream(words(3))
+            assert requests.open == 1
+            del stream
+
+        await asyncio.create_task(request())
+
+    assert run(scene) == ESTIMATE
+
+
+def test_so_does_one_that_is_closed_before_its_first_word() -> None:
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            stream: Any = requests.stream(words(3))
+            await stream.aclose()
+            requests.kept.append(stream)
+
+        await asyncio.create_task(request())
+
+    assert run(scene) == ESTIMATE
+
+
+def test_a_stream_whose_log_never_comes_pays_for_what_has_streamed(no_log: None) -> None:
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            assert len([word async for word in requests.stream(words(3))]) == 3
+            assert requests.open == 1, "the log may still come"
+
+        await asyncio.create_task(request())
+
+    assert run(scene) == {"requests": 1, "input": 10, "output": 3}
+
+
+def test_a_stream_may_outlive_the_task_that_admitted_it(no_log: None) -> None:
+    """So it is where the proxy sends pings until the answer begins."""
+
+    async def scene(requests: Requests) -> None:
+        async def request() -> AsyncIterator[Any]:
+            await requests.admit()
+            return requests.stream(words(3))
+
+        stream = await asyncio.create_task(request())
+        assert await anext(stream) and requests.open == 1
+        assert len([word async for word in stream]) == 2
+
+    assert run(scene) == {"requests": 1, "input": 10, "output": 3}
+
+
+def test_a_client_that_leaves_while_the_provider_works_leaves_the_estimate() -> None:
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            await requests.gate.async_post_call_failure_hook(DATA, HTTPException(499, "disconnected"), CALLER)
+
+        await asyncio.create_task(request())
+
+    assert run(scene) == ESTIMATE
+
+
+def test_one_task_that_serves_many_requests_holds_one_of_them(no_log: None) -> None:
+    async def scene(requests: Requests) -> None:
+        async def session() -> None:
+            for number in range(5):
+                await requests.admit(litellm_call_id=str(number))
+                assert requests.open == 1
+
+        await asyncio.create_task(session())
+
+    assert run(scene) == {name: 5 * amount for name, amount in ESTIMATE.items()}
+
+
+def test_requests_that_have_ended_do_not_pile_up_in_their_task() -> None:
+    async def scene(requests: Requests) -> None:
+        async def session() -> None:
+            calls = []
+            for _ in range(5):
+                await requests.admit()
+                calls.append(tokenweir.litellm._current.get())
+                await requests.gate.async_post_call_success_hook(DATA, CALLER, {"usage": {"prompt_tokens": 1}})
+            assert [call is not None and call() is not None for call in calls] == [False] * 4 + [True]
+
+        await asyncio.create_task(session())
+
+    assert run(scene)["requests"] == 5
