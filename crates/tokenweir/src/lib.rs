@@ -41,6 +41,7 @@
 mod clock;
 mod counter;
 mod error;
+pub mod gateway;
 mod limiter;
 pub mod policy;
 mod record;
