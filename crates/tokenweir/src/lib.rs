@@ -38,6 +38,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apim;
 mod clock;
 mod counter;
 mod error;

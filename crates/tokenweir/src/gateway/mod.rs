@@ -5,9 +5,13 @@
 //! no clock; time is an argument. The limiter knows nothing of it.
 //!
 //! - [`model`]: what there is, and what each thing is made of.
+//! - `compile`: a gateway's limits as one policy of the engine.
 //!
 //! Facts about the service are marked where they stand: \[S\] from the vendor's page on enabling the AI Gateway, \[D\]
 //! from other pages of the vendor, \[M\] measured by others, \[G\] read from a policy that the portal generates, \[I\]
 //! inferred, \[U\] not confirmed: chosen here, and a setting where it matters.
 
+mod compile;
 pub mod model;
+
+pub use compile::{CompileError, Rates, Terms};

@@ -97,6 +97,11 @@ impl Policy {
         self.0.index.by_name(name).and_then(|limit| self.0.limits.get(limit))
     }
 
+    /// The place of the limit of this name among [`limits`](Policy::limits).
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.0.index.by_name(name)
+    }
+
     /// The caller keys that any scope or match names, without `key:`, sorted and each once.
     ///
     /// Nothing else about a caller has any influence on a decision.
