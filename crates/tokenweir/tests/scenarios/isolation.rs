@@ -1,0 +1,1 @@
+//! Projects, gateways and regions side by side.
