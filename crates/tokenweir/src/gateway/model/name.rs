@@ -43,6 +43,14 @@ fn plain(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// As `plain`, and it can be a part of a resource's id.
+fn segment(name: &str) -> Result<(), &'static str> {
+    if name.contains('/') {
+        return Err("it has a /");
+    }
+    plain(name)
+}
+
 /// V-12: a name as API Management takes it. From general knowledge \[U\].
 fn of_gateway(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.chars().count() > LONGEST_GATEWAY {
@@ -125,13 +133,13 @@ macro_rules! names {
 
 names! {
     /// A Foundry resource (account): the parent of projects and deployments.
-    ResourceName = "Foundry resource" by plain;
+    ResourceName = "Foundry resource" by segment;
     /// An API Management instance.
-    InstanceName = "API Management instance" by plain;
+    InstanceName = "API Management instance" by segment;
     /// A gateway: letters, digits and hyphens, beginning with a letter, 1 to 50 characters (V-12).
     GatewayName = "gateway" by of_gateway;
     /// A project; told apart within its resource.
-    ProjectName = "project" by plain;
+    ProjectName = "project" by segment;
     /// A model deployment: the name that callers use; told apart within its resource.
     DeploymentName = "model deployment" by plain;
     /// A custom agent; told apart within its project.
@@ -145,11 +153,11 @@ names! {
     /// Who acts: a user, a group or a service principal.
     PrincipalId = "principal" by plain;
     /// A directory (Entra tenant).
-    TenantId = "tenant" by plain;
+    TenantId = "tenant" by segment;
     /// A subscription of the cloud; not an API Management subscription key.
-    SubscriptionId = "subscription" by plain;
+    SubscriptionId = "subscription" by segment;
     /// A resource group; told apart within its subscription.
-    GroupName = "resource group" by plain;
+    GroupName = "resource group" by segment;
     /// A region of the cloud.
     Region = "region" by plain;
 }
