@@ -18,8 +18,8 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use super::model::{
-    AiGateway, CallQuota, CallRate, CounterKey, KeyPart, KeyedLimit, LimitName, QuotaPeriod, TokenLimit, Weekday,
-    WorkloadLimit,
+    AiGateway, CallQuota, CallRate, CounterKey, KeyPart, KeyedLimit, LimitName, LimitScope, QuotaPeriod, TokenLimit,
+    TrafficSettings, WorkloadLimit,
 };
 use crate::apim::{Profile, Tier};
 use crate::policy::{MAX_TOKENS, Policy, PolicyError, Until};
@@ -138,7 +138,7 @@ impl AiGateway {
     /// # Errors
     /// [`CompileError`]: what cannot be put in force is never dropped in silence.
     pub fn policy(&self, terms: &Terms) -> Result<Policy, CompileError> {
-        let mut compiler = Compiler { terms, week_start: self.traffic.week_start, limits: Vec::new() };
+        let mut compiler = Compiler { terms, traffic: &self.traffic, limits: Vec::new() };
         for (project, deployments) in &self.limits.projects {
             // A project that was removed and added again starts with rates that nobody has used; quotas go on \[U\].
             let times = self.memberships.get(project).map_or(0, |membership| membership.enabled_times);
@@ -249,8 +249,11 @@ fn one_for_each_key(
         if known.limit != limit.limit {
             return conflict("they limit it differently; give both the same limit, or one of them another key");
         }
-        if known.scope != limit.scope {
-            return conflict("apply to different requests; make it one limit on both, or give one of them another key");
+        let all = LimitScope::default();
+        if limit.scope == all {
+            by_key.insert(&limit.key, (name, limit));
+        } else if known.scope != all && known.scope != limit.scope {
+            return conflict("they are on different requests; make it one limit on both, or give one another key");
         }
     }
     Ok(by_key.into_values())
@@ -259,7 +262,7 @@ fn one_for_each_key(
 /// Writes limits of the engine.
 struct Compiler<'a> {
     terms: &'a Terms,
-    week_start: Weekday,
+    traffic: &'a TrafficSettings,
     limits: Vec<Value>,
 }
 
@@ -284,7 +287,7 @@ impl Compiler<'_> {
             };
             limit.insert("period".into(), period.into());
             if quota.period() == QuotaPeriod::Weekly {
-                limit.insert("week_start".into(), self.week_start.as_str().into());
+                limit.insert("week_start".into(), self.traffic.week_start.as_str().into());
             }
             self.push(limit);
         }
@@ -353,6 +356,9 @@ impl Compiler<'_> {
         if !on.matches.is_empty() {
             let matches = on.matches.iter().map(|(field, name)| ((*field).to_owned(), Value::from(name.as_str())));
             limit.insert("match".into(), Value::Object(matches.collect()));
+        }
+        if !self.traffic.enforce {
+            limit.insert("mode".into(), "shadow".into());
         }
         if meter == "total" && !self.terms.count_cached {
             limit.insert("weights".into(), json!({ "cached_input": 0 }));

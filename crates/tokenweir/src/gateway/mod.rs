@@ -5,13 +5,20 @@
 //! no clock; time is an argument. The limiter knows nothing of it.
 //!
 //! - [`model`]: what there is, and what each thing is made of.
-//! - `compile`: a gateway's limits as one policy of the engine.
+//! - `compile`: a gateway's limits as one policy of the engine;
+//! - `traffic`: calls that arrive at a gateway, decided on, counted and recorded; `figures`, `record`: what is kept of them.
 //!
 //! Facts about the service are marked where they stand: \[S\] from the vendor's page on enabling the AI Gateway, \[D\]
 //! from other pages of the vendor, \[M\] measured by others, \[G\] read from a policy that the portal generates, \[I\]
 //! inferred, \[U\] not confirmed: chosen here, and a setting where it matters.
 
 mod compile;
+mod figures;
 pub mod model;
+mod record;
+mod traffic;
 
 pub use compile::{CompileError, Rates, Terms};
+pub use figures::Figures;
+pub use record::{CallOutcome, LastError, RecordObserver, UsageRecord};
+pub use traffic::{Call, Completion, Gate, GateBuilder, GateError, Passage, Refused, Verdict};

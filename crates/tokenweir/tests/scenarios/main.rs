@@ -14,10 +14,11 @@ mod quotas;
 mod rates;
 mod reservations;
 
+use serde_json::json;
 use tokenweir::apim::{Answer, Profile, Remaining};
 use tokenweir::gateway::Terms;
 use tokenweir::gateway::model::{
-    AiGateway, CounterKey, GatewayState, KeyPart, KeyedLimit, LimitScope, Limits, Timestamp, TokenLimit,
+    AiGateway, CounterKey, FoundryResource, KeyPart, KeyedLimit, LimitScope, Limits, Timestamp, TokenLimit,
     TokenLimitFields, WorkloadLimit,
 };
 use tokenweir::{Decision, Estimate, Key, Limiter, ManualClock, Now, PermitId, Policy, Request, Usage};
@@ -52,16 +53,41 @@ pub(crate) fn tokens(per_minute: Option<i128>, quota: Option<(i128, &str)>) -> T
 
 /// An enabled gateway with these limits and no projects.
 pub(crate) fn gateway(limits: Limits) -> AiGateway {
-    AiGateway {
-        name: "gateway".parse().expect("a name"),
-        instance: "instance".parse().expect("a name"),
-        state: GatewayState::Enabled,
-        created: Timestamp::from_nanos(0),
-        enabled: Some(Timestamp::from_nanos(0)),
-        memberships: Default::default(),
-        limits,
-        traffic: Default::default(),
+    let gateway = json!({
+        "name": "gateway",
+        "instance": "instance",
+        "state": "enabled",
+        "created": "1970-01-01T00:00:00Z",
+        "made_instance": true,
+        "since": "1970-01-01T00:00:00Z",
+        "limits": limits,
+    });
+    serde_json::from_value(gateway).expect("a gateway")
+}
+
+/// A resource with an enabled gateway of these limits, with projects `P1` and `P2` behind it and deployments `d`, `d2`.
+pub(crate) fn resource(region: &str, limits: Limits) -> FoundryResource {
+    let then = "1970-01-01T00:00:00Z";
+    let mut gateway = gateway(limits);
+    for project in ["P1", "P2"] {
+        let member = json!({ "status": "enabled", "since": then, "enabled_times": 1 });
+        gateway.memberships.insert(name(project), serde_json::from_value(member).expect("a membership"));
     }
+    let resource = json!({
+        "site": { "tenant": "t", "subscription": "s", "resource_group": "g", "region": region },
+        "public_network_access": true,
+        "deployments": { "d": { "model": "gpt-4o" }, "d2": { "model": "gpt-4o-mini" } },
+        "projects": { "P1": { "created": then }, "P2": { "created": then } },
+        "gateway": gateway,
+    });
+    serde_json::from_value(resource).expect("a resource")
+}
+
+pub(crate) fn name<T: std::str::FromStr>(text: &str) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    text.parse().expect("a name")
 }
 
 /// One project's limit on one deployment.
