@@ -233,9 +233,7 @@ fn exact(what: &'static str, name: &(impl AsRef<str> + ?Sized)) -> Result<String
 
 /// The same key is the same counter wherever it is used \[D\]: of several limits with one key, the one that stands for
 /// them all.
-fn one_for_each_key(
-    keyed: &BTreeMap<LimitName, KeyedLimit>,
-) -> Result<impl Iterator<Item = (&LimitName, &KeyedLimit)>, CompileError> {
+fn one_for_each_key(keyed: &BTreeMap<LimitName, KeyedLimit>) -> Result<Vec<(&LimitName, &KeyedLimit)>, CompileError> {
     let mut by_key: BTreeMap<&CounterKey, (&LimitName, &KeyedLimit)> = BTreeMap::new();
     for (name, limit) in keyed {
         let Some((first, known)) = by_key.get(&limit.key).copied() else {
@@ -256,7 +254,10 @@ fn one_for_each_key(
             return conflict("they are on different requests; make it one limit on both, or give one another key");
         }
     }
-    Ok(by_key.into_values())
+    // In the order of their names, as they are listed.
+    let mut each: Vec<_> = by_key.into_values().collect();
+    each.sort_by_key(|(name, _)| *name);
+    Ok(each)
 }
 
 /// Writes limits of the engine.

@@ -1,6 +1,7 @@
 //! Projects, gateways and regions side by side.
 
-use crate::{name, resource, s, tokens};
+use crate::foundry::{name, resource, tokens};
+use crate::s;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokenweir::gateway::model::{Limits, TokenLimit};

@@ -8,19 +8,18 @@
 //!
 //! E-19 (header parsing) is about the wire and not about limits; E-20 (lifecycles) is the control plane's.
 
+#[path = "../support/foundry.rs"]
+mod foundry;
 mod isolation;
 mod providers;
 mod quotas;
 mod rates;
 mod reservations;
 
-use serde_json::json;
+use foundry::gateway;
 use tokenweir::apim::{Answer, Profile, Remaining};
 use tokenweir::gateway::Terms;
-use tokenweir::gateway::model::{
-    AiGateway, CounterKey, FoundryResource, KeyPart, KeyedLimit, LimitScope, Limits, Timestamp, TokenLimit,
-    TokenLimitFields, WorkloadLimit,
-};
+use tokenweir::gateway::model::{Limits, Timestamp};
 use tokenweir::{Decision, Estimate, Key, Limiter, ManualClock, Now, PermitId, Policy, Request, Usage};
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -40,68 +39,6 @@ pub(crate) fn s(seconds: u64) -> Now {
 pub(crate) fn wall(text: &str) -> Now {
     let nanos = text.parse::<Timestamp>().expect("an instant").nanos();
     Now::new(nanos.max(0) as u64, nanos)
-}
-
-pub(crate) fn tokens(per_minute: Option<i128>, quota: Option<(i128, &str)>) -> TokenLimit {
-    let fields = TokenLimitFields {
-        tokens_per_minute: per_minute,
-        token_quota: quota.map(|(tokens, _)| tokens),
-        token_quota_period: quota.map(|(_, period)| period.to_owned()),
-    };
-    fields.check().expect("a valid limit")
-}
-
-/// An enabled gateway with these limits and no projects.
-pub(crate) fn gateway(limits: Limits) -> AiGateway {
-    let gateway = json!({
-        "name": "gateway",
-        "instance": "instance",
-        "state": "enabled",
-        "created": "1970-01-01T00:00:00Z",
-        "made_instance": true,
-        "since": "1970-01-01T00:00:00Z",
-        "limits": limits,
-    });
-    serde_json::from_value(gateway).expect("a gateway")
-}
-
-/// A resource with an enabled gateway of these limits, with projects `P1` and `P2` behind it and deployments `d`, `d2`.
-pub(crate) fn resource(region: &str, limits: Limits) -> FoundryResource {
-    let then = "1970-01-01T00:00:00Z";
-    let mut gateway = gateway(limits);
-    for project in ["P1", "P2"] {
-        let member = json!({ "status": "enabled", "since": then, "enabled_times": 1 });
-        gateway.memberships.insert(name(project), serde_json::from_value(member).expect("a membership"));
-    }
-    let resource = json!({
-        "site": { "tenant": "t", "subscription": "s", "resource_group": "g", "region": region },
-        "public_network_access": true,
-        "deployments": { "d": { "model": "gpt-4o" }, "d2": { "model": "gpt-4o-mini" } },
-        "projects": { "P1": { "created": then }, "P2": { "created": then } },
-        "gateway": gateway,
-    });
-    serde_json::from_value(resource).expect("a resource")
-}
-
-pub(crate) fn name<T: std::str::FromStr>(text: &str) -> T
-where
-    T::Err: std::fmt::Debug,
-{
-    text.parse().expect("a name")
-}
-
-/// One project's limit on one deployment.
-pub(crate) fn on(project: &str, deployment: &str, limit: TokenLimit) -> Limits {
-    let deployments = [(deployment.parse().expect("a name"), limit)];
-    Limits { projects: [(project.parse().expect("a name"), deployments.into())].into(), ..Limits::default() }
-}
-
-pub(crate) fn keyed(key: &[KeyPart], tokens: TokenLimit) -> KeyedLimit {
-    KeyedLimit {
-        key: CounterKey::new(key.to_vec()).expect("a key"),
-        scope: LimitScope::default(),
-        limit: WorkloadLimit::new(None, None, None, Some(tokens)).expect("a limit"),
-    }
 }
 
 /// A limiter with the limits of a gateway, under a profile, and what API Management says of its decisions.
@@ -127,16 +64,16 @@ impl Service {
 
     #[track_caller]
     pub(crate) fn refuse(&self, prompt: u64, streamed: bool, now: Now) -> Answer {
-        self.decide("u", prompt, streamed, now).expect_err("a refusal")
+        *self.decide("u", prompt, streamed, now).expect_err("a refusal")
     }
 
-    pub(crate) fn decide(&self, user: &str, prompt: u64, streamed: bool, now: Now) -> Result<PermitId, Answer> {
+    pub(crate) fn decide(&self, user: &str, prompt: u64, streamed: bool, now: Now) -> Result<PermitId, Box<Answer>> {
         let keys = [Key::new("user", user)];
         let request = Request::new("p", "d").with_keys(&keys);
         let estimate = self.profile.estimate(prompt, streamed);
         match self.limiter.admit_at(&request, estimate, now).expect("a decision") {
             Decision::Admitted(permit) => Ok(permit.into_id()),
-            Decision::Denied(denied) => Err(self.profile.answer(&denied, estimate, now)),
+            Decision::Denied(denied) => Err(Box::new(self.profile.answer(&denied, estimate, now))),
         }
     }
 

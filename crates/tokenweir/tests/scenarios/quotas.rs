@@ -1,6 +1,7 @@
 //! Quotas: periods, clocks, and what is shared.
 
-use crate::{SECOND, Service, ask, keyed, left, of, s, tokens, wall};
+use crate::foundry::{keyed, on, tokens};
+use crate::{SECOND, Service, ask, left, of, s, wall};
 use tokenweir::apim::{First, Profile};
 use tokenweir::gateway::model::{KeyPart, Limits};
 use tokenweir::policy::Algorithm;
@@ -58,7 +59,7 @@ fn which_of_rate_and_quota_is_told_is_a_setting() {
     for (first, status) in [(First::Quota, 403), (First::Rate, 429), (First::InOrder, 429)] {
         let mut profile = Profile::v2();
         profile.first = first;
-        let service = Service::new(profile, crate::on("p", "d", tokens(Some(100), Some((100, "Monthly")))));
+        let service = Service::new(profile, on("p", "d", tokens(Some(100), Some((100, "Monthly")))));
         let permit = service.admit(0, false, s(0));
         service.settle(permit, 101, s(0));
         let answer = service.refuse(0, false, s(0));
@@ -110,7 +111,7 @@ fn e_05_period_truncation() {
         assert!(ask(&limiter, Estimate::new(1, 0), wall(end)).is_ok(), "{now} {period}");
     }
     // The wait of a live message of that date, in its words.
-    let service = Service::new(Profile::v2(), crate::on("p", "d", tokens(None, Some((1, "Monthly")))));
+    let service = Service::new(Profile::v2(), on("p", "d", tokens(None, Some((1, "Monthly")))));
     let now = wall("2026-08-07T10:00:00Z");
     let permit = service.admit(0, false, now);
     service.settle(permit, 2, now);

@@ -1,6 +1,7 @@
 //! Tokens per minute, as API Management counts them.
 
-use crate::{Service, gateway, left, limiter, ms, on, s, tokens};
+use crate::foundry::{gateway, on, tokens};
+use crate::{Service, left, limiter, ms, s};
 use tokenweir::apim::{Answer, BucketRetry, Profile, Tier};
 use tokenweir::gateway::Terms;
 use tokenweir::{Decision, Estimate, Request};

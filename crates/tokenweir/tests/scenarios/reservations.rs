@@ -1,6 +1,7 @@
 //! What permits add up to.
 
-use crate::{Service, ask, left, of, on, s, tokens};
+use crate::foundry::{on, tokens};
+use crate::{Service, ask, left, of, s};
 use tokenweir::apim::Profile;
 use tokenweir::{Error, Estimate, Usage, UsageFilter};
 
