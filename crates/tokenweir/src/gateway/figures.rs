@@ -1,5 +1,6 @@
 //! How many calls there were, by what came of them.
 
+// Figures are not part of any race that is model-checked, so they use std's atomics under loom too.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::record::CallOutcome;

@@ -91,13 +91,16 @@ pub struct UsageRecord {
     pub gateway: Option<GatewayName>,
     /// The project that calls; as the caller gave it, known or not.
     pub project: String,
+    /// Whether the resource has such a project. Of the others there can be any number: metrics do not name them.
+    #[serde(skip_serializing_if = "is_true")]
+    pub project_known: bool,
     /// The deployment that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<String>,
     /// The deployment that served it: another one where calls spill over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_served: Option<String>,
-    /// The model of the deployment that was asked for.
+    /// The model of the deployment that was asked for; absent if the resource has no such deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The model that the provider says served it.
@@ -179,6 +182,10 @@ pub struct UsageRecord {
     /// Why it was not passed on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 fn is_false(value: &bool) -> bool {

@@ -24,6 +24,7 @@ fn bypasses(scene: &Scene, call: Call<'_>) {
     assert_eq!(after.of(CallOutcome::Bypassed), before.of(CallOutcome::Bypassed) + 1);
     let [record] = &scene.records.taken()[..] else { panic!("one record") };
     assert_eq!((record.outcome, record.input, record.charged_input), (CallOutcome::Bypassed, Some(1_000_000), None));
+    assert_eq!(record.project_known, call.project != "P9");
 }
 
 #[track_caller]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+// A number of its own for each call takes part in no race that is model-checked.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
@@ -314,6 +315,7 @@ impl Gate {
             region: standing.region.clone(),
             gateway: standing.gateway.as_ref().map(|(name, _)| name.clone()),
             project: call.project.to_owned(),
+            project_known: standing.projects.contains_key(call.project),
             deployment: own(call.deployment),
             deployment_served: None,
             model: call.deployment.and_then(|name| standing.deployments.get(name)).map(ToString::to_string),
