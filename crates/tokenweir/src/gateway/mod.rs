@@ -4,10 +4,31 @@
 //! step from where is allowed. It keeps no counters: its limits become a policy of the engine. It does no I/O and reads
 //! no clock; time is an argument. The limiter knows nothing of it.
 //!
-//! - [`model`]: what there is, and what each thing is made of.
+//! - [`model`]: what there is, and what each thing is made of;
+//! - [`Estate`]: all of it, changed by an [`Operation`] of somebody, a [`Declaration`] of what the cloud around says, or by time;
+//! - [`rules`]: the requirements V-01 to V-23, as a table;
+//! - [`InstanceProvider`]: who makes and takes down instances;
+//! - [`AuditTrail`]: who did what, when, and how it ended.
 //!
 //! Facts about the service are marked where they stand: \[S\] from the vendor's page on enabling the AI Gateway, \[D\]
 //! from other pages of the vendor, \[M\] measured by others, \[G\] read from a policy that the portal generates, \[I\]
 //! inferred, \[U\] not confirmed: chosen here, and a setting where it matters.
 
+mod audit;
+mod code;
+mod estate;
+mod finding;
 pub mod model;
+mod operation;
+mod provider;
+mod rules;
+mod settings;
+
+pub use audit::{AuditEntry, AuditOutcome, AuditTrail};
+pub use code::Code;
+pub use estate::Estate;
+pub use finding::{Applied, Finding, Refused, Severity};
+pub use operation::{AgentRegistration, Declaration, Event, Grant, Operation};
+pub use provider::{InProcessProvider, InstanceProvider, Progress, Task, TaskKind};
+pub use rules::{Rule, rules};
+pub use settings::Settings;
