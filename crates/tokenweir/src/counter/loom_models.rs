@@ -258,7 +258,9 @@ fn bucket_a_quick_charge_that_began_before_there_were_floors_fails() {
         let first = taken(bucket.charge(&rule, 10, 0)).expect("it fits");
         let other = {
             let (rule, bucket) = (rule.clone(), bucket.clone());
-            thread::spawn(move || quickly(|to| bucket.look(&rule, 5, 1, to), |ready| bucket.make(ready, 1)) == Some(true))
+            thread::spawn(move || {
+                quickly(|to| bucket.look(&rule, 5, 1, to), |ready| bucket.make(ready, 1)) == Some(true)
+            })
         };
         let _ = bucket.give_back(&rule, (10, first, 0), 4, 2);
         let charged = other.join().unwrap();

@@ -333,7 +333,7 @@ impl Denied {
 
     /// What each enforced limit of the request has left; below 0 is debt.
     pub(crate) fn left(&self) -> impl Iterator<Item = (&Limit, i64)> {
-        self.said.iter().map(|said| (&self.compiled.policy.limits()[said.limit as usize], said.remaining))
+        self.said.iter().map(|said| (&self.compiled.policy.limits()[said.limit()], said.remaining))
     }
 
     /// What each enforced limit of the request has left, by limit name; below 0 is debt.

@@ -164,8 +164,7 @@ impl Core {
             // The deadline may be another permit's.
             return Err(Gone::Settled);
         }
-        let _ =
-            self.with_route(seen.slot, |route| self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now));
+        let _ = self.with_route(seen.slot, |route| self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now));
         Err(Gone::Settled)
     }
 

@@ -16,7 +16,7 @@ mod workloads;
 
 use std::sync::{Arc, Mutex};
 use tokenweir::gateway::model::{FoundryResource, Limits};
-use tokenweir::gateway::{Call, Completion, Gate, Passage, RecordObserver, Refused, UsageRecord};
+use tokenweir::gateway::{Call, Completion, Gate, Passage, RecordObserver, RefusedCall, UsageRecord};
 use tokenweir::{CounterUsage, Estimate, ManualClock, Now, Usage};
 
 /// So many seconds after both clocks showed 0.
@@ -78,7 +78,7 @@ impl Scene {
     }
 
     #[track_caller]
-    pub(crate) fn refuse(&self, call: &Call<'_>, now: Now) -> Refused {
+    pub(crate) fn refuse(&self, call: &Call<'_>, now: Now) -> RefusedCall {
         self.gate.admit_at(call, now).expect("a decision").refused().expect("it is refused")
     }
 

@@ -59,6 +59,16 @@ pub enum AgentStatus {
     Blocked,
 }
 
+impl AgentStatus {
+    /// In one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AgentStatus::Running => "Running",
+            AgentStatus::Blocked => "Blocked",
+        }
+    }
+}
+
 /// A tool of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,4 +128,14 @@ pub enum ToolRoute {
         /// The address that callers use.
         endpoint: String,
     },
+}
+
+impl ToolRoute {
+    /// In one word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            ToolRoute::Direct => "Direct",
+            ToolRoute::Gated { .. } => "Gated",
+        }
+    }
 }

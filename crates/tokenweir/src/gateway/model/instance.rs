@@ -129,7 +129,21 @@ pub enum InstanceStatus {
         reason: String,
     },
     /// It is being taken down.
-    Deleting,
+    Deleting {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+impl fmt::Display for InstanceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            InstanceStatus::Creating => "Creating",
+            InstanceStatus::Ready => "Ready",
+            InstanceStatus::Failed { .. } => "Failed",
+            InstanceStatus::Deleting { .. } => "Deleting",
+        })
+    }
 }
 
 /// An API Management instance. It hosts at most one gateway \[S\].

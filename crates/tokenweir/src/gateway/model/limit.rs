@@ -5,6 +5,8 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::code::Code;
+
 use super::name::{AgentName, DeploymentName, KeyName, LimitName, ProjectName, ToolName};
 use super::tokens::TokenLimit;
 use super::workload::{WorkloadLimit, WorkloadLimitFields};
@@ -60,16 +62,16 @@ pub enum LimitError {
 
 impl LimitError {
     /// The stable code.
-    pub const fn code(&self) -> &'static str {
+    pub const fn code(&self) -> Code {
         match self {
-            LimitError::Empty(_) => "LIMIT_EMPTY",
-            LimitError::PeriodMismatch => "QUOTA_PERIOD_MISMATCH",
-            LimitError::NotPositive { .. } => "LIMIT_NOT_POSITIVE",
-            LimitError::OutOfRange { .. } => "OUT_OF_RANGE",
-            LimitError::PeriodUnknown(_) => "QUOTA_PERIOD_UNKNOWN",
-            LimitError::RenewalOutOfRange { .. } => "RENEWAL_OUT_OF_RANGE",
-            LimitError::CallQuotaEmpty => "QUOTA_EMPTY",
-            LimitError::KeyEmpty(_) => "COUNTER_CONFLICT",
+            LimitError::Empty(_) => Code::LimitEmpty,
+            LimitError::PeriodMismatch => Code::QuotaPeriodMismatch,
+            LimitError::NotPositive { .. } => Code::LimitNotPositive,
+            LimitError::OutOfRange { .. } => Code::OutOfRange,
+            LimitError::PeriodUnknown(_) => Code::QuotaPeriodUnknown,
+            LimitError::RenewalOutOfRange { .. } => Code::RenewalOutOfRange,
+            LimitError::CallQuotaEmpty => Code::QuotaEmpty,
+            LimitError::KeyEmpty(_) => Code::CounterConflict,
         }
     }
 }

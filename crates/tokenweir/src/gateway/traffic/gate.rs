@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::call::Call;
-use super::passage::{Passage, Refused, Verdict};
+use super::passage::{Passage, RefusedCall, Verdict};
 use super::standing::{Stand, Standing, Wrong};
 use crate::apim::{Profile, Remaining};
 use crate::clock::Now;
@@ -245,7 +245,7 @@ impl Gate {
                 let (source, reason) = ("gateway".to_owned(), reason.to_owned());
                 record.last_error = Some(LastError { source, reason, message: wrong.message(call) });
                 self.inner.tell(&record);
-                Ok(Verdict::Refused(Refused::new(record, None, None)))
+                Ok(Verdict::Refused(RefusedCall::new(record, None, None)))
             }
         }
     }
@@ -272,7 +272,7 @@ impl Gate {
         }
     }
 
-    fn refuse(&self, standing: &Standing, call: &Call<'_>, denied: Denied, asked: Estimate, now: Now) -> Refused {
+    fn refuse(&self, standing: &Standing, call: &Call<'_>, denied: Denied, asked: Estimate, now: Now) -> RefusedCall {
         let answer = self.inner.profile.as_ref().map(|profile| profile.answer(&denied, asked, now));
         let (status, limit, retry_after, error) = match &answer {
             Some(answer) => {
@@ -299,7 +299,7 @@ impl Gate {
         let (source, reason, message) = error;
         record.last_error = Some(LastError { source: source.to_owned(), reason: reason.to_owned(), message });
         self.inner.tell(&record);
-        Refused::new(record, answer, Some(denied))
+        RefusedCall::new(record, answer, Some(denied))
     }
 
     /// Counts a call, and begins its record.

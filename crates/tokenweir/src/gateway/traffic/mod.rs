@@ -15,4 +15,4 @@ mod standing;
 
 pub use call::{Call, Completion};
 pub use gate::{Gate, GateBuilder, GateError};
-pub use passage::{Passage, Refused, Verdict};
+pub use passage::{Passage, RefusedCall, Verdict};

@@ -20,7 +20,7 @@ pub enum Verdict {
     /// It passes.
     Passed(Passage),
     /// It does not.
-    Refused(Refused),
+    Refused(RefusedCall),
 }
 
 impl Verdict {
@@ -33,7 +33,7 @@ impl Verdict {
     }
 
     /// The refusal, if it is refused.
-    pub fn refused(self) -> Option<Refused> {
+    pub fn refused(self) -> Option<RefusedCall> {
         match self {
             Verdict::Passed(_) => None,
             Verdict::Refused(refused) => Some(refused),
@@ -43,15 +43,15 @@ impl Verdict {
 
 /// A call that was refused. It has been counted and recorded.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RefusedCall {
     record: Box<UsageRecord>,
     answer: Option<Answer>,
     denied: Option<Box<Denied>>,
 }
 
-impl Refused {
+impl RefusedCall {
     pub(super) fn new(record: UsageRecord, answer: Option<Answer>, denied: Option<Denied>) -> Self {
-        Refused { record: Box::new(record), answer, denied: denied.map(Box::new) }
+        RefusedCall { record: Box::new(record), answer, denied: denied.map(Box::new) }
     }
 
     /// The status to answer with.
