@@ -47,6 +47,44 @@ pub enum GateError {
 ///
 /// Cheap to clone; all clones are the same gate. Every method may be called from any thread at once. Those that depend on
 /// time have twins ending in `_at`, as the limiter's.
+///
+/// # Example
+/// ```
+/// use tokenweir::apim::Profile;
+/// use tokenweir::gateway::{Call, CallOutcome, Completion, Gate, Verdict};
+/// use tokenweir::{Estimate, Usage};
+///
+/// # let resource = serde_json::from_str(r#"{
+/// #     "site": {"tenant": "t", "subscription": "s", "resource_group": "g", "region": "eastus2"},
+/// #     "public_network_access": true,
+/// #     "deployments": {"gpt-4o": {"model": "gpt-4o"}},
+/// #     "projects": {"search": {"created": "2026-11-01T00:00:00Z"}},
+/// #     "gateway": {
+/// #         "name": "gateway", "instance": "instance", "state": "enabled", "made_instance": true,
+/// #         "created": "2026-11-01T00:00:00Z", "since": "2026-11-01T00:00:00Z",
+/// #         "memberships": {"search": {"status": "enabled", "since": "2026-11-01T00:00:00Z", "enabled_times": 1}},
+/// #         "limits": {"projects": {"search": {"gpt-4o": {"tokens_per_minute": 100}}}}
+/// #     }
+/// # }"#)?;
+/// // `resource` is a Foundry resource with an enabled gateway: 100 tokens per minute for project search on gpt-4o.
+/// let gate = Gate::builder("account".parse()?, &resource).profile(Profile::v2()).build()?;
+///
+/// let call = Call::model("search", "gpt-4o").with_estimate(Estimate::new(90, 40));
+/// match gate.admit(&call)? {
+///     Verdict::Passed(passage) => {
+///         // call the model, then:
+///         passage.settle(&Completion::of(Usage::new(92, 61)))?;
+///     }
+///     Verdict::Refused(refused) => println!("{} {}", refused.status(), refused.message()),
+/// }
+///
+/// // 153 of 100 are charged: the next call waits for the debt to be paid.
+/// let refused = gate.admit(&call)?.refused().ok_or("passed")?;
+/// assert_eq!((refused.status(), refused.retry_after()), (429, Some(33)));
+/// assert_eq!(refused.message(), "Token limit is exceeded. Try again in 33 seconds.");
+/// assert_eq!(gate.figures().of(CallOutcome::RefusedRate), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Gate {
     pub(super) inner: Arc<Inner>,
