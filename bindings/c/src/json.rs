@@ -130,8 +130,12 @@ pub(crate) fn policy(policy: &Policy) -> Value {
             Algorithm::Window { per, sub_windows, .. } => {
                 value["per_ns"] = json!(per);
                 value["sub_windows"] = json!(sub_windows);
+                value["until"] = json!(limit.until().as_str());
             }
-            Algorithm::Quota { period, .. } => value["period"] = json!(period.to_string()),
+            Algorithm::Quota { period, .. } => {
+                value["period"] = json!(period.to_string());
+                value["until"] = json!(limit.until().as_str());
+            }
             Algorithm::InFlight { .. } => {}
         }
         value

@@ -33,14 +33,17 @@
 //!
 //! # Rooms
 //! `clock` and `counter` are the ground; `policy` says what operators want; `table` keeps counters by key; `limiter`
-//! puts them together. Arrows point only in that order. The core does no I/O, starts no thread, has no global state
+//! puts them together; [`apim`] says how API Management counts and answers, [`gateway`] is the gateway of a Foundry
+//! resource. Arrows point only in that order. The core does no I/O, starts no thread, has no global state
 //! and no `unsafe`.
 
 #![forbid(unsafe_code)]
 
+pub mod apim;
 mod clock;
 mod counter;
 mod error;
+pub mod gateway;
 mod limiter;
 pub mod policy;
 mod record;

@@ -3,7 +3,7 @@
 use super::route::Leg;
 use super::rule::Rule;
 use crate::counter::bucket::BucketRule;
-use crate::policy::{Algorithm, Limit, Meter, Policy};
+use crate::policy::{Algorithm, Limit, Meter, Policy, Until};
 use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -44,6 +44,7 @@ impl Identity {
 struct Known {
     id: u32,
     algorithm: Algorithm,
+    until: Until,
     bucket: Option<BucketRule>,
 }
 
@@ -51,8 +52,10 @@ impl Known {
     fn rule(&self) -> Rule {
         match (&self.algorithm, &self.bucket) {
             (_, Some(rule)) => Rule::Bucket(rule.clone()),
-            (Algorithm::Window { amount, per, sub_windows }, _) => Rule::window(*amount, *per, *sub_windows),
-            (Algorithm::Quota { amount, period }, _) => Rule::quota(*amount, period.clone()),
+            (Algorithm::Window { amount, per, sub_windows }, _) => {
+                Rule::window(*amount, *per, *sub_windows, self.until)
+            }
+            (Algorithm::Quota { amount, period }, _) => Rule::quota(*amount, period.clone(), self.until),
             (Algorithm::InFlight { amount } | Algorithm::Bucket { amount, .. }, _) => Rule::InFlight(*amount),
         }
     }
@@ -130,9 +133,10 @@ impl Identities {
             let next = &mut self.next;
             let known = self.known.entry(Identity::of(limit)).or_insert_with(|| {
                 *next += 1;
-                Known { id: *next, algorithm: limit.algorithm().clone(), bucket: None }
+                Known { id: *next, algorithm: limit.algorithm().clone(), until: limit.until(), bucket: None }
             });
             known.algorithm = limit.algorithm().clone();
+            known.until = limit.until();
             if let Algorithm::Bucket { amount, per, burst } = limit.algorithm() {
                 known.bucket = Some(match known.bucket.take() {
                     Some(before) => before.changed(*burst, *amount, now),

@@ -6,6 +6,7 @@ use super::route::Resolved;
 use super::rule::Outlook;
 use crate::clock::Now;
 use crate::error::Error;
+use crate::policy::{Limit, Policy};
 use crate::record::Settlement;
 use crate::request::{PermitId, Usage};
 use smallvec::SmallVec;
@@ -323,6 +324,16 @@ impl Denied {
             remaining: said.remaining,
             fits_now: said.remaining.max(0) as u64,
         })
+    }
+
+    /// The policy that it was decided by.
+    pub fn policy(&self) -> &Policy {
+        &self.compiled.policy
+    }
+
+    /// What each enforced limit of the request has left; below 0 is debt.
+    pub(crate) fn left(&self) -> impl Iterator<Item = (&Limit, i64)> {
+        self.said.iter().map(|said| (&self.compiled.policy.limits()[said.limit()], said.remaining))
     }
 
     /// What each enforced limit of the request has left, by limit name; below 0 is debt.

@@ -6,7 +6,7 @@ use crate::counter::in_flight::InFlight;
 use crate::counter::quota::Quota;
 use crate::counter::window::{Window, WindowRule};
 use crate::counter::{Look, Ready, fits};
-use crate::policy::{Period, PeriodBounds};
+use crate::policy::{Period, PeriodBounds, Until};
 use crate::sync::{
     Ordering::{Acquire, Release},
     Word,
@@ -17,7 +17,7 @@ use crate::table::State;
 #[derive(Debug)]
 pub(crate) enum Rule {
     Bucket(BucketRule),
-    Window(WindowRule, u32),
+    Window(WindowRule, u32, Until),
     Quota(QuotaRule),
     InFlight(u64),
 }
@@ -26,6 +26,7 @@ pub(crate) enum Rule {
 #[derive(Debug)]
 pub(crate) struct QuotaRule {
     pub(crate) amount: u64,
+    until: Until,
     period: Period,
     /// The period asked for last, so that the calendar is seldom consulted. Both only grow, and `start` is written
     /// before `end` and read after it: a mixture of two periods is empty and never believed.
@@ -51,6 +52,12 @@ impl QuotaRule {
         self.end.fetch_max(bounds.end as u64 ^ SIGN, Release);
         bounds
     }
+}
+
+/// The rule with the amount that a charge of `n` has to stay within.
+#[inline]
+fn bound(rule: &WindowRule, until: Until, n: u64) -> WindowRule {
+    WindowRule { amount: until.bound(rule.amount, n), ..*rule }
 }
 
 /// What a counter says of a charge without taking it.
@@ -79,20 +86,20 @@ pub(crate) struct Made {
 }
 
 impl Rule {
-    pub(crate) fn quota(amount: u64, period: Period) -> Self {
-        Rule::Quota(QuotaRule { amount, period, start: Word::new(0), end: Word::new(0) })
+    pub(crate) fn quota(amount: u64, period: Period, until: Until) -> Self {
+        Rule::Quota(QuotaRule { amount, until, period, start: Word::new(0), end: Word::new(0) })
     }
 
-    pub(crate) fn window(amount: u64, per: u64, sub_windows: u32) -> Self {
+    pub(crate) fn window(amount: u64, per: u64, sub_windows: u32, until: Until) -> Self {
         let sub_window = (per / u64::from(sub_windows.max(1))).max(1);
-        Rule::Window(WindowRule { amount, sub_window }, sub_windows)
+        Rule::Window(WindowRule { amount, sub_window }, sub_windows, until)
     }
 
     /// The words of a counter that nobody has used yet.
     pub(crate) fn fresh(&self) -> State {
         match self {
             Rule::Bucket(rule) => State::Bucket(Bucket::new(rule)),
-            Rule::Window(_, sub_windows) => State::Window(Window::new(*sub_windows)),
+            Rule::Window(_, sub_windows, _) => State::Window(Window::new(*sub_windows)),
             Rule::Quota(_) => State::Quota(Quota::new()),
             Rule::InFlight(_) => State::InFlight(InFlight::new()),
         }
@@ -101,7 +108,7 @@ impl Rule {
     pub(crate) fn amount(&self) -> u64 {
         match self {
             Rule::Bucket(rule) => rule.capacity,
-            Rule::Window(rule, _) => rule.amount,
+            Rule::Window(rule, ..) => rule.amount,
             Rule::Quota(rule) => rule.amount,
             Rule::InFlight(amount) => *amount,
         }
@@ -125,8 +132,12 @@ impl Rule {
     pub(crate) fn fits(&self, state: &State, n: u64, now: Now) -> Result<bool, Stale> {
         Ok(match (self, state) {
             (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.fits(rule, n, now.mono)?,
-            (Rule::Window(rule, _), State::Window(window)) => fits(window.used(rule, now.mono), n, rule.amount),
-            (Rule::Quota(rule), State::Quota(quota)) => fits(quota.used(rule.bounds(now.wall).start).0, n, rule.amount),
+            (Rule::Window(rule, _, until), State::Window(window)) => {
+                fits(window.used(rule, now.mono), n, until.bound(rule.amount, n))
+            }
+            (Rule::Quota(rule), State::Quota(quota)) => {
+                fits(quota.used(rule.bounds(now.wall).start).0, n, rule.until.bound(rule.amount, n))
+            }
             (Rule::InFlight(amount), State::InFlight(places)) => places.open() < *amount,
             _ => false,
         })
@@ -137,7 +148,8 @@ impl Rule {
     pub(crate) fn look(&self, state: &State, n: u64, now: Now, ready: &mut Ready) -> Look {
         match (self, state) {
             (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.look(rule, n, now.mono, ready),
-            (Rule::Window(rule, _), State::Window(window)) => window.look(rule, n, now.mono, ready),
+            // Neither decides on a charge of nothing: that is for `charge`, which knows until when they pass.
+            (Rule::Window(rule, ..), State::Window(window)) => window.look(rule, n, now.mono, ready),
             (Rule::Quota(rule), State::Quota(quota)) => quota.look(rule.bounds(now.wall).start, n, rule.amount, ready),
             (Rule::InFlight(amount), State::InFlight(places)) => places.look(*amount, ready),
             _ => Look::Unsure,
@@ -175,8 +187,12 @@ impl Rule {
                 Charged::Taken(receipt) => Some(receipt),
                 Charged::Refused => None,
             },
-            (Rule::Window(rule, _), State::Window(window)) => window.charge(rule, n, now.mono),
-            (Rule::Quota(rule), State::Quota(quota)) => quota.charge(rule.bounds(now.wall).start, n, rule.amount),
+            (Rule::Window(rule, _, until), State::Window(window)) => {
+                window.charge(&bound(rule, *until, n), n, now.mono)
+            }
+            (Rule::Quota(rule), State::Quota(quota)) => {
+                quota.charge(rule.bounds(now.wall).start, n, rule.until.bound(rule.amount, n))
+            }
             (Rule::InFlight(amount), State::InFlight(places)) => places.charge(*amount).then_some(0),
             _ => None,
         })
@@ -188,7 +204,7 @@ impl Rule {
             (Rule::Bucket(rule), State::Bucket(bucket)) => {
                 bucket.force(rule, n, now.mono)?;
             }
-            (Rule::Window(rule, _), State::Window(window)) => {
+            (Rule::Window(rule, ..), State::Window(window)) => {
                 window.force(rule, n, now.mono);
             }
             (Rule::Quota(rule), State::Quota(quota)) => {
@@ -205,7 +221,7 @@ impl Rule {
             (Rule::Bucket(rule), State::Bucket(bucket)) => {
                 bucket.give_back(rule, (made.charge, made.receipt, made.at), back, now.mono)?;
             }
-            (Rule::Window(rule, _), State::Window(window)) => {
+            (Rule::Window(rule, ..), State::Window(window)) => {
                 window.give_back(rule, (made.receipt, made.at), back, now.mono);
             }
             (Rule::Quota(rule), State::Quota(quota)) => {
@@ -221,7 +237,7 @@ impl Rule {
     pub(crate) fn used(&self, state: &State, now: Now) -> Result<u64, Stale> {
         Ok(match (self, state) {
             (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.deficit(rule, now.mono)?,
-            (Rule::Window(rule, _), State::Window(window)) => window.used(rule, now.mono),
+            (Rule::Window(rule, ..), State::Window(window)) => window.used(rule, now.mono),
             (Rule::Quota(rule), State::Quota(quota)) => quota.used(rule.bounds(now.wall).start).0,
             (Rule::InFlight(_), State::InFlight(places)) => places.open(),
             _ => 0,
@@ -260,8 +276,8 @@ impl Rule {
             (Rule::Bucket(rule), State::Bucket(bucket)) => {
                 bucket.ready(rule, n, now.mono)?.map(|at| at.saturating_sub(now.mono))
             }
-            (Rule::Window(rule, _), State::Window(window)) => {
-                window.ready(rule, n, now.mono).map(|at| at.saturating_sub(now.mono))
+            (Rule::Window(rule, _, until), State::Window(window)) => {
+                window.ready(&bound(rule, *until, n), n, now.mono).map(|at| at.saturating_sub(now.mono))
             }
             (Rule::Quota(rule), State::Quota(_)) => self.resets(state, now).filter(|_| rule.amount > 0),
             (Rule::InFlight(_), State::InFlight(_)) => release,
@@ -286,7 +302,7 @@ impl Rule {
             (Rule::Bucket(rule), State::Bucket(bucket)) => {
                 bucket.rests(rule, now.mono)?.map(|at| at.saturating_sub(now.mono))
             }
-            (Rule::Window(rule, _), State::Window(window)) => {
+            (Rule::Window(rule, ..), State::Window(window)) => {
                 Some(window.empties(rule, now.mono).saturating_sub(now.mono))
             }
             (Rule::Quota(rule), State::Quota(quota)) => {

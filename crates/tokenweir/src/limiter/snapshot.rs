@@ -208,7 +208,7 @@ impl Core {
                     true
                 })
             }
-            (SavedAlgorithm::Window { counters, .. }, Rule::Window(rule, _)) => {
+            (SavedAlgorithm::Window { counters, .. }, Rule::Window(rule, ..)) => {
                 place.each(counters, |counter, Counted { counted }| {
                     if let State::Window(window) = &counter.state {
                         let still = counted.iter().filter_map(|(leaves, amount)| Some((due(*leaves)?, *amount)));
@@ -258,7 +258,7 @@ fn save(saved: &mut SavedAlgorithm, counter: &Counter, key: Vec<KeyPart>, rule: 
                 push(counters, key, spent, is_full, Balance { balance: bucket.balance });
             }
         }
-        (SavedAlgorithm::Window { counters, .. }, Rule::Window(rule, _), State::Window(window)) => {
+        (SavedAlgorithm::Window { counters, .. }, Rule::Window(rule, ..), State::Window(window)) => {
             let counted = window.save(rule, now.mono).into_iter();
             let counted: Vec<_> = counted.map(|(leaves, amount)| (wall_of(leaves), amount)).collect();
             push(counters, key, spent, counted.is_empty(), Counted { counted });

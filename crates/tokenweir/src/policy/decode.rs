@@ -11,7 +11,7 @@ use super::MAX_TOKENS;
 use super::document::{Kind, Node, Syntax};
 use super::error::Problem;
 use super::fields::{Checker, Fields, Owner, nearest};
-use super::limit::{Limit, Meter, Mode, Price, ScopePart, Weights};
+use super::limit::{Limit, Meter, Mode, Price, ScopePart, Until, Weights};
 use super::overrides::Member;
 use super::pattern::Pattern;
 use super::resolve::MatchField;
@@ -28,6 +28,7 @@ const LIMIT_FIELDS: &[&str] = &[
     "period",
     "time_zone",
     "week_start",
+    "until",
     "scope",
     "match",
     "overrides",
@@ -41,6 +42,7 @@ const WEIGHT_FIELDS: &[&str] = &["input", "cached_input", "output", "deployment"
 const PRICE_FIELDS: &[&str] = &["deployment", "input", "cached_input", "output"];
 const ALGORITHMS: &[&str] = &["bucket", "window", "quota", "in_flight"];
 const MODES: &[&str] = &["enforce", "shadow"];
+const UNTIL: &[&str] = &["reached", "passed"];
 const PARTS: &[&str] = &["project", "deployment", "key:<name>"];
 
 /// Limits and prices, or everything that is wrong.
@@ -193,6 +195,14 @@ impl Checker {
             }
         };
 
+        let until = match fields.get("until") {
+            None => Some(Until::Reached),
+            Some(entry) => self.word(owner, "until", &entry.node, UNTIL).map(|word| match word {
+                "passed" => Until::Passed,
+                _ => Until::Reached,
+            }),
+        };
+
         let complete = (|| {
             Some(Limit {
                 name: Arc::from(name?),
@@ -207,6 +217,7 @@ impl Checker {
                 mode: mode?,
                 require: require?,
                 weights: weights?,
+                until: until?,
             })
         })();
         let cost_line = fields.get("meter").filter(|_| meter == Some(Meter::Cost)).map(|entry| entry.line);
@@ -504,6 +515,20 @@ mod tests {
         assert_eq!(*search.algorithm(), Algorithm::Bucket { amount: 400_000, per: minute, burst: 400_000 });
         assert_eq!(search.scope(), [ScopePart::Project, ScopePart::Deployment]);
         assert_eq!(policy.prices()[0].cached_input, 1250);
+    }
+
+    #[test]
+    fn until_is_for_windows_and_quotas() {
+        let limit = |terms: &str| format!("[[limit]]\nname = \"l\"\nmeter = \"total\"\namount = 5\n{terms}\n");
+        let until = |terms: &str| Policy::from_toml(&limit(terms)).map(|policy| policy.limits()[0].until());
+        assert_eq!(until("algorithm = \"window\"\nper = \"1m\""), Ok(Until::Reached));
+        assert_eq!(until("algorithm = \"window\"\nper = \"1m\"\nuntil = \"passed\""), Ok(Until::Passed));
+        assert_eq!(until("algorithm = \"quota\"\nperiod = \"daily\"\nuntil = \"passed\""), Ok(Until::Passed));
+        assert_eq!(until("algorithm = \"quota\"\nperiod = \"daily\"\nuntil = \"reached\""), Ok(Until::Reached));
+        let bucket = until("algorithm = \"bucket\"\nper = \"1m\"\nuntil = \"passed\"").expect_err("not for buckets");
+        assert!(bucket.to_string().contains("until belongs to a window or quota"), "{bucket}");
+        let word = until("algorithm = \"quota\"\nperiod = \"daily\"\nuntil = \"pased\"").expect_err("no such word");
+        assert!(word.to_string().contains("did you mean \"passed\""), "{word}");
     }
 
     #[test]

@@ -21,7 +21,10 @@ use super::{decode, resolve};
 /// | `quota` | `period`; `time_zone`, default UTC; `week_start`, default monday |
 /// | `in_flight` | none; its meter is `in_flight` |
 ///
-/// and for each of them `scope`, `match`, `overrides`, `mode`, `require` and `weights`, all optional. Amounts, `burst`
+/// A window or a quota may say `until = "passed"`: requests that are charged nothing at admission pass until use has
+/// passed the amount, not only until it has reached it.
+///
+/// Each of them may have `scope`, `match`, `overrides`, `mode`, `require` and `weights`, all optional. Amounts, `burst`
 /// and prices end at 2^53, weights at 1,000,000 per mille, rates at 10^11 per minute; `per` is 1 second to 366 days,
 /// written `90s` or `1h30m`.
 ///
@@ -94,6 +97,11 @@ impl Policy {
         self.0.index.by_name(name).and_then(|limit| self.0.limits.get(limit))
     }
 
+    /// The place of the limit of this name among [`limits`](Policy::limits).
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.0.index.by_name(name)
+    }
+
     /// The caller keys that any scope or match names, without `key:`, sorted and each once.
     ///
     /// Nothing else about a caller has any influence on a decision.
@@ -123,6 +131,7 @@ pub struct Limit {
     pub(super) mode: Mode,
     pub(super) require: bool,
     pub(super) weights: Weights,
+    pub(super) until: Until,
 }
 
 impl Limit {
@@ -171,6 +180,11 @@ impl Limit {
     /// How much a token weighs. Only the meters `input`, `output` and `total` look at it.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// For how long requests that are charged nothing at admission pass. Only windows and quotas look at it.
+    pub fn until(&self) -> Until {
+        self.until
     }
 }
 
@@ -292,6 +306,44 @@ impl Mode {
 }
 
 impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// For how long requests that are charged nothing at admission pass: those of a host that charges at settlement.
+///
+/// It makes no difference to a charge of 1 or more, which passes if it fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Until {
+    /// Until use has reached the amount.
+    #[default]
+    Reached,
+    /// Until use has passed the amount: one more passes where use equals it.
+    Passed,
+}
+
+impl Until {
+    /// The word that policies use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Until::Reached => "reached",
+            Until::Passed => "passed",
+        }
+    }
+
+    /// What a charge of `n` must stay within, where a charge of nothing must stay below it.
+    #[inline]
+    pub(crate) const fn bound(self, amount: u64, n: u64) -> u64 {
+        match self {
+            // Amounts end at 2^53.
+            Until::Passed if n == 0 => amount + 1,
+            _ => amount,
+        }
+    }
+}
+
+impl fmt::Display for Until {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -26,7 +26,7 @@ mod terms;
 
 pub use charge::{ChargeRule, MAX_TOKENS, Tokens};
 pub use error::{PolicyError, Problem, ResolveError};
-pub use limit::{Algorithm, Limit, Meter, Mode, Policy, Price, ScopePart, Weights};
+pub use limit::{Algorithm, Limit, Meter, Mode, Policy, Price, ScopePart, Until, Weights};
 pub use pattern::Pattern;
 pub use period::{Period, PeriodBounds};
 pub use resolve::{Applied, MatchField, Resolution, SkipReason, Skipped};

@@ -89,8 +89,8 @@ impl Checker {
     fn misplaced(&mut self, owner: Owner<'_>, fields: &Fields<'_>, word: &str) {
         let own: &[&str] = match word {
             "bucket" => &["per", "burst"],
-            "window" => &["per", "sub_windows"],
-            "quota" => &["period", "time_zone", "week_start"],
+            "window" => &["per", "sub_windows", "until"],
+            "quota" => &["period", "time_zone", "week_start", "until"],
             _ => &[],
         };
         for (field, of) in [
@@ -100,6 +100,7 @@ impl Checker {
             ("period", "a quota"),
             ("time_zone", "a quota"),
             ("week_start", "a quota"),
+            ("until", "a window or quota"),
         ] {
             let Some(entry) = fields.get(field).filter(|_| !own.contains(&field)) else { continue };
             let remedy = match (word, field) {

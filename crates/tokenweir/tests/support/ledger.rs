@@ -4,14 +4,19 @@
 //! return makes an old charge smaller, and the state is what follows from the history as it then reads. That is the
 //! as-if rule of the contract taken literally.
 
-use tokenweir::policy::{Period, PeriodBounds};
+use tokenweir::policy::{Period, PeriodBounds, Until};
 
 /// Later monotonic instants are treated as this one.
 pub const TIME_END: u64 = i64::MAX as u64;
 
-/// Whether a charge of `n` fits where `used` of `amount` is taken: a charge of 0 needs something left.
-fn fits(used: i128, n: u64, amount: u64) -> bool {
-    if n == 0 { used < i128::from(amount) } else { used + i128::from(n) <= i128::from(amount) }
+/// Whether a charge of `n` fits where `used` of `amount` is taken: a charge of 0 needs something left, or, where
+/// such pass until the amount has been passed, no debt.
+fn fits(used: i128, n: u64, amount: u64, until: Until) -> bool {
+    match until {
+        Until::Passed if n == 0 => used <= i128::from(amount),
+        Until::Reached if n == 0 => used < i128::from(amount),
+        _ => used + i128::from(n) <= i128::from(amount),
+    }
 }
 
 /// How finely a bucket counts: in how many parts it divides a token, by capacity, rate and period.
@@ -290,6 +295,7 @@ impl Bucket {
 #[derive(Debug, Clone)]
 pub struct Window {
     pub amount: u64,
+    pub until: Until,
     sub_window: u64,
     count: u64,
     /// The newest sub-window that a charge was tried in.
@@ -301,7 +307,7 @@ pub struct Window {
 impl Window {
     pub fn new(amount: u64, per: u64, sub_windows: u32) -> Self {
         let count = u64::from(sub_windows);
-        Window { amount, sub_window: per / count, count, newest: 0, charges: Vec::new() }
+        Window { amount, until: Until::Reached, sub_window: per / count, count, newest: 0, charges: Vec::new() }
     }
 
     /// The sub-window of an instant. Time does not run backwards here.
@@ -325,7 +331,7 @@ impl Window {
     }
 
     pub fn fits(&self, n: u64, mono: u64) -> bool {
-        fits(self.counted(mono), n, self.amount)
+        fits(self.counted(mono), n, self.amount, self.until)
     }
 
     pub fn ready(&self, n: u64, mono: u64) -> Option<u128> {
@@ -338,7 +344,7 @@ impl Window {
         // Something leaves only when a sub-window does.
         let leaves = self.charges.iter().map(|(index, _)| index + self.count + 1);
         let ready = leaves.filter(|index| *index > self.index(mono));
-        let ready = ready.filter(|index| fits(self.counted_in(*index), n, self.amount)).min()?;
+        let ready = ready.filter(|index| fits(self.counted_in(*index), n, self.amount, self.until)).min()?;
         Some(u128::from(ready) * u128::from(self.sub_window))
     }
 
@@ -369,6 +375,7 @@ impl Window {
 #[derive(Debug, Clone)]
 pub struct Quota {
     pub amount: u64,
+    pub until: Until,
     period: Period,
     newest: Option<PeriodBounds>,
     /// Each charge: the start of its period and its present amount.
@@ -377,7 +384,7 @@ pub struct Quota {
 
 impl Quota {
     pub fn new(amount: u64, period: Period) -> Self {
-        Quota { amount, period, newest: None, charges: Vec::new() }
+        Quota { amount, until: Until::Reached, period, newest: None, charges: Vec::new() }
     }
 
     /// The period that counts at `wall`: never one before the newest seen.
@@ -395,7 +402,7 @@ impl Quota {
     }
 
     pub fn fits(&self, n: u64, wall: i64) -> bool {
-        fits(self.used(wall), n, self.amount)
+        fits(self.used(wall), n, self.amount, self.until)
     }
 
     /// Nanoseconds of wall time until a charge of `n` fits; `None` if time alone does not bring it about.

@@ -188,8 +188,12 @@ impl Model {
                             counter.begun += 1;
                         }
                     }
-                    (Ledger::Window(window), Algorithm::Window { amount, .. }) => window.amount = *amount,
-                    (Ledger::Quota(quota), Algorithm::Quota { amount, .. }) => quota.amount = *amount,
+                    (Ledger::Window(window), Algorithm::Window { amount, .. }) => {
+                        (window.amount, window.until) = (*amount, limit.until());
+                    }
+                    (Ledger::Quota(quota), Algorithm::Quota { amount, .. }) => {
+                        (quota.amount, quota.until) = (*amount, limit.until());
+                    }
                     (Ledger::InFlight { amount }, Algorithm::InFlight { amount: new }) => *amount = *new,
                     (ledger, algorithm) => unreachable!("{ledger:?} is not {algorithm:?}"),
                 }
@@ -215,8 +219,16 @@ impl Model {
         }
         let ledger = match limit.algorithm() {
             Algorithm::Bucket { .. } => Ledger::Bucket(self.fresh[&identity].clone()),
-            Algorithm::Window { amount, per, sub_windows } => Ledger::Window(Window::new(*amount, *per, *sub_windows)),
-            Algorithm::Quota { amount, period } => Ledger::Quota(Quota::new(*amount, period.clone())),
+            Algorithm::Window { amount, per, sub_windows } => {
+                let mut window = Window::new(*amount, *per, *sub_windows);
+                window.until = limit.until();
+                Ledger::Window(window)
+            }
+            Algorithm::Quota { amount, period } => {
+                let mut quota = Quota::new(*amount, period.clone());
+                quota.until = limit.until();
+                Ledger::Quota(quota)
+            }
             Algorithm::InFlight { amount } => Ledger::InFlight { amount: *amount },
         };
         let value = |part: &ScopePart| match part {

@@ -108,13 +108,16 @@ fn limits(scale: u64) -> impl Strategy<Value = Vec<Value>> {
         3 => quota(scale).boxed(),
         1 => in_flight().boxed(),
     ];
-    let limit = (limit, scope(), prop::bool::weighted(0.15));
+    let limit = (limit, scope(), prop::bool::weighted(0.15), prop::bool::weighted(0.3));
     prop::collection::vec(limit, 1..=4).prop_map(|limits| {
-        let named = limits.into_iter().enumerate().map(|(number, (mut limit, scope, shadow))| {
+        let named = limits.into_iter().enumerate().map(|(number, (mut limit, scope, shadow, passed))| {
             limit["name"] = json!(format!("l{number}"));
             limit["scope"] = scope;
             if shadow {
                 limit["mode"] = json!("shadow");
+            }
+            if passed && (limit["algorithm"] == "window" || limit["algorithm"] == "quota") {
+                limit["until"] = json!("passed");
             }
             limit
         });

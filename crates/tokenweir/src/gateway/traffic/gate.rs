@@ -1,0 +1,416 @@
+//! The decision on each call.
+
+use std::fmt;
+use std::sync::Arc;
+// A number of its own for each call takes part in no race that is model-checked.
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+use super::call::Call;
+use super::passage::{Passage, RefusedCall, Verdict};
+use super::standing::{Stand, Standing, Wrong};
+use crate::apim::{Profile, Remaining};
+use crate::clock::Now;
+use crate::error::Error;
+use crate::gateway::compile::{AGENT, CompileError, TOOL, Terms};
+use crate::gateway::figures::{Counts, Figures};
+use crate::gateway::model::{FoundryResource, GatewayName, ProjectName, ResourceName};
+use crate::gateway::record::{CallOutcome, LastError, RecordObserver, UsageRecord};
+use crate::limiter::{Decision, Denied, Limiter, LimiterBuilder};
+use crate::policy::Policy;
+use crate::request::{Estimate, Key, Request};
+use crate::sync::Mutex;
+
+/// What a call that is not to a model has for a deployment: no name of one, since names have no control characters.
+const NO_DEPLOYMENT: &str = "\0";
+
+/// Why a gate cannot be built, or cannot follow its model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GateError {
+    /// The limits cannot be put in force.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The resource has another gateway now: gateways never share counters.
+    #[error("the resource's gateway is {now:?} now, and this gate is that of {was:?}; build a new gate for it")]
+    AnotherGateway {
+        /// The gate's.
+        was: GatewayName,
+        /// The resource's; it may have the same name and be a new one.
+        now: GatewayName,
+    },
+}
+
+/// The data path of one gateway: decides on each call, counts it and records it.
+///
+/// Cheap to clone; all clones are the same gate. Every method may be called from any thread at once. Those that depend on
+/// time have twins ending in `_at`, as the limiter's.
+///
+/// # Example
+/// ```
+/// use tokenweir::apim::Profile;
+/// use tokenweir::gateway::{Call, CallOutcome, Completion, Gate, Verdict};
+/// use tokenweir::{Estimate, Usage};
+///
+/// # let resource = serde_json::from_str(r#"{
+/// #     "site": {"tenant": "t", "subscription": "s", "resource_group": "g", "region": "eastus2"},
+/// #     "public_network_access": true,
+/// #     "deployments": {"gpt-4o": {"model": "gpt-4o"}},
+/// #     "projects": {"search": {"created": "2026-11-01T00:00:00Z"}},
+/// #     "gateway": {
+/// #         "name": "gateway", "instance": "instance", "state": "enabled", "made_instance": true,
+/// #         "created": "2026-11-01T00:00:00Z", "since": "2026-11-01T00:00:00Z",
+/// #         "memberships": {"search": {"status": "enabled", "since": "2026-11-01T00:00:00Z", "enabled_times": 1}},
+/// #         "limits": {"projects": {"search": {"gpt-4o": {"tokens_per_minute": 100}}}}
+/// #     }
+/// # }"#)?;
+/// // `resource` is a Foundry resource with an enabled gateway: 100 tokens per minute for project search on gpt-4o.
+/// let gate = Gate::builder("account".parse()?, &resource).profile(Profile::v2()).build()?;
+///
+/// let call = Call::model("search", "gpt-4o").with_estimate(Estimate::new(90, 40));
+/// match gate.admit(&call)? {
+///     Verdict::Passed(passage) => {
+///         // call the model, then:
+///         passage.settle(&Completion::of(Usage::new(92, 61)))?;
+///     }
+///     Verdict::Refused(refused) => println!("{} {}", refused.status(), refused.message()),
+/// }
+///
+/// // 153 of 100 are charged: the next call waits for the debt to be paid.
+/// let refused = gate.admit(&call)?.refused().ok_or("passed")?;
+/// assert_eq!((refused.status(), refused.retry_after()), (429, Some(33)));
+/// assert_eq!(refused.message(), "Token limit is exceeded. Try again in 33 seconds.");
+/// assert_eq!(gate.figures().of(CallOutcome::RefusedRate), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Gate {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) limiter: Limiter,
+    resource: ResourceName,
+    standing: ArcSwap<Standing>,
+    terms: Terms,
+    pub(super) profile: Option<Profile>,
+    observers: Vec<Arc<dyn RecordObserver>>,
+    total: Counts,
+    /// Ids of calls: a part of the gate's own and a number.
+    run: u64,
+    calls: AtomicU64,
+    /// Held by who follows a change of the model: the policy and the standing are of one model.
+    updating: Mutex<()>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("resource", &self.inner.resource)
+            .field("figures", &self.figures())
+            .finish_non_exhaustive()
+    }
+}
+
+type Configure = Box<dyn FnOnce(LimiterBuilder) -> LimiterBuilder>;
+
+/// How a [`Gate`] is to be built.
+pub struct GateBuilder<'a> {
+    name: ResourceName,
+    resource: &'a FoundryResource,
+    profile: Option<Profile>,
+    observers: Vec<Arc<dyn RecordObserver>>,
+    configure: Configure,
+}
+
+impl fmt::Debug for GateBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GateBuilder").field("resource", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl GateBuilder<'_> {
+    /// Counts, charges and answers as API Management does; as the engine does unless set.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = Some(profile);
+        self
+    }
+
+    /// One more who is told of each call.
+    pub fn observer(mut self, observer: Arc<dyn RecordObserver>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// What the gate's limiter is to be like: its clock, how many counters and permits it may have, how long permits live.
+    pub fn limiter(mut self, configure: impl FnOnce(LimiterBuilder) -> LimiterBuilder + 'static) -> Self {
+        self.configure = Box::new(configure);
+        self
+    }
+
+    /// The gate.
+    ///
+    /// # Errors
+    /// [`GateError::Compile`].
+    pub fn build(self) -> Result<Gate, GateError> {
+        let terms = self.profile.as_ref().map_or(Terms::native(), Terms::from);
+        let policy = policy(self.resource, &terms)?;
+        let inner = Inner {
+            limiter: (self.configure)(Limiter::builder(policy)).build(),
+            resource: self.name,
+            standing: ArcSwap::from_pointee(Standing::new(self.resource, None)),
+            terms,
+            profile: self.profile,
+            observers: self.observers,
+            total: Counts::default(),
+            run: crate::table::hasher().hash_one(0),
+            calls: AtomicU64::new(0),
+            updating: Mutex::new(()),
+        };
+        Ok(Gate { inner: Arc::new(inner) })
+    }
+}
+
+fn policy(resource: &FoundryResource, terms: &Terms) -> Result<Policy, CompileError> {
+    resource.gateway.as_ref().map_or(Ok(Policy::default()), |gateway| gateway.policy(terms))
+}
+
+impl Gate {
+    /// The gate of a resource's gateway, as the model stands. Without a gateway all calls bypass it.
+    pub fn builder(name: ResourceName, resource: &FoundryResource) -> GateBuilder<'_> {
+        GateBuilder { name, resource, profile: None, observers: Vec::new(), configure: Box::new(|builder| builder) }
+    }
+
+    /// Follows the model: memberships, limits, agents and settings as they are in `resource` apply to the next call. Use
+    /// that is counted stays, as far as [`Limiter::swap_policy`] keeps it; counters of other limits are not touched.
+    ///
+    /// # Errors
+    /// [`GateError`]; then everything stays as it was.
+    pub fn update(&self, resource: &FoundryResource) -> Result<(), GateError> {
+        self.update_at(resource, self.now())
+    }
+
+    /// [`update`](Gate::update) at `now`.
+    ///
+    /// # Errors
+    /// As [`update`](Gate::update).
+    pub fn update_at(&self, resource: &FoundryResource, now: Now) -> Result<(), GateError> {
+        let _one = self.inner.updating.lock();
+        let before = self.inner.standing.load();
+        let mut standing = Standing::new(resource, Some(&before));
+        match (&before.gateway, &standing.gateway) {
+            (Some(was), Some(now)) if was != now => {
+                return Err(GateError::AnotherGateway { was: was.0.clone(), now: now.0.clone() });
+            }
+            // Deleted: the gate remembers whose it was.
+            (Some(_), None) => standing.gateway.clone_from(&before.gateway),
+            _ => {}
+        }
+        let policy = policy(resource, &self.inner.terms)?;
+        if policy != self.inner.limiter.policy() {
+            self.inner.limiter.swap_policy_at(policy, now);
+        }
+        self.inner.standing.store(Arc::new(standing));
+        Ok(())
+    }
+
+    /// What the gate's clock shows.
+    pub fn now(&self) -> Now {
+        self.inner.limiter.now()
+    }
+
+    /// The limiter with the gateway's counters, to view them. What is admitted on it directly, the gate does not see.
+    pub fn limiter(&self) -> &Limiter {
+        &self.inner.limiter
+    }
+
+    /// All calls, by what came of them.
+    pub fn figures(&self) -> Figures {
+        self.inner.total.read()
+    }
+
+    /// The calls of one project of the resource; `None` if it has no such project.
+    pub fn project_figures(&self, project: &ProjectName) -> Option<Figures> {
+        self.inner.standing.load().projects.get(project).map(|project| project.counts.read())
+    }
+
+    /// The calls of projects that the resource does not have.
+    pub fn unknown_figures(&self) -> Figures {
+        self.inner.standing.load().unknown.read()
+    }
+
+    /// Decides on a call: it passes, governed or not, or it is refused.
+    ///
+    /// # Errors
+    /// As [`Limiter::admit`]; the call is neither counted nor recorded then.
+    pub fn admit(&self, call: &Call<'_>) -> Result<Verdict, Error> {
+        self.admit_at(call, self.now())
+    }
+
+    /// [`admit`](Gate::admit) at `now`.
+    ///
+    /// # Errors
+    /// As [`admit`](Gate::admit).
+    pub fn admit_at(&self, call: &Call<'_>, now: Now) -> Result<Verdict, Error> {
+        let standing = self.inner.standing.load();
+        match standing.stand(call) {
+            Stand::Governed => {
+                let estimate = self.charged_at_once(call);
+                match with_request(call, |request| self.inner.limiter.admit_at(request, estimate, now))? {
+                    Decision::Admitted(permit) => {
+                        let id = permit.into_id();
+                        let record = self.begin(&standing, call, CallOutcome::Admitted, now);
+                        Ok(Verdict::Passed(Passage::new(self.clone(), Some(id), record, now, estimate)))
+                    }
+                    Decision::Denied(denied) => {
+                        Ok(Verdict::Refused(self.refuse(&standing, call, denied, estimate, now)))
+                    }
+                }
+            }
+            Stand::Bypassed => {
+                let record = self.begin(&standing, call, CallOutcome::Bypassed, now);
+                Ok(Verdict::Passed(Passage::new(self.clone(), None, record, now, Estimate::default())))
+            }
+            Stand::Refused(status, reason, wrong) => {
+                let outcome = match wrong {
+                    Wrong::AgentBlocked => CallOutcome::RefusedAgentBlocked,
+                    _ => CallOutcome::RefusedUngoverned,
+                };
+                let mut record = self.begin(&standing, call, outcome, now);
+                record.response_code = Some(status);
+                let (source, reason) = ("gateway".to_owned(), reason.to_owned());
+                record.last_error = Some(LastError { source, reason, message: wrong.message(call) });
+                self.inner.tell(&record);
+                Ok(Verdict::Refused(RefusedCall::new(record, None, None)))
+            }
+        }
+    }
+
+    /// What the limits of a call have left, for headers: nothing if it is not governed.
+    ///
+    /// # Errors
+    /// As [`Limiter::peek`].
+    pub fn remaining_at(&self, call: &Call<'_>, now: Now) -> Result<Remaining, Error> {
+        if self.inner.standing.load().stand(call) != Stand::Governed {
+            return Ok(Remaining::default());
+        }
+        let peek = with_request(call, |request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
+        let left: Vec<_> = peek.limits.into_iter().map(|view| (view.limit, view.remaining)).collect();
+        Ok(self.inner.remaining(&left, 0))
+    }
+
+    /// What of a call's estimate is charged at admission.
+    fn charged_at_once(&self, call: &Call<'_>) -> Estimate {
+        let estimate = call.estimate.unwrap_or_default();
+        match &self.inner.profile {
+            Some(profile) => profile.estimate(estimate.input, call.streamed),
+            None => estimate,
+        }
+    }
+
+    fn refuse(&self, standing: &Standing, call: &Call<'_>, denied: Denied, asked: Estimate, now: Now) -> RefusedCall {
+        let answer = self.inner.profile.as_ref().map(|profile| profile.answer(&denied, asked, now));
+        let (status, limit, retry_after, error) = match &answer {
+            Some(answer) => {
+                let (source, reason, message) = (answer.source, answer.reason, &answer.message);
+                (answer.status, answer.limit.clone(), answer.retry_after, (source, reason, message.clone()))
+            }
+            None => {
+                let (limit, retry_after) = (denied.limit().to_owned(), denied.retry_after_seconds());
+                let message = match retry_after {
+                    Some(seconds) => format!("Limit {limit:?} is exceeded. Try again in {seconds} s."),
+                    None if denied.never_fits() => format!("The request is larger than the whole limit {limit:?}."),
+                    None => format!("Limit {limit:?} is exceeded."),
+                };
+                (denied.status(), limit, retry_after, ("tokenweir", "LimitExceeded", message))
+            }
+        };
+        let outcome = if status == 403 { CallOutcome::RefusedQuota } else { CallOutcome::RefusedRate };
+        let mut record = self.begin(standing, call, outcome, now);
+        record.response_code = Some(status);
+        record.limit = Some(limit);
+        record.refused_by = denied.refusals().map(|refusal| refusal.limit.to_owned()).collect();
+        record.retry_after = retry_after;
+        record.never_fits = denied.never_fits();
+        let (source, reason, message) = error;
+        record.last_error = Some(LastError { source: source.to_owned(), reason: reason.to_owned(), message });
+        self.inner.tell(&record);
+        RefusedCall::new(record, answer, Some(denied))
+    }
+
+    /// Counts a call, and begins its record.
+    fn begin(&self, standing: &Standing, call: &Call<'_>, outcome: CallOutcome, now: Now) -> UsageRecord {
+        self.inner.total.add(outcome);
+        standing.counts(call.project).add(outcome);
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let caller = call.keys.iter().map(|key| (key.name.to_owned(), String::from_utf8_lossy(key.value).into_owned()));
+        UsageRecord {
+            time: now.into(),
+            correlation_id: call.correlation_id.map_or_else(|| self.inner.correlation_id(), str::to_owned),
+            resource: self.inner.resource.clone(),
+            region: standing.region.clone(),
+            gateway: standing.gateway.as_ref().map(|(name, _)| name.clone()),
+            project: call.project.to_owned(),
+            project_known: standing.projects.contains_key(call.project),
+            deployment: own(call.deployment),
+            deployment_served: None,
+            model: call.deployment.and_then(|name| standing.deployments.get(name)).map(ToString::to_string),
+            model_served: None,
+            agent: own(call.agent),
+            tool: own(call.tool),
+            operation: own(call.operation),
+            caller: caller.collect(),
+            outcome,
+            limit: None,
+            refused_by: Vec::new(),
+            retry_after: None,
+            never_fits: false,
+            response_code: None,
+            backend_response_code: None,
+            streamed: call.streamed,
+            estimated_input: call.estimate.map(|estimate| estimate.input),
+            estimated_output: call.estimate.map(|estimate| estimate.output),
+            input: None,
+            cached_input: None,
+            output: None,
+            reasoning: None,
+            charged_input: None,
+            charged_output: None,
+            estimated: None,
+            ended: None,
+            total_time: std::time::Duration::ZERO,
+            backend_time: None,
+            first_token_time: None,
+            last_error: None,
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn tell(&self, record: &UsageRecord) {
+        self.observers.iter().for_each(|observer| observer.recorded(record));
+    }
+
+    pub(super) fn remaining(&self, left: &[(String, i64)], charged: u64) -> Remaining {
+        let policy = self.limiter.policy();
+        match &self.profile {
+            Some(profile) => profile.remaining(&policy, left, charged),
+            None => Profile::v2().remaining(&policy, left, charged),
+        }
+    }
+
+    /// Different for each call of this gate, and those of other gates but for a chance of about 2^-64.
+    fn correlation_id(&self) -> String {
+        format!("{:016x}{:016x}", self.run, self.calls.fetch_add(1, Relaxed))
+    }
+}
+
+/// Passes the engine's request of a call.
+fn with_request<T>(call: &Call<'_>, act: impl FnOnce(&Request<'_>) -> T) -> T {
+    let mut keys: SmallVec<[Key<'_>; 8]> = call.keys.into();
+    keys.extend(call.agent.map(|agent| Key::new(AGENT, agent)));
+    keys.extend(call.tool.map(|tool| Key::new(TOOL, tool)));
+    act(&Request::new(call.project, call.deployment.unwrap_or(NO_DEPLOYMENT)).with_keys(&keys))
+}

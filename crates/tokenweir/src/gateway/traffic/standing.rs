@@ -1,0 +1,150 @@
+//! Who is governed just now, out of the model: looked at by each call, replaced whole when the model changes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::call::Call;
+use crate::gateway::figures::Counts;
+use crate::gateway::model::{
+    AgentStatus, FoundryResource, GatewayName, GatewayState, ProjectName, Region, Timestamp, ToolRoute,
+    TrafficSettings, Ungoverned,
+};
+
+/// What traffic has to know of the model.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// The gateway and when it was asked for: which gateway it is.
+    pub(super) gateway: Option<(GatewayName, Timestamp)>,
+    pub(super) region: Region,
+    enabled: bool,
+    settings: TrafficSettings,
+    /// Each deployment's model.
+    pub(super) deployments: HashMap<Box<str>, Box<str>>,
+    pub(super) projects: HashMap<ProjectName, ProjectStanding>,
+    /// Calls of projects that the resource does not have.
+    pub(super) unknown: Arc<Counts>,
+}
+
+#[derive(Debug)]
+pub(super) struct ProjectStanding {
+    governed: bool,
+    blocked: HashSet<Box<str>>,
+    /// Each tool, and whether its calls pass the gateway.
+    tools: HashMap<Box<str>, bool>,
+    pub(super) counts: Arc<Counts>,
+}
+
+/// How a call stands with the gateway, before any limit is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    Governed,
+    Bypassed,
+    /// Denied, with status, reason and what is wrong.
+    Refused(u16, &'static str, Wrong),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrong {
+    NotGoverned,
+    AgentBlocked,
+    UnknownProject,
+    UnknownDeployment,
+    UnknownTool,
+    ToolDirect,
+}
+
+impl Standing {
+    /// As `resource` stands; the counts go on that `before` has.
+    pub(super) fn new(resource: &FoundryResource, before: Option<&Standing>) -> Self {
+        let gateway = resource.gateway.as_ref();
+        let projects = resource.projects.iter().map(|(name, project)| {
+            let known = before.and_then(|before| before.projects.get(name));
+            let blocked = project.agents.iter().filter(|(_, agent)| agent.status == AgentStatus::Blocked);
+            let gated = |route: &ToolRoute| matches!(route, ToolRoute::Gated { .. });
+            let standing = ProjectStanding {
+                governed: resource.governs(name),
+                blocked: blocked.map(|(agent, _)| agent.as_str().into()).collect(),
+                tools: project.tools.iter().map(|(tool, how)| (tool.as_str().into(), gated(&how.route))).collect(),
+                counts: known.map(|known| known.counts.clone()).unwrap_or_default(),
+            };
+            (name.clone(), standing)
+        });
+        let deployments = resource.deployments.iter();
+        Standing {
+            gateway: gateway.map(|gateway| (gateway.name.clone(), gateway.created)),
+            region: resource.site.region.clone(),
+            enabled: gateway.is_some_and(|gateway| gateway.state == GatewayState::Enabled),
+            settings: gateway.map(|gateway| gateway.traffic).unwrap_or_default(),
+            deployments: deployments.map(|(name, what)| (name.as_str().into(), what.model.as_str().into())).collect(),
+            projects: projects.collect(),
+            unknown: before.map(|before| before.unknown.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Where the calls of a project are counted.
+    pub(super) fn counts(&self, project: &str) -> &Arc<Counts> {
+        self.projects.get(project).map_or(&self.unknown, |project| &project.counts)
+    }
+
+    /// How a call stands. A blocked agent is refused wherever the gateway answers, also where other calls bypass it.
+    pub(super) fn stand(&self, call: &Call<'_>) -> Stand {
+        let Some(project) = self.projects.get(call.project) else {
+            return unless(self.settings.unknown_project, 404, "ProjectNotFound", Wrong::UnknownProject);
+        };
+        if self.enabled && call.agent.is_some_and(|agent| project.blocked.contains(agent)) {
+            return Stand::Refused(403, "AgentBlocked", Wrong::AgentBlocked);
+        }
+        if !project.governed {
+            return unless(self.settings.ungoverned, 403, "ProjectNotGoverned", Wrong::NotGoverned);
+        }
+        if call.deployment.is_some_and(|deployment| !self.deployments.contains_key(deployment)) {
+            return unless(self.settings.unknown_deployment, 404, "DeploymentNotFound", Wrong::UnknownDeployment);
+        }
+        match call.tool.map(|tool| project.tools.get(tool)) {
+            None | Some(Some(true)) => Stand::Governed,
+            // What was decided when it was made: its calls do not pass the gateway [D].
+            Some(Some(false)) => unless(self.settings.ungoverned, 403, "ToolNotGoverned", Wrong::ToolDirect),
+            Some(None) => unless(self.settings.unknown_deployment, 404, "ToolNotFound", Wrong::UnknownTool),
+        }
+    }
+}
+
+fn unless(setting: Ungoverned, status: u16, reason: &'static str, wrong: Wrong) -> Stand {
+    match setting {
+        Ungoverned::Bypass => Stand::Bypassed,
+        Ungoverned::Deny => Stand::Refused(status, reason, wrong),
+    }
+}
+
+impl Wrong {
+    /// What the caller is told, with the next step.
+    pub(super) fn message(self, call: &Call<'_>) -> String {
+        let project = call.project;
+        match self {
+            Wrong::NotGoverned => format!(
+                "Project {project:?} is not governed by the gateway, and such calls are denied. Add the project to the \
+                 gateway, or let ungoverned calls bypass it."
+            ),
+            Wrong::AgentBlocked => {
+                format!("Agent {:?} of project {project:?} is blocked. Unblock it.", call.agent.unwrap_or_default())
+            }
+            Wrong::UnknownProject => format!("There is no project {project:?}. Check the name, or create it."),
+            Wrong::UnknownDeployment => {
+                let deployment = call.deployment.unwrap_or_default();
+                format!(
+                    "There is no deployment {deployment:?}. Check the name: callers name the deployment, not the model."
+                )
+            }
+            Wrong::UnknownTool => {
+                format!(
+                    "Project {project:?} has no tool {:?}. Check the name, or create it.",
+                    call.tool.unwrap_or_default()
+                )
+            }
+            Wrong::ToolDirect => format!(
+                "Tool {:?} of project {project:?} does not pass the gateway. Re-create it.",
+                call.tool.unwrap_or_default()
+            ),
+        }
+    }
+}
