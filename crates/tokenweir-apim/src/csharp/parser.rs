@@ -4,6 +4,8 @@ use super::lexer::{Piece, Token, tokens};
 
 /// How deep expressions and statements may be nested: reading them recurses.
 const MAX_DEPTH: usize = 48;
+/// How deep a tree may be that is handed on.
+const MAX_TREE: usize = 160;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Expr {
@@ -78,9 +80,38 @@ pub(crate) fn parse(source: &str) -> Result<Expr, String> {
         return Err("text follows the expression".into());
     };
     match parser.peek() {
+        // What reads the tree recurses along long rows of operators and calls, too.
+        None if depth(&parsed) > MAX_TREE => Err("it has too many operators, calls or statements in a row".into()),
         None => Ok(parsed),
         Some(token) => Err(format!("{} is not expected there", shown(token))),
     }
+}
+
+/// How deep the tree is.
+fn depth(expr: &Expr) -> usize {
+    let deepest = |list: &[Expr]| list.iter().map(depth).max().unwrap_or(0);
+    1 + match expr {
+        Expr::Text(_) | Expr::Integer(_) | Expr::Bool(_) | Expr::Null | Expr::Name(_) | Expr::Other(_) => 0,
+        Expr::Member(of, ..) | Expr::Not(of) | Expr::Negative(of) => depth(of),
+        Expr::Index(of, list) | Expr::Call(of, list) => depth(of).max(deepest(list)),
+        Expr::Binary(_, left, right) => depth(left).max(depth(right)),
+        Expr::Choice(a, b, c) => depth(a).max(depth(b)).max(depth(c)),
+        Expr::Interpolated(holes) => {
+            let of = |hole: &Hole| if let Hole::Value(value) = hole { depth(value) } else { 0 };
+            holes.iter().map(of).max().unwrap_or(0)
+        }
+        Expr::List(list) => deepest(list),
+        Expr::Block(statements) => depth_of(statements),
+    }
+}
+
+/// Statements are read one within the other: what follows one is its continuation.
+fn depth_of(statements: &[Statement]) -> usize {
+    let of = |statement: &Statement| match statement {
+        Statement::Set(_, value) | Statement::Return(value) => depth(value),
+        Statement::If(condition, yes, no) => depth(condition).max(depth_of(yes) + depth_of(no)),
+    };
+    statements.len() + statements.iter().map(of).max().unwrap_or(0)
 }
 
 fn shown(token: &Token) -> String {
@@ -179,14 +210,8 @@ impl Parser {
     fn binary(&mut self, level: usize) -> Result<Expr, String> {
         let Some(operators) = LEVELS.get(level) else { return self.unary() };
         let mut left = self.binary(level + 1)?;
-        let mut length = 0;
         while let Some((mark, operator)) = operators.iter().find(|(mark, _)| self.mark(0, mark)) {
             self.expect(mark)?;
-            // What reads the tree recurses along such a chain.
-            length += 1;
-            if length > MAX_DEPTH {
-                return Err(format!("more than {MAX_DEPTH} operators stand in a row"));
-            }
             let right = self.binary(level + 1)?;
             left = Expr::Binary(*operator, Box::new(left), Box::new(right));
         }
@@ -388,12 +413,7 @@ impl Parser {
     }
 
     fn postfix(&mut self, mut left: Expr) -> Result<Expr, String> {
-        let mut length = 0;
         loop {
-            length += 1;
-            if length > 2 * MAX_DEPTH {
-                return Err(format!("more than {} calls stand in a row", 2 * MAX_DEPTH));
-            }
             if self.mark(0, "<")
                 && matches!(left, Expr::Member(..) | Expr::Name(_))
                 && let Some(generic) = self.generic_length(0)

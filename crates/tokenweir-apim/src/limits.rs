@@ -1,0 +1,534 @@
+//! The elements that limit something: what their attributes say, case by case.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::eval::{self, Variables};
+use crate::source::Values;
+use crate::value::{Cases, Guard, Piece, Plain};
+use crate::xml::Element;
+
+/// What a limit counts, and over what time. Limits of one dimension and counter key share a counter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Dimension {
+    /// Tokens in any minute.
+    TokenRate,
+    /// Tokens in a calendar period, by the word that policies here use.
+    TokenQuota { period: &'static str },
+    /// Calls in any stretch of so many seconds.
+    CallRate { seconds: u64 },
+    /// Calls in a period of so many seconds, 0 for ever; begun at an anchor that is not the default one.
+    CallQuota { seconds: u64, anchor: Option<String> },
+    /// Calls at a time.
+    Concurrency,
+}
+
+/// One limit in one case.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Slot {
+    pub(crate) dimension: Dimension,
+    pub(crate) key: Vec<Piece>,
+    pub(crate) amount: u64,
+}
+
+/// A case of an element: the limit it is, or why it is none here.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) guard: Guard,
+    pub(crate) slot: Result<Slot, String>,
+}
+
+/// What an element says.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) found: Vec<Found>,
+    /// The elements that set the variables it reads.
+    pub(crate) read: BTreeSet<usize>,
+    /// What differs from API Management.
+    pub(crate) differs: BTreeSet<String>,
+    /// Attributes that concern what is answered, not what is limited.
+    pub(crate) answers: Vec<(String, String)>,
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// Something that API Management refuses, or ought to.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) line: usize,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) remedy: String,
+}
+
+/// Elements that limit something.
+pub(crate) const LIMITS: &[&str] = &[
+    "llm-token-limit",
+    "azure-openai-token-limit",
+    "rate-limit",
+    "rate-limit-by-key",
+    "quota",
+    "quota-by-key",
+    "limit-concurrency",
+];
+/// Attributes that name headers and variables for the answer.
+const ANSWERS: &[&str] = &["-header-name", "-variable-name"];
+const PERIODS: &[&str] = &["hourly", "daily", "weekly", "monthly", "yearly"];
+/// The most that a policy here can allow.
+const MOST: u64 = 1 << 53;
+/// The longest fixed period of a policy here, in seconds.
+const LONGEST: u64 = 36_600 * 86_400;
+/// The highest rate of a policy here, per minute.
+const FASTEST: u128 = 100_000_000_000;
+
+/// What an attribute may say.
+#[derive(Clone, Copy)]
+enum Range {
+    Tokens,
+    Quota,
+    Calls,
+    RateSeconds,
+    QuotaSeconds { least: u64 },
+}
+
+/// Reads one element.
+pub(crate) struct Reader<'r> {
+    pub(crate) element: &'r Element,
+    pub(crate) variables: &'r Variables,
+    pub(crate) values: &'r Values,
+    /// What requests that come to it look like.
+    pub(crate) guard: &'r Guard,
+    pub(crate) classic: bool,
+    pub(crate) reading: Reading,
+}
+
+impl<'r> Reader<'r> {
+    /// All that the element says.
+    pub(crate) fn read(mut self) -> Reading {
+        match self.element.name.as_str() {
+            "llm-token-limit" | "azure-openai-token-limit" => self.token_limit(),
+            "rate-limit" => self.per_subscription(self.element, true),
+            "quota" => self.per_subscription(self.element, false),
+            "rate-limit-by-key" => self.rate_by_key(),
+            "quota-by-key" => self.quota_by_key(),
+            _ => self.concurrency(),
+        }
+        self.reading
+    }
+
+    /// A limit of a nested `api` or `operation`, counted for each subscription.
+    pub(crate) fn read_nested(mut self, rate: bool) -> Reading {
+        self.per_subscription(self.element, rate);
+        self.reading
+    }
+
+    fn fault(&mut self, line: usize, code: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.reading.faults.push(Fault { line, code, message: message.into(), remedy: remedy.into() });
+    }
+
+    fn found(&mut self, guard: Guard, slot: Result<Slot, String>) {
+        self.reading.found.push(Found { guard, slot });
+    }
+
+    /// Notes the attributes that no limit is made of.
+    fn others(&mut self, known: &[&str]) {
+        for attribute in &self.element.attributes {
+            let name = attribute.name.as_str();
+            if known.contains(&name) {
+                continue;
+            }
+            if ANSWERS.iter().any(|end| name.ends_with(end)) {
+                self.reading.answers.push((name.to_owned(), attribute.value.clone()));
+            } else {
+                self.reading.differs.insert(format!("the attribute {name} is not known and says nothing here"));
+            }
+        }
+    }
+
+    /// An attribute worked out; `None` where it is not there.
+    fn attribute(&mut self, name: &str) -> Option<Cases> {
+        let attribute = self.element.attribute(name)?;
+        Some(match self.values.fill(&attribute.value) {
+            Err(reason) => Plain::opaque(reason).into(),
+            Ok(text) => {
+                let worked = eval::work_out(&text, self.variables);
+                self.reading.read.extend(worked.read);
+                self.reading.differs.extend(worked.notes);
+                worked.cases
+            }
+        })
+    }
+
+    fn required(&mut self, name: &'static str) -> Option<Cases> {
+        let found = self.attribute(name);
+        if found.is_none() {
+            let code = if name.ends_with("key") { "COUNTER_KEY_INVALID" } else { "ATTRIBUTE_MISSING" };
+            let message = format!("<{}> has no {name}", self.element.name);
+            self.fault(self.element.line, code, message, format!("add {name}=\"...\""));
+        }
+        found
+    }
+
+    fn line(&self, name: &str) -> usize {
+        self.element.attribute(name).map_or(self.element.line, |attribute| attribute.line)
+    }
+
+    /// The counter key. A key that is empty where something is absent is left out: here such a request is refused.
+    fn key(&mut self, name: &'static str, plain: &Plain) -> Result<Option<Vec<Piece>>, String> {
+        let (line, element) = (self.line(name), self.element.name.clone());
+        match plain.clone().into_pieces() {
+            Ok(pieces) if pieces.iter().all(|piece| matches!(piece, Piece::Known(text) if text.trim().is_empty())) => {
+                if self.element.attribute(name).is_some_and(|attribute| !attribute.value.contains('@')) {
+                    self.fault(
+                        line,
+                        "COUNTER_KEY_INVALID",
+                        format!("{name} of <{element}> is empty"),
+                        "write what tells counters apart, or any text for one counter of all",
+                    );
+                }
+                Ok(None)
+            }
+            Ok(pieces) => Ok(Some(pieces)),
+            Err(Plain::Volatile(what)) => {
+                self.fault(
+                    line,
+                    "COUNTER_KEY_INVALID",
+                    format!("{name} of <{element}> reads {what}: it is another one for each request or with time"),
+                    "count by who calls or by what is called",
+                );
+                Err(format!("its {name} is another one for each request"))
+            }
+            Err(Plain::Opaque(reason)) => Err(format!("{name}: {reason}")),
+            Err(_) => Err(format!("{name} is no text")),
+        }
+    }
+
+    fn number(&mut self, name: &'static str, plain: &Plain, range: Range) -> Result<u64, String> {
+        let text = match plain {
+            Plain::Integer(number) => number.to_string(),
+            Plain::Opaque(reason) => return Err(format!("{name}: {reason}")),
+            Plain::Volatile(what) => return Err(format!("{name} reads {what}")),
+            other => match other.known_text() {
+                Some(text) => text.trim().to_owned(),
+                None => return Err(format!("{name} comes from the request")),
+            },
+        };
+        let (line, element) = (self.line(name), self.element.name.clone());
+        let Ok(number) = text.parse::<i128>() else {
+            let code = "NUMBER_MALFORMED";
+            self.fault(line, code, format!("{name} of <{element}> is {text:?}"), "write a whole number");
+            return Err(format!("{name} is no number"));
+        };
+        let (least, most, code) = match range {
+            Range::Tokens | Range::Calls => (1, i128::from(i32::MAX), "LIMIT_NOT_POSITIVE"),
+            Range::Quota => (1, i128::from(i64::MAX), "LIMIT_NOT_POSITIVE"),
+            Range::RateSeconds => (1, 300, "RENEWAL_OUT_OF_RANGE"),
+            Range::QuotaSeconds { .. } => (0, i128::from(i64::MAX), "RENEWAL_OUT_OF_RANGE"),
+        };
+        let too_short = matches!(range, Range::QuotaSeconds { least } if number > 0 && number < i128::from(least));
+        if number >= least && number <= most && !too_short {
+            return u64::try_from(number).map_err(|_| format!("{name} is too large"));
+        }
+        let code = if number > most && code == "LIMIT_NOT_POSITIVE" { "OUT_OF_RANGE" } else { code };
+        let remedy = match range {
+            Range::QuotaSeconds { least } if least > 0 => format!("write 0 for never, or at least {least} seconds"),
+            Range::QuotaSeconds { .. } => "write 0 for never, or a number of seconds".to_owned(),
+            Range::RateSeconds => "write 1 to 300 seconds".to_owned(),
+            _ => format!("write a whole number from {least} to {most}, or remove it where nothing is limited"),
+        };
+        self.fault(line, code, format!("{name} of <{element}> is {number}"), remedy);
+        Err(format!("{name} is out of range"))
+    }
+
+    /// No more than a policy here can allow: stricter is right.
+    fn at_most(&mut self, amount: u64) -> u64 {
+        if amount > MOST {
+            self.reading
+                .differs
+                .insert(format!("{amount} is more than can be counted; the limit is {MOST}, which is stricter"));
+        }
+        amount.min(MOST)
+    }
+
+    fn cases(&mut self, cases: &[Cases]) -> Vec<(Guard, Vec<Plain>)> {
+        let Some(all) = Cases::all(cases) else {
+            self.found(self.guard.clone(), Err("it has too many cases".into()));
+            return Vec::new();
+        };
+        all.into_iter().filter_map(|(guard, list)| self.guard.and(&guard).map(|guard| (guard, list))).collect()
+    }
+
+    fn token_limit(&mut self) {
+        self.others(&[
+            "id",
+            "counter-key",
+            "tokens-per-minute",
+            "token-quota",
+            "token-quota-period",
+            "estimate-prompt-tokens",
+        ]);
+        let line = self.element.line;
+        let Some(key) = self.required("counter-key") else { return };
+        let rate = self.attribute("tokens-per-minute");
+        let quota = self.attribute("token-quota");
+        let period = self.attribute("token-quota-period");
+        let name = self.element.name.clone();
+        if rate.is_none() && quota.is_none() && period.is_none() {
+            let message = format!("<{name}> has neither tokens-per-minute nor token-quota");
+            self.fault(line, "LIMIT_EMPTY", message, "add one of them, or remove the element");
+            return;
+        }
+        if quota.is_some() != period.is_some() {
+            let message = format!("<{name}> has one of token-quota and token-quota-period");
+            self.fault(line, "QUOTA_PERIOD_MISMATCH", message, "write both, or neither");
+            return;
+        }
+        match self.element.attribute("estimate-prompt-tokens").map(|attribute| attribute.value.trim()) {
+            Some("true") => self.reading.answers.push(("estimate-prompt-tokens".into(), "true".into())),
+            Some("false") | None => {}
+            Some(_) => drop(self.reading.differs.insert("whether prompts are estimated is for the host to say".into())),
+        }
+        if let Some(rate) = rate {
+            for (guard, list) in self.cases(&[key.clone(), rate]) {
+                let slot = self.slot("counter-key", &list[0], |reader| {
+                    let amount = reader.number("tokens-per-minute", &list[1], Range::Tokens)?;
+                    Ok((Dimension::TokenRate, amount))
+                });
+                self.maybe(guard, slot);
+            }
+        }
+        if let (Some(quota), Some(period)) = (quota, period) {
+            for (guard, list) in self.cases(&[key, quota, period]) {
+                let slot = self.slot("counter-key", &list[0], |reader| {
+                    let amount = reader.number("token-quota", &list[1], Range::Quota)?;
+                    Ok((Dimension::TokenQuota { period: reader.period(&list[2])? }, reader.at_most(amount)))
+                });
+                self.maybe(guard, slot);
+            }
+        }
+    }
+
+    fn period(&mut self, plain: &Plain) -> Result<&'static str, String> {
+        let text = match plain {
+            Plain::Opaque(reason) => return Err(format!("token-quota-period: {reason}")),
+            other => other.known_text().ok_or("token-quota-period comes from the request")?.trim(),
+        };
+        let known = PERIODS.iter().find(|period| period.eq_ignore_ascii_case(text));
+        known.copied().ok_or_else(|| {
+            let message = format!("token-quota-period of <{}> is {text:?}", self.element.name);
+            let remedy = "write one of Hourly, Daily, Weekly, Monthly, Yearly";
+            self.fault(self.line("token-quota-period"), "QUOTA_PERIOD_UNKNOWN", message, remedy);
+            "token-quota-period is not known".into()
+        })
+    }
+
+    /// A slot of a key and what `rest` says; `Ok(None)` where the key is empty.
+    fn slot(
+        &mut self,
+        name: &'static str,
+        key: &Plain,
+        rest: impl FnOnce(&mut Self) -> Result<(Dimension, u64), String>,
+    ) -> Result<Option<Slot>, String> {
+        // Both are looked at, so that everything that is wrong is said.
+        let (key, rest) = (self.key(name, key), rest(self));
+        let (dimension, amount) = rest?;
+        Ok(key?.map(|key| Slot { dimension, key, amount }))
+    }
+
+    fn maybe(&mut self, guard: Guard, slot: Result<Option<Slot>, String>) {
+        match slot {
+            Ok(Some(slot)) => self.found(guard, Ok(slot)),
+            Err(reason) => self.found(guard, Err(reason)),
+            Ok(None) => drop(
+                self.reading.differs.insert(
+                    "where the counter key is empty API Management counts all such callers together; here the request \
+                 lacks a required key, which is an error"
+                        .into(),
+                ),
+            ),
+        }
+    }
+
+    /// `rate-limit` and `quota`, and the `api` and `operation` in them: for each subscription.
+    fn per_subscription(&mut self, element: &Element, rate: bool) {
+        self.others(&["id", "name", "calls", "bandwidth", "renewal-period"]);
+        let key = Plain::part("key:subscription", false);
+        let nested = matches!(element.name.as_str(), "api" | "operation");
+        let has_operations = element.children.iter().len() > 0;
+        if nested
+            && has_operations
+            && self.element.attribute("calls").is_none()
+            && self.element.attribute("bandwidth").is_none()
+        {
+            return;
+        }
+        if rate {
+            self.rate(&key.into());
+        } else {
+            self.reading.differs.insert(
+                "API Management begins its periods when the subscription began; here they begin at 0001-01-01T00:00:00Z"
+                    .into(),
+            );
+            self.quota(&key.into(), 0);
+        }
+    }
+
+    fn rate_by_key(&mut self) {
+        self.others(&[
+            "id",
+            "calls",
+            "renewal-period",
+            "counter-key",
+            "increment-condition",
+            "increment-count",
+            "increment-after-response",
+        ]);
+        if let Some(key) = self.required("counter-key") {
+            self.rate(&key);
+        }
+    }
+
+    /// Calls to renewal-period.
+    fn rate(&mut self, key: &Cases) {
+        let (Some(calls), Some(renewal)) = (self.required("calls"), self.required("renewal-period")) else { return };
+        let count = self.increment();
+        for (guard, list) in self.cases(&[key.clone(), calls, renewal, count]) {
+            let slot = self.slot("counter-key", &list[0], |reader| {
+                let amount = reader.number("calls", &list[1], Range::Calls);
+                let seconds = reader.number("renewal-period", &list[2], Range::RateSeconds)?;
+                let amount = reader.divided(amount?, &list[3])?;
+                if u128::from(amount) * 60 > FASTEST * u128::from(seconds) {
+                    return Err(format!("{amount} calls in {seconds} s are more than {FASTEST} a minute"));
+                }
+                Ok((Dimension::CallRate { seconds }, amount))
+            });
+            self.maybe(guard, slot);
+        }
+    }
+
+    /// By how much a call counts; conditions are noted.
+    fn increment(&mut self) -> Cases {
+        if self.element.attribute("increment-condition").is_some() {
+            self.reading.differs.insert(
+                "increment-condition is not mapped: every request counts when it is admitted, which is stricter".into(),
+            );
+        }
+        if self.element.attribute("increment-after-response").is_some_and(|attribute| attribute.value != "false") {
+            self.reading.differs.insert(
+                "increment-after-response is not mapped: a request counts when it is admitted, which is stricter"
+                    .into(),
+            );
+        }
+        self.attribute("increment-count").unwrap_or_else(|| Plain::Integer(1).into())
+    }
+
+    fn divided(&mut self, amount: u64, count: &Plain) -> Result<u64, String> {
+        match self.number("increment-count", count, Range::Calls)? {
+            1 => Ok(amount),
+            count if count <= amount => {
+                let calls = amount / count;
+                self.reading.differs.insert(format!("each call counts {count}: {amount} are {calls} calls"));
+                Ok(calls)
+            }
+            count => Err(format!("each call counts {count}, and {amount} are allowed: none fits")),
+        }
+    }
+
+    fn quota_by_key(&mut self) {
+        self.others(&[
+            "id",
+            "calls",
+            "bandwidth",
+            "renewal-period",
+            "counter-key",
+            "increment-condition",
+            "increment-count",
+            "first-period-start",
+        ]);
+        if !self.classic {
+            self.reading.differs.insert("the v2 tiers of API Management do not have quota-by-key".into());
+        }
+        if let Some(key) = self.required("counter-key") {
+            self.quota(&key, 300);
+        }
+    }
+
+    fn quota(&mut self, key: &Cases, least: u64) {
+        let renewal = self.required("renewal-period");
+        let (calls, bandwidth) = (self.attribute("calls"), self.element.attribute("bandwidth"));
+        // A bandwidth of 0 stands for none in documents of old.
+        let bandwidth = bandwidth.filter(|attribute| attribute.value.trim() != "0");
+        let Some(calls) = calls else {
+            if let Some(bandwidth) = bandwidth {
+                let reason = format!("bandwidth ({} kB) is not mapped: bytes are not counted", bandwidth.value);
+                self.found(self.guard.clone(), Err(reason));
+            } else {
+                let message = format!("<{}> has neither calls nor bandwidth", self.element.name);
+                self.fault(self.element.line, "QUOTA_EMPTY", message, "add one of them");
+            }
+            return;
+        };
+        if let Some(bandwidth) = bandwidth {
+            let reason = format!("bandwidth ({} kB) is not mapped: bytes are not counted", bandwidth.value);
+            self.reading.differs.insert(reason);
+        }
+        let Some(renewal) = renewal else { return };
+        let count = self.increment();
+        let anchor = self.attribute("first-period-start").unwrap_or_else(|| Plain::Null.into());
+        for (guard, list) in self.cases(&[key.clone(), calls, renewal, count, anchor]) {
+            let slot = self.slot("counter-key", &list[0], |reader| {
+                let amount = reader.number("calls", &list[1], Range::Quota);
+                let mut seconds = reader.number("renewal-period", &list[2], Range::QuotaSeconds { least })?;
+                let amount = reader.divided(amount?, &list[3])?;
+                if seconds > LONGEST {
+                    let longer = format!(
+                        "{seconds} s are longer than a century; the quota never begins anew, which is stricter"
+                    );
+                    reader.reading.differs.insert(longer);
+                    seconds = 0;
+                }
+                let anchor = reader.anchor(&list[4])?.filter(|_| seconds > 0);
+                Ok((Dimension::CallQuota { seconds, anchor }, reader.at_most(amount)))
+            });
+            self.maybe(guard, slot);
+        }
+    }
+
+    /// The start of a first period, in UTC; `None` for the default.
+    fn anchor(&mut self, plain: &Plain) -> Result<Option<String>, String> {
+        if *plain == Plain::Null {
+            return Ok(None);
+        }
+        if let Plain::Opaque(reason) = plain {
+            return Err(format!("first-period-start: {reason}"));
+        }
+        let text = plain.known_text().ok_or("first-period-start comes from the request")?.trim();
+        let instant = text.parse::<Timestamp>().ok().or_else(|| {
+            // Without an offset it is UTC.
+            TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()
+        });
+        match instant.filter(|instant| instant.subsec_nanosecond() == 0) {
+            Some(instant) if instant.as_second() == -62_135_596_800 => Ok(None),
+            Some(instant) => Ok(Some(instant.to_string())),
+            None => {
+                let message = format!("first-period-start of <{}> is {text:?}", self.element.name);
+                let remedy = "write an instant of whole seconds in UTC, for instance 2026-01-31T08:00:00Z";
+                self.fault(self.line("first-period-start"), "INSTANT_MALFORMED", message, remedy);
+                Err("first-period-start is no instant".into())
+            }
+        }
+    }
+
+    fn concurrency(&mut self) {
+        self.others(&["id", "key", "max-count"]);
+        let (Some(key), Some(most)) = (self.required("key"), self.required("max-count")) else { return };
+        for (guard, list) in self.cases(&[key, most]) {
+            let slot = self.slot("key", &list[0], |reader| {
+                Ok((Dimension::Concurrency, reader.number("max-count", &list[1], Range::Calls)?))
+            });
+            self.maybe(guard, slot);
+        }
+    }
+}
