@@ -18,7 +18,6 @@ pub(crate) struct Element {
     pub(crate) attributes: Vec<Attribute>,
     /// The text in it, if it has any and no elements.
     pub(crate) text: String,
-    pub(crate) parent: Option<usize>,
     pub(crate) children: Vec<usize>,
 }
 
@@ -84,7 +83,6 @@ pub(crate) fn read(file: &str, source: &str) -> Result<Tree, Problem> {
             line: line(escaped.origin(node.range().start)),
             attributes: attributes.collect(),
             text: text.to_owned(),
-            parent,
             children: Vec::new(),
         });
     }
@@ -104,7 +102,7 @@ mod tests {
         assert_eq!(lines, [("policies", 3), ("a", 4), ("b", 8)]);
         assert_eq!(tree.elements[1].attributes[1].line, 7);
         assert_eq!(tree.elements[1].attributes[0].value, "@{\n return \"<b>\";\n}");
-        assert_eq!((tree.elements[2].text.as_str(), tree.elements[2].parent), ("text", Some(0)));
+        assert_eq!(tree.elements[2].text, "text");
         assert_eq!(tree.elements[0].children, [1, 2]);
     }
 
