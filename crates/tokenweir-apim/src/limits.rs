@@ -32,6 +32,8 @@ pub(crate) struct Slot {
     pub(crate) dimension: Dimension,
     pub(crate) key: Vec<Piece>,
     pub(crate) amount: u64,
+    /// Its counters are the element's own, whatever else counts by this key.
+    pub(crate) own: bool,
 }
 
 /// A case of an element: the limit it is, or why it is none here.
@@ -95,16 +97,38 @@ enum Range {
 
 /// Reads one element.
 pub(crate) struct Reader<'r> {
-    pub(crate) element: &'r Element,
-    pub(crate) variables: &'r Variables,
-    pub(crate) values: &'r Values,
+    element: &'r Element,
+    variables: &'r Variables,
+    values: &'r Values,
     /// What requests that come to it look like.
-    pub(crate) guard: &'r Guard,
-    pub(crate) classic: bool,
-    pub(crate) reading: Reading,
+    guard: &'r Guard,
+    classic: bool,
+    reading: Reading,
+    own: bool,
+    /// Where the counter key is empty.
+    empty: Vec<Guard>,
 }
 
 impl<'r> Reader<'r> {
+    pub(crate) fn new(
+        element: &'r Element,
+        variables: &'r Variables,
+        values: &'r Values,
+        guard: &'r Guard,
+        classic: bool,
+    ) -> Self {
+        Reader {
+            element,
+            variables,
+            values,
+            guard,
+            classic,
+            reading: Reading::default(),
+            own: false,
+            empty: Vec::new(),
+        }
+    }
+
     /// All that the element says.
     pub(crate) fn read(mut self) -> Reading {
         match self.element.name.as_str() {
@@ -114,6 +138,12 @@ impl<'r> Reader<'r> {
             "rate-limit-by-key" => self.rate_by_key(),
             "quota-by-key" => self.quota_by_key(),
             _ => self.concurrency(),
+        }
+        // A case whose key is empty is taken up by the one that has the key: there it is required.
+        for empty in &self.empty {
+            for found in &mut self.reading.found {
+                found.guard = found.guard.union(empty).unwrap_or_else(|| found.guard.clone());
+            }
         }
         self.reading
     }
@@ -334,26 +364,29 @@ impl<'r> Reader<'r> {
         // Both are looked at, so that everything that is wrong is said.
         let (key, rest) = (self.key(name, key), rest(self));
         let (dimension, amount) = rest?;
-        Ok(key?.map(|key| Slot { dimension, key, amount }))
+        let own = self.own;
+        Ok(key?.map(|key| Slot { dimension, key, amount, own }))
     }
 
     fn maybe(&mut self, guard: Guard, slot: Result<Option<Slot>, String>) {
         match slot {
             Ok(Some(slot)) => self.found(guard, Ok(slot)),
             Err(reason) => self.found(guard, Err(reason)),
-            Ok(None) => drop(
+            Ok(None) => {
+                self.empty.push(guard);
                 self.reading.differs.insert(
                     "where the counter key is empty API Management counts all such callers together; here the request \
-                 lacks a required key, which is an error"
+                     lacks a required key, which is an error"
                         .into(),
-                ),
-            ),
+                );
+            }
         }
     }
 
     /// `rate-limit` and `quota`, and the `api` and `operation` in them: for each subscription.
     fn per_subscription(&mut self, element: &Element, rate: bool) {
         self.others(&["id", "name", "calls", "bandwidth", "renewal-period"]);
+        self.own = true;
         let key = Plain::part("key:subscription", false);
         let nested = matches!(element.name.as_str(), "api" | "operation");
         let has_operations = element.children.iter().len() > 0;

@@ -60,7 +60,20 @@ pub(crate) fn plan(occurrences: Vec<Occurrence>, rename: &BTreeMap<String, Strin
     let mut plan = Plan::default();
     let mut merged: Vec<Occurrence> = Vec::new();
     for group in grouped(occurrences) {
-        merged.extend(group);
+        for (place, one) in group.iter().enumerate() {
+            // Each case would have a counter, and the cases together would be let through that often.
+            let split = group.iter().enumerate().any(|(other, two)| other != place && two.slot == one.slot);
+            if split && one.slot.key.iter().all(|piece| part_of(piece).is_none()) {
+                let reason = format!(
+                    "several cases share one counter, {:?}, and no single match says them: {}",
+                    shown(&one.slot.key),
+                    one.guard
+                );
+                plan.not_mapped.push((one.element, reason));
+            } else {
+                merged.push(one.clone());
+            }
+        }
     }
     plan.share(merged, classic);
     let planned = std::mem::take(&mut plan.limits);
@@ -116,46 +129,33 @@ fn grouped(occurrences: Vec<Occurrence>) -> Vec<Vec<Occurrence>> {
 
 /// Two occurrences of one slot that are one, with the guard of both.
 fn union(group: &[Occurrence]) -> Option<(usize, usize, Guard)> {
-    for (place, one) in group.iter().enumerate() {
-        for (other_place, other) in group.iter().enumerate() {
-            if place == other_place || one.slot != other.slot {
-                continue;
-            }
-            for literal in one.guard.literals() {
-                // `rest and literal` with `rest and not literal` is `rest`.
-                let rest = one.guard.literals().iter().filter(|other| *other != literal);
-                let rest = rest.filter_map(|one| Guard::of(&one.part, &one.pattern, one.fits));
-                let rest = rest.fold(Some(Guard::default()), |all, one| all?.and(&one));
-                let not = Guard::of(&literal.part, &literal.pattern, !literal.fits);
-                if let (Some(rest), Some(not)) = (rest, not)
-                    && rest.and(&not).as_ref() == Some(&other.guard)
-                {
-                    return Some((place, other_place, rest));
-                }
-            }
-        }
-    }
-    None
+    group.iter().enumerate().find_map(|(place, one)| {
+        let others = group.iter().enumerate().filter(|(other, two)| *other != place && two.slot == one.slot);
+        others
+            .map(|(other, two)| (other, one.guard.union(&two.guard)))
+            .find_map(|(other, guard)| Some((place, other, guard?)))
+    })
 }
 
+type Identity = (Dimension, String, Option<usize>);
+
 /// What counters are told apart by in API Management.
-fn identity(slot: &Slot, classic: bool) -> (Dimension, String) {
+fn identity(slot: &Slot, element: usize, classic: bool) -> Identity {
     let dimension = match &slot.dimension {
         // In the v2 tiers a key stands for one counter, whatever the period.
         Dimension::CallRate { .. } if !classic => Dimension::CallRate { seconds: 0 },
         other => other.clone(),
     };
-    (dimension, shown(&slot.key))
+    (dimension, shown(&slot.key), slot.own.then_some(element))
 }
 
 impl Plan {
     /// One limit for each counter; what shares a counter must allow the same.
     fn share(&mut self, occurrences: Vec<Occurrence>, classic: bool) {
-        // Only counters with a key of their own are shared: those of rate-limit and quota belong to their element.
-        let mut by_identity: BTreeMap<(Dimension, String), Vec<usize>> = BTreeMap::new();
+        let mut by_identity: BTreeMap<Identity, Vec<usize>> = BTreeMap::new();
         for occurrence in occurrences {
             let Occurrence { element, guard, slot, uses, differs, answers } = occurrence;
-            let own = by_identity.entry(identity(&slot, classic)).or_default();
+            let own = by_identity.entry(identity(&slot, element, classic)).or_default();
             let mut differs = differs;
             let mut shared = None;
             for earlier in own.iter().copied() {

@@ -63,6 +63,16 @@ impl Guard {
         simplified(self.0.iter().chain(&other.0).cloned().collect()).map(Guard)
     }
 
+    /// One guard for both, where they differ in one literal that holds in one and not in the other.
+    pub(crate) fn union(&self, other: &Guard) -> Option<Guard> {
+        self.0.iter().find_map(|literal| {
+            let rest = self.0.iter().filter(|other| *other != literal).cloned().collect();
+            let rest = simplified(rest).map(Guard)?;
+            let not = Guard::of(&literal.part, &literal.pattern, !literal.fits)?;
+            (rest.and(&not).as_ref() == Some(other)).then_some(rest)
+        })
+    }
+
     /// What does not fit it, in guards that exclude one another.
     pub(crate) fn complement(&self) -> Vec<Guard> {
         let mut before = Guard::default();
@@ -405,6 +415,17 @@ mod tests {
         assert_eq!(complement[0].and(&complement[1]), None);
         assert!(complement.iter().all(|one| one.and(&both).is_none()));
         assert!(Guard::default().complement().is_empty());
+    }
+
+    #[test]
+    fn unions_leave_out_what_does_not_matter() {
+        let (a, not_a) = (guard(&[("key:a", "x", true)]).unwrap(), guard(&[("key:a", "x", false)]).unwrap());
+        assert_eq!(a.union(&not_a), Some(Guard::default()));
+        // `b, or neither a nor b` is `not a`.
+        let (b, neither) =
+            (guard(&[("key:a", "b", true)]).unwrap(), guard(&[("key:a", "x", false), ("key:a", "b", false)]).unwrap());
+        assert_eq!(neither.union(&b), Some(not_a.clone()));
+        assert_eq!(a.union(&b), None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Mark {
 }
 
 /// A limit that was found, in one case.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Occurrence {
     /// Among the elements of all documents.
     pub(crate) element: usize,
@@ -91,6 +91,8 @@ struct Place {
     unknown: Option<String>,
     /// The `when`s and `otherwise`s around it.
     branches: BTreeSet<usize>,
+    /// The elements that set the variables that their conditions read.
+    read: BTreeSet<usize>,
     retried: bool,
     includes: Vec<String>,
 }
@@ -100,6 +102,8 @@ struct Branch {
     guard: Guard,
     unknown: Option<String>,
     body: Body,
+    /// The elements that set the variables that its conditions read.
+    read: BTreeSet<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -111,6 +115,12 @@ enum Body {
     Document(usize),
     /// The section of the next level.
     Outer,
+}
+
+impl Branch {
+    fn new(guard: Guard, unknown: Option<String>, body: Body) -> Self {
+        Branch { guard, unknown, body, read: BTreeSet::new() }
+    }
 }
 
 impl<'w> Walk<'w> {
@@ -148,6 +158,7 @@ impl<'w> Walk<'w> {
                 guard: Guard::default(),
                 unknown: None,
                 branches: BTreeSet::new(),
+                read: BTreeSet::new(),
                 retried: false,
                 includes: Vec::new(),
             };
@@ -205,17 +216,13 @@ impl<'w> Walk<'w> {
             let Some(own) = own else { continue };
             let mut next = Vec::new();
             for guard in &rest {
-                let branch = |guard| Branch { guard, unknown: place.unknown.clone(), body: Body::Document(document) };
+                let branch = |guard| Branch::new(guard, place.unknown.clone(), Body::Document(document));
                 branches.extend(guard.and(&own).map(branch));
                 next.extend(own.complement().iter().filter_map(|not| guard.and(not)));
             }
             rest = next;
         }
-        branches.extend(rest.into_iter().map(|guard| Branch {
-            guard,
-            unknown: place.unknown.clone(),
-            body: Body::Outer,
-        }));
+        branches.extend(rest.into_iter().map(|guard| Branch::new(guard, place.unknown.clone(), Body::Outer)));
         self.branches(place, branches);
     }
 
@@ -239,6 +246,7 @@ impl<'w> Walk<'w> {
                 }
                 Body::Element(element) => {
                     inner.branches.insert(self.documents[place.document].base + element);
+                    inner.read.extend(branch.read);
                     self.children(&inner, element);
                 }
             }
@@ -358,7 +366,8 @@ impl<'w> Walk<'w> {
     }
 
     fn set(&mut self, place: &Place, at: usize, name: &str, cases: Cases) {
-        let set_by = BTreeSet::from([self.documents[place.document].base + at]);
+        let own = self.documents[place.document].base + at;
+        let set_by = place.branches.iter().chain(&place.read).chain([&own]).copied().collect();
         self.variables.insert(name.to_owned(), Variable { cases, set_by });
     }
 
@@ -387,6 +396,8 @@ impl<'w> Walk<'w> {
         let element = self.element(place.document, at);
         let mut remaining = vec![(place.guard.clone(), place.unknown.clone())];
         let mut branches: Vec<Branch> = Vec::new();
+        // Each branch depends on the conditions before it, too.
+        let mut read: BTreeSet<usize> = BTreeSet::new();
         for child in &element.children {
             let branch = self.element(place.document, *child);
             self.mark(place.document, *child);
@@ -402,13 +413,15 @@ impl<'w> Walk<'w> {
                         },
                     };
                     self.mark(place.document, *child).notes.extend(cases.notes);
+                    read.extend(cases.read);
                     let mut next = Vec::new();
                     for (guard, unknown) in &remaining {
                         for (own, holds) in eval::truth(&cases.cases) {
                             let Some(both) = guard.and(&own) else { continue };
                             let body = Body::Element(*child);
                             match holds {
-                                Ok(true) => branches.push(Branch { guard: both, unknown: unknown.clone(), body }),
+                                Ok(true) => branches
+                                    .push(Branch { read: read.clone(), ..Branch::new(both, unknown.clone(), body) }),
                                 Ok(false) => next.push((both, unknown.clone())),
                                 Err(reason) => {
                                     let reason = format!(
@@ -416,7 +429,7 @@ impl<'w> Walk<'w> {
                                         branch.line
                                     );
                                     let unknown = unknown.clone().or(Some(reason));
-                                    branches.push(Branch { guard: both.clone(), unknown: unknown.clone(), body });
+                                    branches.push(Branch::new(both.clone(), unknown.clone(), body));
                                     next.push((both, unknown));
                                 }
                             }
@@ -426,7 +439,8 @@ impl<'w> Walk<'w> {
                 }
                 "otherwise" => {
                     let body = Body::Element(*child);
-                    branches.extend(remaining.drain(..).map(|(guard, unknown)| Branch { guard, unknown, body }));
+                    let branch = |(guard, unknown)| Branch { read: read.clone(), ..Branch::new(guard, unknown, body) };
+                    branches.extend(remaining.drain(..).map(branch));
                 }
                 _ => {}
             }
@@ -434,13 +448,13 @@ impl<'w> Walk<'w> {
                 break;
             }
         }
-        let nothing = |(guard, unknown)| Branch { guard, unknown, body: Body::Nothing };
+        let nothing = |(guard, unknown)| Branch::new(guard, unknown, Body::Nothing);
         branches.extend(remaining.into_iter().map(nothing));
         if branches.len() > MAX_BRANCHES {
             let reason = Some(format!("its choose (line {}) has more than {MAX_BRANCHES} cases", element.line));
             let bodies = element.children.iter().map(|child| Body::Element(*child)).chain([Body::Nothing]);
             let guard = &place.guard;
-            branches = bodies.map(|body| Branch { guard: guard.clone(), unknown: reason.clone(), body }).collect();
+            branches = bodies.map(|body| Branch::new(guard.clone(), reason.clone(), body)).collect();
         }
         for child in &element.children {
             let taken = branches.iter().any(|branch| matches!(branch.body, Body::Element(own) if own == *child));
@@ -555,14 +569,7 @@ impl<'w> Walk<'w> {
     }
 
     fn reader<'r>(&'r self, element: &'r Element, guard: &'r Guard) -> Reader<'r> {
-        Reader {
-            element,
-            variables: &self.variables,
-            values: self.values,
-            guard,
-            classic: self.classic,
-            reading: Reading::default(),
-        }
+        Reader::new(element, &self.variables, self.values, guard, self.classic)
     }
 
     fn found(&mut self, place: &Place, at: usize, reading: Reading) {
@@ -585,7 +592,7 @@ impl<'w> Walk<'w> {
                     .into(),
             );
         }
-        let uses: BTreeSet<usize> = reading.read.iter().chain(&place.branches).copied().collect();
+        let uses: BTreeSet<usize> = reading.read.iter().chain(&place.branches).chain(&place.read).copied().collect();
         let base = self.documents[place.document].base;
         for found in reading.found {
             let slot = match (&place.unknown, allowed) {

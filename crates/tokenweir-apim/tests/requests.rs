@@ -120,7 +120,7 @@ fn variables_carry_keys_and_amounts() {
         imported.report.imported.iter().map(|one| (one.place.line, one.place.element.as_str())).collect();
     assert!(used.contains(&(4, "set-variable")), "{used:?}");
     let unused = imported.report.not_about_limits.iter().filter(|one| one.place.element == "set-variable");
-    assert_eq!(unused.map(|one| one.place.line).collect::<Vec<_>>(), [5]);
+    assert_eq!(unused.map(|one| one.place.line).collect::<Vec<_>>(), [6]);
     // Set under a condition that is not known, an amount is not known either.
     let imported = import(
         "<set-variable name=\"cap\" value=\"@(1)\" /><choose><when condition=\"@(context.Response.StatusCode == 1)\"><set-variable \
