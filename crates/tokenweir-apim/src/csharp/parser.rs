@@ -321,7 +321,7 @@ impl Parser {
             Token::Fraction => Ok(Expr::Other("a fraction")),
             Token::Interpolated(pieces) => self.holes(pieces),
             Token::Mark("(") => {
-                let lambda = matches!(self.word(0), Some(_)) && self.mark(1, ",") || self.mark(0, ")");
+                let lambda = self.word(0).is_some() && self.mark(1, ",") || self.mark(0, ")");
                 if lambda {
                     while !self.eat(")") {
                         self.at += 1;
