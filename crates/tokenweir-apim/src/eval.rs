@@ -1,10 +1,12 @@
-//! Expressions worked out, as far as they can be without a request.
+//! Expressions worked out, as far as they can be without a request. Calls are worked out in `calls`, comparisons in
+//! `compare`.
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::compare::{equal, exists};
 use crate::csharp::{self, Expr, Hole, Operator, Statement};
 use crate::known;
-use crate::value::{Cases, Dictionary, Guard, Piece, Plain};
+use crate::value::{Cases, Dictionary, Guard, Plain, around};
 
 /// How many steps one expression may take.
 const MAX_STEPS: usize = 5_000;
@@ -43,15 +45,15 @@ pub(crate) fn work_out(source: &str, variables: &Variables) -> Worked {
     Worked { cases, read: worker.read, notes: worker.notes }
 }
 
-struct Worker<'v> {
+pub(crate) struct Worker<'v> {
     variables: &'v Variables,
     locals: Vec<(String, Cases)>,
     steps: usize,
     read: BTreeSet<usize>,
-    notes: BTreeSet<String>,
+    pub(crate) notes: BTreeSet<String>,
 }
 
-fn opaque(reason: impl Into<String>) -> Cases {
+pub(crate) fn opaque(reason: impl Into<String>) -> Cases {
     Plain::opaque(reason).into()
 }
 
@@ -71,7 +73,7 @@ pub(crate) fn truth(cases: &Cases) -> Vec<(Guard, Result<bool, String>)> {
 }
 
 impl Worker<'_> {
-    fn eval(&mut self, expr: &Expr) -> Cases {
+    pub(crate) fn eval(&mut self, expr: &Expr) -> Cases {
         self.steps += 1;
         if self.steps > MAX_STEPS {
             return opaque("its expression takes too long to work out");
@@ -281,7 +283,7 @@ impl Worker<'_> {
         })
     }
 
-    fn index(&mut self, of: &Plain, key: &Plain) -> Cases {
+    pub(crate) fn index(&mut self, of: &Plain, key: &Plain) -> Cases {
         match (of, key) {
             (Plain::Opaque(_) | Plain::Volatile(_), _) => of.clone().into(),
             (_, Plain::Opaque(_) | Plain::Volatile(_)) => key.clone().into(),
@@ -298,7 +300,7 @@ impl Worker<'_> {
     }
 
     /// The entry of a dictionary by its name.
-    fn entry(&mut self, dictionary: Dictionary, name: &Plain, nullable: bool) -> Cases {
+    pub(crate) fn entry(&mut self, dictionary: Dictionary, name: &Plain, nullable: bool) -> Cases {
         if dictionary == Dictionary::Variables {
             return self.variable(name);
         }
@@ -331,15 +333,7 @@ impl Worker<'_> {
         }
         // A name that a part of the request is in: the variables that it can be.
         let Plain::Text(pieces) = name else { return opaque("the name of a variable is not known") };
-        let (before, part, after) = match pieces.as_slice() {
-            [Piece::Part { part, .. }] => ("", part, ""),
-            [Piece::Known(before), Piece::Part { part, .. }] => (before.as_str(), part, ""),
-            [Piece::Part { part, .. }, Piece::Known(after)] => ("", part, after.as_str()),
-            [Piece::Known(before), Piece::Part { part, .. }, Piece::Known(after)] => {
-                (before.as_str(), part, after.as_str())
-            }
-            _ => return opaque("the name of a variable is not known"),
-        };
+        let Some((before, part, after)) = around(pieces) else { return opaque("the name of a variable is not known") };
         let mut names: Vec<(&str, &Variable)> = Vec::new();
         for (name, variable) in self.variables {
             let middle = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
@@ -363,195 +357,10 @@ impl Worker<'_> {
         }
         cases
     }
-
-    fn call(&mut self, of: &Expr, arguments: &[Expr]) -> Cases {
-        let Expr::Member(of, name, _) = of else { return opaque("it calls what is not known") };
-        let name = name.as_str();
-        if let Some((path, _)) = path(of) {
-            match (path.as_str(), name) {
-                ("Guid" | "Random" | "System.Guid", _) => return Plain::Volatile(format!("{path}.{name}()")).into(),
-                (
-                    "string" | "String" | "System.String" | "int" | "Int32" | "long" | "Int64" | "Convert" | "bool",
-                    _,
-                ) => {
-                    let arguments: Vec<Cases> = arguments.iter().map(|argument| self.eval(argument)).collect();
-                    return self.static_call(name, &arguments);
-                }
-                _ => {}
-            }
-        }
-        if name == "AsJwt" {
-            // Whatever header the token came from and however its scheme was cut off.
-            return Plain::Jwt.into();
-        }
-        let of = self.eval(of);
-        let mut values = Vec::new();
-        for argument in arguments {
-            // StringComparison.OrdinalIgnoreCase and the like.
-            match path(argument) {
-                Some((path, _)) if path.starts_with("StringComparison.") || path.starts_with("StringComparer.") => {
-                    self.notes.extend(path.ends_with("IgnoreCase").then(|| {
-                        "it compares without regard to case; here case counts: send what is matched as it is written here".into()
-                    }));
-                }
-                _ => values.push(self.eval(argument)),
-            }
-        }
-        of.then(|of| self.method(of, name, &values))
-    }
-
-    fn static_call(&mut self, name: &str, arguments: &[Cases]) -> Cases {
-        match (name, arguments) {
-            ("Concat", _) => joined(arguments),
-            ("Format", [format, rest @ ..]) => match format.sole().and_then(Plain::known_text) {
-                Some(format) => formatted(format, rest),
-                None => opaque("the format of string.Format is not known"),
-            },
-            ("Join", [separator, rest @ ..]) => {
-                let mut pieces = Vec::new();
-                for (place, piece) in rest.iter().enumerate() {
-                    pieces.extend((place > 0).then(|| separator.clone()));
-                    pieces.push(piece.clone());
-                }
-                joined(&pieces)
-            }
-            ("IsNullOrEmpty" | "IsNullOrWhiteSpace", [of]) => of.then(|plain| {
-                exists(plain).then(|exists| match exists {
-                    Plain::Bool(exists) => Plain::Bool(!exists).into(),
-                    other => other.clone().into(),
-                })
-            }),
-            ("Equals", [left, right, ..]) => left.both(right, equal),
-            ("Parse" | "ToInt32" | "ToInt64", [of, ..]) => of.then(parsed),
-            ("ToString", [of]) => of.clone(),
-            _ => opaque(format!("the call of {name} is not known")),
-        }
-    }
-
-    fn method(&mut self, of: &Plain, name: &str, arguments: &[Cases]) -> Cases {
-        match (of, name, arguments) {
-            (Plain::Opaque(_) | Plain::Volatile(_), ..) => of.clone().into(),
-            (Plain::Dictionary(dictionary), "GetValueOrDefault", [key, default @ ..]) => {
-                let dictionary = *dictionary;
-                let default = default.first().cloned();
-                let found = key.then(|key| match key {
-                    Plain::Opaque(_) | Plain::Volatile(_) => key.clone().into(),
-                    _ => self.entry(dictionary, key, true),
-                });
-                let Some(default) = default else { return found };
-                found.then(|plain| match (plain, plain.sole_part()) {
-                    (Plain::Unset(_), _) => default.clone(),
-                    (_, Some((part, true))) => {
-                        Cases::choose(part, "*", Plain::part(part, false), Plain::Null).then(|there| match there {
-                            Plain::Null => default.clone(),
-                            there => there.clone().into(),
-                        })
-                    }
-                    _ => plain.clone().into(),
-                })
-            }
-            (Plain::Dictionary(dictionary), "ContainsKey", [key]) => {
-                let dictionary = *dictionary;
-                let found = key.then(|key| self.entry(dictionary, key, true));
-                found.then(|plain| match plain {
-                    Plain::Unset(_) => Plain::Bool(false).into(),
-                    Plain::Opaque(_) | Plain::Volatile(_) if dictionary != Dictionary::Variables => {
-                        plain.clone().into()
-                    }
-                    // A variable that is set to something that is not known is set all the same.
-                    Plain::Opaque(reason) if reason.starts_with("no set-variable") => plain.clone().into(),
-                    _ if dictionary == Dictionary::Variables => Plain::Bool(true).into(),
-                    _ => exists(plain),
-                })
-            }
-            (Plain::Dictionary(Dictionary::Body), "As", _) => of.clone().into(),
-            (Plain::Dictionary(Dictionary::Body), "Value" | "SelectToken" | "GetValue", [key, ..]) => {
-                key.then(|key| self.entry(Dictionary::Body, key, true))
-            }
-            (Plain::Null | Plain::Unset(_), ..) => Plain::Null.into(),
-            (Plain::List(items), "First" | "FirstOrDefault" | "Last" | "LastOrDefault", []) => {
-                let item = if name.starts_with("First") { items.first() } else { items.last() };
-                item.map_or_else(|| Plain::Null.into(), |item| Plain::known(item).into())
-            }
-            (
-                _,
-                "ToString" | "Trim" | "First" | "FirstOrDefault" | "Single" | "SingleOrDefault" | "ToArray" | "Value",
-                [],
-            ) => of.clone().into(),
-            (_, "Equals", [other]) => other.then(|other| equal(of, other)),
-            (Plain::List(items), "Contains", [item]) => item.then(|item| among(items, item)),
-            (Plain::List(_), "ElementAt" | "ElementAtOrDefault", [at]) => at.then(|at| self.index(of, at)),
-            (Plain::Text(_), _, _) => self.text_method(of, name, arguments),
-            _ => opaque(format!("the call of {name} is not known")),
-        }
-    }
-
-    fn text_method(&mut self, of: &Plain, name: &str, arguments: &[Cases]) -> Cases {
-        let argument = arguments.first().and_then(Cases::sole);
-        let argument_text = argument.and_then(Plain::known_text);
-        if matches!(name, "ToLower" | "ToLowerInvariant" | "ToUpper" | "ToUpperInvariant") {
-            let lower = name.starts_with("ToLower");
-            let Plain::Text(pieces) = of else { return of.clone().into() };
-            let pieces = pieces.iter().map(|piece| match piece {
-                Piece::Known(text) => Piece::Known(if lower { text.to_lowercase() } else { text.to_uppercase() }),
-                part => part.clone(),
-            });
-            if of.known_text().is_none() {
-                let case = if lower { "lower" } else { "upper" };
-                self.notes.insert(format!("{} is used in {case} case: send it so", shown_of(of)));
-            }
-            return Plain::Text(pieces.collect()).into();
-        }
-        if let Some(text) = of.known_text() {
-            let known = match (name, argument_text) {
-                ("Split", Some(separator)) if !separator.is_empty() => {
-                    Plain::List(text.split(separator).map(str::to_owned).collect())
-                }
-                ("Replace", Some(from)) if !from.is_empty() => {
-                    match arguments.get(1).and_then(Cases::sole).and_then(Plain::known_text) {
-                        Some(to) if text.len() <= 4096 && to.len() <= 256 => Plain::known(text.replace(from, to)),
-                        _ => Plain::opaque("it replaces what is not known"),
-                    }
-                }
-                ("Contains", Some(part)) => Plain::Bool(text.contains(part)),
-                ("StartsWith", Some(part)) => Plain::Bool(text.starts_with(part)),
-                ("EndsWith", Some(part)) => Plain::Bool(text.ends_with(part)),
-                // ",a,b,".Contains("," + x + ",")
-                ("Contains", None) => {
-                    return match argument {
-                        Some(Plain::Text(pieces)) => contained(text, pieces),
-                        Some(other @ Plain::Opaque(_)) => other.clone().into(),
-                        _ => opaque("what it looks for is not known"),
-                    };
-                }
-                _ => Plain::opaque(format!("the call of {name} is not known")),
-            };
-            return known.into();
-        }
-        let (Some((part, _)), Some(text)) = (of.sole_part(), argument_text) else {
-            return opaque(format!("only a piece of {} is used (by {name})", shown_of(of)));
-        };
-        if text.is_empty() || text.contains('*') {
-            return opaque(format!("{part} is compared with {text:?}, which no pattern says"));
-        }
-        match name {
-            "StartsWith" => Cases::fits(part, &format!("{text}*")),
-            "EndsWith" => Cases::fits(part, &format!("*{text}")),
-            "Contains" => Cases::fits(part, &format!("*{text}*")),
-            _ => opaque(format!("only a piece of {part} is used (by {name})")),
-        }
-    }
-}
-
-fn shown_of(plain: &Plain) -> String {
-    match plain {
-        Plain::Text(pieces) => crate::value::shown(pieces),
-        _ => "a value".into(),
-    }
 }
 
 /// The names of a path, `a.b.c`, and whether a `?.` is in it.
-fn path(expr: &Expr) -> Option<(String, bool)> {
+pub(crate) fn path(expr: &Expr) -> Option<(String, bool)> {
     match expr {
         Expr::Name(name) => Some((name.clone(), false)),
         Expr::Member(of, name, nullable) => {
@@ -562,143 +371,10 @@ fn path(expr: &Expr) -> Option<(String, bool)> {
     }
 }
 
-fn joined(pieces: &[Cases]) -> Cases {
+pub(crate) fn joined(pieces: &[Cases]) -> Cases {
     match Cases::all(pieces) {
         Some(all) => Cases::new(all.into_iter().map(|(guard, pieces)| (guard, Plain::joined(pieces))).collect()),
         None => opaque("it has too many cases"),
-    }
-}
-
-/// `string.Format`.
-fn formatted(format: &str, arguments: &[Cases]) -> Cases {
-    let mut pieces: Vec<Cases> = Vec::new();
-    let mut rest = format;
-    while let Some(found) = rest.find(['{', '}']) {
-        let (before, from) = rest.split_at(found);
-        pieces.push(Plain::known(before).into());
-        if from.starts_with("{{") || from.starts_with("}}") {
-            pieces.push(Plain::known(&from[..1]).into());
-            rest = &from[2..];
-            continue;
-        }
-        let hole = from.strip_prefix('{').and_then(|from| from.split_once('}'));
-        let argument = hole.and_then(|(number, _)| arguments.get(number.trim().parse::<usize>().ok()?));
-        let (Some((_, after)), Some(argument)) = (hole, argument) else {
-            return opaque("the format of string.Format has a hole that is not known");
-        };
-        pieces.push(argument.clone());
-        rest = after;
-    }
-    pieces.push(Plain::known(rest).into());
-    joined(&pieces)
-}
-
-fn parsed(plain: &Plain) -> Cases {
-    match plain {
-        Plain::Integer(_) | Plain::Opaque(_) | Plain::Volatile(_) => plain.clone().into(),
-        _ => match plain.known_text() {
-            Some(text) => match text.trim().parse() {
-                Ok(number) => Plain::Integer(number).into(),
-                Err(_) => opaque(format!("{text:?} is not a whole number")),
-            },
-            None => opaque("a number is read from the request"),
-        },
-    }
-}
-
-/// Whether it is neither null nor empty.
-fn exists(plain: &Plain) -> Cases {
-    match plain {
-        Plain::Null | Plain::Unset(_) => Plain::Bool(false).into(),
-        Plain::Opaque(_) | Plain::Volatile(_) => plain.clone().into(),
-        Plain::Text(pieces) => match (plain.sole_part(), plain.known_text()) {
-            (Some((part, _)), _) => Cases::fits(part, "*"),
-            (_, Some(text)) => Plain::Bool(!text.trim().is_empty()).into(),
-            _ => Plain::Bool(pieces.iter().any(|piece| matches!(piece, Piece::Known(text) if !text.is_empty()))).into(),
-        },
-        Plain::Object(part) => Cases::fits(part, "*"),
-        Plain::Jwt => opaque("whether the caller has a token is not known"),
-        _ => Plain::Bool(true).into(),
-    }
-}
-
-fn equal(left: &Plain, right: &Plain) -> Cases {
-    match (left, right) {
-        (Plain::Opaque(_), _) => left.clone().into(),
-        (_, Plain::Opaque(_)) => right.clone().into(),
-        (Plain::Volatile(what), _) | (_, Plain::Volatile(what)) => opaque(format!("it reads {what}")),
-        (Plain::Null | Plain::Unset(_), Plain::Null | Plain::Unset(_)) => Plain::Bool(true).into(),
-        (Plain::Null | Plain::Unset(_), other) | (other, Plain::Null | Plain::Unset(_)) => match other {
-            Plain::Text(_) if other.sole_part().is_none() => Plain::Bool(false).into(),
-            _ => exists(other).then(|exists| match exists {
-                Plain::Bool(exists) => Plain::Bool(!exists).into(),
-                other => other.clone().into(),
-            }),
-        },
-        (Plain::Bool(left), Plain::Bool(right)) => Plain::Bool(left == right).into(),
-        (Plain::Integer(left), Plain::Integer(right)) => Plain::Bool(left == right).into(),
-        (Plain::Text(pieces), other) | (other, Plain::Text(pieces)) => match (other.known_text(), other) {
-            (_, Plain::Text(others)) if pieces == others => Plain::Bool(true).into(),
-            (Some(text), _) => fits_text(pieces, text),
-            _ => match (left.known_text(), right) {
-                (Some(text), Plain::Text(pieces)) => fits_text(pieces, text),
-                _ => opaque("it compares parts of the request with one another"),
-            },
-        },
-        _ => opaque("it compares what is not known"),
-    }
-}
-
-/// Whether a text with at most one part in it is `text`.
-fn fits_text(pieces: &[Piece], text: &str) -> Cases {
-    let (before, part, after) = match pieces {
-        [] => return Plain::Bool(text.is_empty()).into(),
-        [Piece::Known(known)] => return Plain::Bool(known == text).into(),
-        [Piece::Part { part, .. }] => ("", part, ""),
-        [Piece::Known(before), Piece::Part { part, .. }] => (before.as_str(), part, ""),
-        [Piece::Part { part, .. }, Piece::Known(after)] => ("", part, after.as_str()),
-        [Piece::Known(before), Piece::Part { part, .. }, Piece::Known(after)] => {
-            (before.as_str(), part, after.as_str())
-        }
-        _ => return opaque("it compares several parts of the request at once"),
-    };
-    match text.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) {
-        // A part that is there is never empty.
-        None | Some("") => Plain::Bool(false).into(),
-        Some(middle) if middle.contains('*') => {
-            opaque(format!("{part} is compared with {middle:?}, which no pattern says"))
-        }
-        Some(middle) => Cases::fits(part, middle),
-    }
-}
-
-/// Whether it is one of these.
-fn among(items: &[String], item: &Plain) -> Cases {
-    let mut cases: Cases = Plain::Bool(false).into();
-    for one in items {
-        let is = equal(item, &Plain::known(one));
-        cases = cases.both(&is, |before, is| match (before, is) {
-            (Plain::Bool(true), _) => Plain::Bool(true).into(),
-            _ => is.clone().into(),
-        });
-    }
-    cases
-}
-
-/// `",a,b,".Contains("," + x + ",")`: whether x is one of a list.
-fn contained(text: &str, pieces: &[Piece]) -> Cases {
-    match pieces {
-        [Piece::Known(before), part @ Piece::Part { .. }, Piece::Known(after)]
-            if before == after && !before.is_empty() =>
-        {
-            // What stands before the first separator or behind the last is not between two.
-            let mut items: Vec<String> = text.split(before.as_str()).map(str::to_owned).collect();
-            items.pop();
-            items.drain(..items.len().min(1));
-            items.retain(|item| !item.is_empty());
-            among(&items, &Plain::Text(vec![part.clone()]))
-        }
-        _ => opaque("it looks for a part of the request within a text"),
     }
 }
 

@@ -10,8 +10,8 @@
 //! too large, and whatever they hold, the work and memory they take is bounded.
 //!
 //! - `escape`, `xml`: a document as a tree that knows its lines, though its expressions are no XML;
-//! - `csharp`, `value`, `eval`, `known`: expressions, worked out case by case;
-//! - `source`, `walk`, `limits`: what is run, and what its elements say;
+//! - `csharp`, `value`, `eval`, `calls`, `compare`, `known`: expressions, worked out case by case;
+//! - `source`, `walk`, `branch`, `limits`, `attributes`, `metric`: what is run, and what its elements say;
 //! - `plan`, `write`, `report`: the limits of the policy, its text, and the account.
 //!
 //! # Example
@@ -30,6 +30,10 @@
 //! # Ok::<(), tokenweir_apim::ImportError>(())
 //! ```
 
+mod attributes;
+mod branch;
+mod calls;
+mod compare;
 mod csharp;
 mod error;
 mod escape;
@@ -37,6 +41,7 @@ mod eval;
 mod import;
 mod known;
 mod limits;
+mod metric;
 mod plan;
 mod report;
 mod source;

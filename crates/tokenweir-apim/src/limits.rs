@@ -6,10 +6,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::eval::{self, Variables};
-use crate::source::Values;
+use crate::attributes::{Range, Reader};
 use crate::value::{Cases, Guard, Piece, Plain};
-use crate::xml::Element;
 
 /// What a limit counts, and over what time. Limits of one dimension and counter key share a counter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,66 +73,19 @@ pub(crate) const LIMITS: &[&str] = &[
     "quota-by-key",
     "limit-concurrency",
 ];
-/// Attributes that name headers and variables for the answer.
-const ANSWERS: &[&str] = &["-header-name", "-variable-name"];
 const PERIODS: &[&str] = &["hourly", "daily", "weekly", "monthly", "yearly"];
-/// The most that a policy here can allow.
-const MOST: u64 = 1 << 53;
 /// The longest fixed period of a policy here, in seconds.
 const LONGEST: u64 = 36_600 * 86_400;
 /// The highest rate of a policy here, per minute.
 const FASTEST: u128 = 100_000_000_000;
 
-/// What an attribute may say.
-#[derive(Clone, Copy)]
-enum Range {
-    Tokens,
-    Quota,
-    Calls,
-    RateSeconds,
-    QuotaSeconds { least: u64 },
-}
-
-/// Reads one element.
-pub(crate) struct Reader<'r> {
-    element: &'r Element,
-    variables: &'r Variables,
-    values: &'r Values,
-    /// What requests that come to it look like.
-    guard: &'r Guard,
-    classic: bool,
-    reading: Reading,
-    own: bool,
-    /// Where the counter key is empty.
-    empty: Vec<Guard>,
-}
-
-impl<'r> Reader<'r> {
-    pub(crate) fn new(
-        element: &'r Element,
-        variables: &'r Variables,
-        values: &'r Values,
-        guard: &'r Guard,
-        classic: bool,
-    ) -> Self {
-        Reader {
-            element,
-            variables,
-            values,
-            guard,
-            classic,
-            reading: Reading::default(),
-            own: false,
-            empty: Vec::new(),
-        }
-    }
-
+impl Reader<'_> {
     /// All that the element says.
     pub(crate) fn read(mut self) -> Reading {
         match self.element.name.as_str() {
             "llm-token-limit" | "azure-openai-token-limit" => self.token_limit(),
-            "rate-limit" => self.per_subscription(self.element, true),
-            "quota" => self.per_subscription(self.element, false),
+            "rate-limit" => self.per_subscription(true),
+            "quota" => self.per_subscription(false),
             "rate-limit-by-key" => self.rate_by_key(),
             "quota-by-key" => self.quota_by_key(),
             _ => self.concurrency(),
@@ -150,144 +101,8 @@ impl<'r> Reader<'r> {
 
     /// A limit of a nested `api` or `operation`, counted for each subscription.
     pub(crate) fn read_nested(mut self, rate: bool) -> Reading {
-        self.per_subscription(self.element, rate);
+        self.per_subscription(rate);
         self.reading
-    }
-
-    fn fault(&mut self, line: usize, code: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
-        self.reading.faults.push(Fault { line, code, message: message.into(), remedy: remedy.into() });
-    }
-
-    fn found(&mut self, guard: Guard, slot: Result<Slot, String>) {
-        self.reading.found.push(Found { guard, slot });
-    }
-
-    /// Notes the attributes that no limit is made of.
-    fn others(&mut self, known: &[&str]) {
-        for attribute in &self.element.attributes {
-            let name = attribute.name.as_str();
-            if known.contains(&name) {
-                continue;
-            }
-            if ANSWERS.iter().any(|end| name.ends_with(end)) {
-                self.reading.answers.push((name.to_owned(), attribute.value.clone()));
-            } else {
-                self.reading.differs.insert(format!("the attribute {name} is not known and says nothing here"));
-            }
-        }
-    }
-
-    /// An attribute worked out; `None` where it is not there.
-    fn attribute(&mut self, name: &str) -> Option<Cases> {
-        let attribute = self.element.attribute(name)?;
-        Some(match self.values.fill(&attribute.value) {
-            Err(reason) => Plain::opaque(reason).into(),
-            Ok(text) => {
-                let worked = eval::work_out(&text, self.variables);
-                self.reading.read.extend(worked.read);
-                self.reading.differs.extend(worked.notes);
-                worked.cases
-            }
-        })
-    }
-
-    fn required(&mut self, name: &'static str) -> Option<Cases> {
-        let found = self.attribute(name);
-        if found.is_none() {
-            let code = if name.ends_with("key") { "COUNTER_KEY_INVALID" } else { "ATTRIBUTE_MISSING" };
-            let message = format!("<{}> has no {name}", self.element.name);
-            self.fault(self.element.line, code, message, format!("add {name}=\"...\""));
-        }
-        found
-    }
-
-    fn line(&self, name: &str) -> usize {
-        self.element.attribute(name).map_or(self.element.line, |attribute| attribute.line)
-    }
-
-    /// The counter key. A key that is empty where something is absent is left out: here such a request is refused.
-    fn key(&mut self, name: &'static str, plain: &Plain) -> Result<Option<Vec<Piece>>, String> {
-        let (line, element) = (self.line(name), self.element.name.clone());
-        match plain.clone().into_pieces() {
-            Ok(pieces) if pieces.iter().all(|piece| matches!(piece, Piece::Known(text) if text.trim().is_empty())) => {
-                if self.element.attribute(name).is_some_and(|attribute| !attribute.value.contains('@')) {
-                    self.fault(
-                        line,
-                        "COUNTER_KEY_INVALID",
-                        format!("{name} of <{element}> is empty"),
-                        "write what tells counters apart, or any text for one counter of all",
-                    );
-                }
-                Ok(None)
-            }
-            Ok(pieces) => Ok(Some(pieces)),
-            Err(Plain::Volatile(what)) => {
-                self.fault(
-                    line,
-                    "COUNTER_KEY_INVALID",
-                    format!("{name} of <{element}> reads {what}: it is another one for each request or with time"),
-                    "count by who calls or by what is called",
-                );
-                Err(format!("its {name} is another one for each request"))
-            }
-            Err(Plain::Opaque(reason)) => Err(format!("{name}: {reason}")),
-            Err(_) => Err(format!("{name} is no text")),
-        }
-    }
-
-    fn number(&mut self, name: &'static str, plain: &Plain, range: Range) -> Result<u64, String> {
-        let text = match plain {
-            Plain::Integer(number) => number.to_string(),
-            Plain::Opaque(reason) => return Err(format!("{name}: {reason}")),
-            Plain::Volatile(what) => return Err(format!("{name} reads {what}")),
-            other => match other.known_text() {
-                Some(text) => text.trim().to_owned(),
-                None => return Err(format!("{name} comes from the request")),
-            },
-        };
-        let (line, element) = (self.line(name), self.element.name.clone());
-        let Ok(number) = text.parse::<i128>() else {
-            let code = "NUMBER_MALFORMED";
-            self.fault(line, code, format!("{name} of <{element}> is {text:?}"), "write a whole number");
-            return Err(format!("{name} is no number"));
-        };
-        let (least, most, code) = match range {
-            Range::Tokens | Range::Calls => (1, i128::from(i32::MAX), "LIMIT_NOT_POSITIVE"),
-            Range::Quota => (1, i128::from(i64::MAX), "LIMIT_NOT_POSITIVE"),
-            Range::RateSeconds => (1, 300, "RENEWAL_OUT_OF_RANGE"),
-            Range::QuotaSeconds { .. } => (0, i128::from(i64::MAX), "RENEWAL_OUT_OF_RANGE"),
-        };
-        let too_short = matches!(range, Range::QuotaSeconds { least } if number > 0 && number < i128::from(least));
-        if number >= least && number <= most && !too_short {
-            return u64::try_from(number).map_err(|_| format!("{name} is too large"));
-        }
-        let code = if number > most && code == "LIMIT_NOT_POSITIVE" { "OUT_OF_RANGE" } else { code };
-        let remedy = match range {
-            Range::QuotaSeconds { least } if least > 0 => format!("write 0 for never, or at least {least} seconds"),
-            Range::QuotaSeconds { .. } => "write 0 for never, or a number of seconds".to_owned(),
-            Range::RateSeconds => "write 1 to 300 seconds".to_owned(),
-            _ => format!("write a whole number from {least} to {most}, or remove it where nothing is limited"),
-        };
-        self.fault(line, code, format!("{name} of <{element}> is {number}"), remedy);
-        Err(format!("{name} is out of range"))
-    }
-
-    /// No more than a policy here can allow: stricter is right.
-    fn at_most(&mut self, amount: u64) -> u64 {
-        if amount > MOST {
-            self.reading
-                .differs
-                .insert(format!("{amount} is more than can be counted; the limit is {MOST}, which is stricter"));
-        }
-        amount.min(MOST)
-    }
-
-    fn cases(&mut self, cases: &[Cases]) -> Vec<(Guard, Vec<Plain>)> {
-        let Some(all) = Cases::all(cases) else {
-            self.found(self.guard.clone(), Err("it has too many cases".into()));
-            return Vec::new();
-        };
-        all.into_iter().filter_map(|(guard, list)| self.guard.and(&guard).map(|guard| (guard, list))).collect()
     }
 
     fn token_limit(&mut self) {
@@ -384,7 +199,8 @@ impl<'r> Reader<'r> {
     }
 
     /// `rate-limit` and `quota`, and the `api` and `operation` in them: for each subscription.
-    fn per_subscription(&mut self, element: &Element, rate: bool) {
+    fn per_subscription(&mut self, rate: bool) {
+        let element = self.element;
         self.others(&["id", "name", "calls", "bandwidth", "renewal-period"]);
         self.own = true;
         let key = Plain::part("key:subscription", false);

@@ -257,6 +257,17 @@ impl Plain {
     }
 }
 
+/// A text with one part in it: what stands before it, the part, and what stands behind.
+pub(crate) fn around(pieces: &[Piece]) -> Option<(&str, &str, &str)> {
+    match pieces {
+        [Piece::Part { part, .. }] => Some(("", part, "")),
+        [Piece::Known(before), Piece::Part { part, .. }] => Some((before, part, "")),
+        [Piece::Part { part, .. }, Piece::Known(after)] => Some(("", part, after)),
+        [Piece::Known(before), Piece::Part { part, .. }, Piece::Known(after)] => Some((before, part, after)),
+        _ => None,
+    }
+}
+
 /// A text as it is shown: parts in braces.
 pub(crate) fn shown(pieces: &[Piece]) -> String {
     let mut shown = String::new();
@@ -398,7 +409,9 @@ mod tests {
             let expected: Option<Vec<&str>> = expected.map(|text| text.split(" and ").collect());
             let found = said(literals);
             let mut found: Option<Vec<&str>> = found.as_deref().map(|text| text.split(" and ").collect());
-            found.as_mut().map(|found| found.sort_unstable());
+            if let Some(found) = &mut found {
+                found.sort_unstable();
+            }
             let expected = expected.map(|mut expected| {
                 expected.sort_unstable();
                 expected

@@ -1,13 +1,15 @@
-//! Documents run through as API Management runs them: sections, scopes, branches, fragments, variables.
+//! Documents run through as API Management runs them: sections, scopes, fragments, variables.
 //!
 //! Every element is accounted for. What is executed is run once for each kind of request that its conditions tell
 //! apart.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::attributes::Reader;
+use crate::branch::{Body, Branch};
 use crate::error::Problem;
 use crate::eval::{self, Variable, Variables};
-use crate::limits::{LIMITS, Reader, Reading, Slot};
+use crate::limits::{LIMITS, Reading, Slot};
 use crate::source::{Loaded, Role, Scope, Values};
 use crate::value::{Cases, Guard, Plain};
 use crate::xml::Element;
@@ -16,24 +18,9 @@ use crate::xml::Element;
 const MAX_STEPS: usize = 50_000;
 /// How deep fragments may include fragments.
 const MAX_INCLUDES: usize = 8;
-/// The most branches that one `choose` is taken apart into.
-const MAX_BRANCHES: usize = 96;
-/// The most custom dimensions of a token metric.
-const MAX_DIMENSIONS: usize = 5;
 
 const SECTIONS: &[&str] = &["inbound", "backend", "outbound", "on-error"];
-const METRICS: &[&str] = &["llm-emit-token-metric", "azure-openai-emit-token-metric"];
-/// Dimensions that have their value of themselves.
-const DEFAULT_DIMENSIONS: &[(&str, &str)] = &[
-    ("API ID", "key:api"),
-    ("Operation ID", "key:operation"),
-    ("Product ID", "key:product"),
-    ("User ID", "key:user"),
-    ("Subscription ID", "key:subscription"),
-    ("Location", "key:region"),
-    ("Gateway ID", "key:gateway"),
-    ("Backend ID", ""),
-];
+pub(crate) const METRICS: &[&str] = &["llm-emit-token-metric", "azure-openai-emit-token-metric"];
 
 /// What is known of an element.
 #[derive(Debug, Default)]
@@ -66,11 +53,11 @@ pub(crate) struct MetricDimension {
 }
 
 pub(crate) struct Walk<'w> {
-    documents: &'w [Loaded],
-    values: &'w Values,
+    pub(crate) documents: &'w [Loaded],
+    pub(crate) values: &'w Values,
     classic: bool,
     levels: Vec<Vec<usize>>,
-    variables: Variables,
+    pub(crate) variables: Variables,
     steps: usize,
     /// Whether the level of each document was come to.
     run: BTreeSet<usize>,
@@ -82,45 +69,19 @@ pub(crate) struct Walk<'w> {
 
 /// Where in the run an element stands.
 #[derive(Debug, Clone)]
-struct Place {
-    document: usize,
-    section: &'static str,
-    level: usize,
-    guard: Guard,
+pub(crate) struct Place {
+    pub(crate) document: usize,
+    pub(crate) section: &'static str,
+    pub(crate) level: usize,
+    pub(crate) guard: Guard,
     /// A condition around it that is not known.
-    unknown: Option<String>,
+    pub(crate) unknown: Option<String>,
     /// The `when`s and `otherwise`s around it.
-    branches: BTreeSet<usize>,
+    pub(crate) branches: BTreeSet<usize>,
     /// The elements that set the variables that their conditions read.
-    read: BTreeSet<usize>,
-    retried: bool,
-    includes: Vec<String>,
-}
-
-/// One way on.
-struct Branch {
-    guard: Guard,
-    unknown: Option<String>,
-    body: Body,
-    /// The elements that set the variables that its conditions read.
-    read: BTreeSet<usize>,
-}
-
-#[derive(Clone, Copy)]
-enum Body {
-    Nothing,
-    /// The children of a `when` or `otherwise`.
-    Element(usize),
-    /// The section of a document.
-    Document(usize),
-    /// The section of the next level.
-    Outer,
-}
-
-impl Branch {
-    fn new(guard: Guard, unknown: Option<String>, body: Body) -> Self {
-        Branch { guard, unknown, body, read: BTreeSet::new() }
-    }
+    pub(crate) read: BTreeSet<usize>,
+    pub(crate) retried: bool,
+    pub(crate) includes: Vec<String>,
 }
 
 impl<'w> Walk<'w> {
@@ -179,15 +140,15 @@ impl<'w> Walk<'w> {
         self
     }
 
-    fn element(&self, document: usize, element: usize) -> &'w Element {
+    pub(crate) fn element(&self, document: usize, element: usize) -> &'w Element {
         &self.documents[document].tree.elements[element]
     }
 
-    fn mark(&mut self, document: usize, element: usize) -> &mut Mark {
+    pub(crate) fn mark(&mut self, document: usize, element: usize) -> &mut Mark {
         self.marks.entry(self.documents[document].base + element).or_default()
     }
 
-    fn fault(
+    pub(crate) fn fault(
         &mut self,
         document: usize,
         line: usize,
@@ -203,7 +164,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The documents of a level: one of them for a request, or the level around it.
-    fn level(&mut self, place: &Place) {
+    pub(crate) fn level(&mut self, place: &Place) {
         let Some(documents) = self.levels.get(place.level).cloned() else { return };
         let mut branches = Vec::new();
         let mut rest = vec![place.guard.clone()];
@@ -226,78 +187,8 @@ impl<'w> Walk<'w> {
         self.branches(place, branches);
     }
 
-    /// Runs branches of which a request takes one, and puts together what their variables are afterwards.
-    fn branches(&mut self, place: &Place, branches: Vec<Branch>) {
-        let before = self.variables.clone();
-        let mut after: Vec<(Guard, bool, Variables)> = Vec::new();
-        for branch in branches {
-            self.variables = before.clone();
-            let mut inner = Place { guard: branch.guard.clone(), unknown: branch.unknown.clone(), ..place.clone() };
-            match branch.body {
-                Body::Nothing => {}
-                Body::Outer => {
-                    inner.level += 1;
-                    self.level(&inner);
-                }
-                Body::Document(document) => {
-                    inner.document = document;
-                    inner.includes.clear();
-                    self.document(&inner);
-                }
-                Body::Element(element) => {
-                    inner.branches.insert(self.documents[place.document].base + element);
-                    inner.read.extend(branch.read);
-                    self.children(&inner, element);
-                }
-            }
-            after.push((branch.guard, branch.unknown.is_some(), std::mem::take(&mut self.variables)));
-        }
-        let names: BTreeSet<String> = after.iter().flat_map(|(_, _, variables)| variables.keys().cloned()).collect();
-        let mut merged = Variables::new();
-        for name in names {
-            let old = before.get(&name);
-            if after.iter().all(|(_, _, variables)| variables.get(&name) == old) {
-                merged.extend(old.map(|old| (name, old.clone())));
-                continue;
-            }
-            let mut cases = Vec::new();
-            let mut set_by = BTreeSet::new();
-            let mut unsure: Vec<&Guard> = Vec::new();
-            for (guard, unknown, variables) in &after {
-                let value = variables.get(&name);
-                set_by.extend(value.iter().flat_map(|value| value.set_by.iter().copied()));
-                if *unknown {
-                    if value != old && !unsure.contains(&guard) {
-                        unsure.push(guard);
-                    }
-                    continue;
-                }
-                let unset = Cases::from(Plain::Unset(name.clone()));
-                let value = value.map_or(&unset, |value| &value.cases);
-                cases.extend(value.iter().filter_map(|(own, plain)| guard.and(own).map(|both| (both, plain.clone()))));
-            }
-            for (guard, unknown, variables) in &after {
-                if *unknown && !unsure.contains(&guard) && variables.get(&name) == old {
-                    unsure.push(guard);
-                    let unset = Cases::from(Plain::Unset(name.clone()));
-                    let value = old.map_or(&unset, |old| &old.cases);
-                    cases.extend(
-                        value.iter().filter_map(|(own, plain)| guard.and(own).map(|both| (both, plain.clone()))),
-                    );
-                }
-            }
-            let reason = format!("the variable {name:?} is set under a condition that is not mapped");
-            let changed = |guard: &&&Guard| {
-                after.iter().any(|(own, unknown, variables)| *unknown && own == **guard && variables.get(&name) != old)
-            };
-            cases.extend(unsure.iter().filter(changed).map(|guard| ((*guard).clone(), Plain::opaque(&reason))));
-            merged.insert(name, Variable { cases: Cases::new(cases), set_by });
-        }
-        self.variables = merged;
-    }
-
     /// The place's section of its document.
-    fn document(&mut self, place: &Place) {
+    pub(crate) fn document(&mut self, place: &Place) {
         self.run.insert(place.document);
         let elements = &self.documents[place.document].tree.elements;
         let Some(root) = elements.first() else { return };
@@ -323,7 +214,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn children(&mut self, place: &Place, element: usize) {
+    pub(crate) fn children(&mut self, place: &Place, element: usize) {
         // A set-variable counts from where it stands, so the children come one after the other.
         for child in &self.element(place.document, element).children {
             self.policy(place, *child);
@@ -389,93 +280,6 @@ impl<'w> Walk<'w> {
         self.set(place, at, &name, cases);
         if let Some(variable) = self.variables.get_mut(&name) {
             variable.set_by.extend(read);
-        }
-    }
-
-    fn choose(&mut self, place: &Place, at: usize) {
-        let element = self.element(place.document, at);
-        let mut remaining = vec![(place.guard.clone(), place.unknown.clone())];
-        let mut branches: Vec<Branch> = Vec::new();
-        // Each branch depends on the conditions before it, too.
-        let mut read: BTreeSet<usize> = BTreeSet::new();
-        for child in &element.children {
-            let branch = self.element(place.document, *child);
-            self.mark(place.document, *child);
-            match branch.name.as_str() {
-                "when" => {
-                    let condition = branch.attribute("condition").map_or("", |attribute| &attribute.value);
-                    let cases = match self.values.fill(condition) {
-                        Ok(text) => eval::work_out(&text, &self.variables),
-                        Err(reason) => eval::Worked {
-                            cases: Plain::opaque(reason).into(),
-                            read: BTreeSet::new(),
-                            notes: BTreeSet::new(),
-                        },
-                    };
-                    self.mark(place.document, *child).notes.extend(cases.notes);
-                    read.extend(cases.read);
-                    let mut next = Vec::new();
-                    for (guard, unknown) in &remaining {
-                        for (own, holds) in eval::truth(&cases.cases) {
-                            let Some(both) = guard.and(&own) else { continue };
-                            let body = Body::Element(*child);
-                            match holds {
-                                Ok(true) => branches
-                                    .push(Branch { read: read.clone(), ..Branch::new(both, unknown.clone(), body) }),
-                                Ok(false) => next.push((both, unknown.clone())),
-                                Err(reason) => {
-                                    let reason = format!(
-                                        "it stands under a condition that is not mapped (line {}): {reason}",
-                                        branch.line
-                                    );
-                                    let unknown = unknown.clone().or(Some(reason));
-                                    branches.push(Branch::new(both.clone(), unknown.clone(), body));
-                                    next.push((both, unknown));
-                                }
-                            }
-                        }
-                    }
-                    remaining = next;
-                }
-                "otherwise" => {
-                    let body = Body::Element(*child);
-                    let branch = |(guard, unknown)| Branch { read: read.clone(), ..Branch::new(guard, unknown, body) };
-                    branches.extend(remaining.drain(..).map(branch));
-                }
-                _ => {}
-            }
-            if branches.len() + remaining.len() > MAX_BRANCHES {
-                break;
-            }
-        }
-        let nothing = |(guard, unknown)| Branch::new(guard, unknown, Body::Nothing);
-        branches.extend(remaining.into_iter().map(nothing));
-        if branches.len() > MAX_BRANCHES {
-            let reason = Some(format!("its choose (line {}) has more than {MAX_BRANCHES} cases", element.line));
-            let bodies = element.children.iter().map(|child| Body::Element(*child)).chain([Body::Nothing]);
-            let guard = &place.guard;
-            branches = bodies.map(|body| Branch::new(guard.clone(), reason.clone(), body)).collect();
-        }
-        for child in &element.children {
-            let taken = branches.iter().any(|branch| matches!(branch.body, Body::Element(own) if own == *child));
-            if !taken {
-                self.unreached(place.document, *child, "no request comes to it: its conditions never hold together");
-            }
-        }
-        self.branches(place, branches);
-    }
-
-    /// Limits that no request comes to are imported as none. What other runs come to is marked there.
-    fn unreached(&mut self, document: usize, element: usize, note: &str) {
-        let mut open = vec![element];
-        while let Some(at) = open.pop() {
-            let element = self.element(document, at);
-            if LIMITS.contains(&element.name.as_str()) || METRICS.contains(&element.name.as_str()) {
-                let mark = self.mark(document, at);
-                mark.imported = true;
-                mark.notes.insert(note.to_owned());
-            }
-            open.extend(&element.children);
         }
     }
 
@@ -619,74 +423,6 @@ impl<'w> Walk<'w> {
                     }
                 }
             }
-        }
-    }
-
-    fn metric(&mut self, place: &Place, at: usize) {
-        let element = self.element(place.document, at);
-        let dimensions: Vec<usize> = (element.children.iter().copied())
-            .filter(|child| self.element(place.document, *child).name == "dimension")
-            .collect();
-        if dimensions.len() > MAX_DIMENSIONS {
-            let message = format!("<{}> has {} dimensions", element.name, dimensions.len());
-            let remedy = format!("keep at most {MAX_DIMENSIONS}");
-            self.fault(place.document, element.line, "METRIC_DIMENSIONS", message, remedy);
-        }
-        let mut all = true;
-        for child in dimensions {
-            let dimension = self.element(place.document, child);
-            self.mark(place.document, child);
-            let name = dimension.attribute("name").map_or("", |name| name.value.trim());
-            if name.is_empty() {
-                let message = "a <dimension> has no name";
-                self.fault(place.document, dimension.line, "METRIC_DIMENSIONS", message, "add name=\"...\"");
-                continue;
-            }
-            let default = DEFAULT_DIMENSIONS.iter().find(|(own, _)| *own == name);
-            let said = match (dimension.attribute("value"), default) {
-                (None, Some((_, ""))) => Err("which backend a request goes to is not known here".to_owned()),
-                (None, Some((_, part))) => Ok(vec![(Guard::default(), Plain::part(*part, false))]),
-                (None, None) => {
-                    let names: Vec<&str> = DEFAULT_DIMENSIONS.iter().map(|(name, _)| *name).collect();
-                    let remedy = format!("add value=\"...\"; only these go without: {}", names.join(", "));
-                    let message = format!("the dimension {name:?} has no value");
-                    self.fault(place.document, dimension.line, "METRIC_DIMENSIONS", message, remedy);
-                    continue;
-                }
-                (Some(value), _) => self.values.fill(&value.value).map(|text| {
-                    let cases = eval::work_out(&text, &self.variables).cases;
-                    cases.under(&place.guard).iter().map(|(guard, plain)| (guard.clone(), plain.clone())).collect()
-                }),
-            };
-            let said = said.and_then(|cases| {
-                let mut texts = Vec::new();
-                for (guard, plain) in cases {
-                    let text = match plain.into_pieces() {
-                        Ok(pieces) => crate::value::shown(&pieces),
-                        Err(Plain::Opaque(reason)) => return Err(reason),
-                        Err(_) => return Err("it is no text".to_owned()),
-                    };
-                    texts.push(if guard.is_always() { text } else { format!("{text} where {guard}") });
-                }
-                Ok(texts.join("; "))
-            });
-            let element = self.documents[place.document].base + child;
-            match said {
-                Ok(value) => {
-                    self.dimensions.insert(MetricDimension { element, name: name.to_owned(), value });
-                    self.mark(place.document, child).imported = true;
-                }
-                Err(reason) => {
-                    all = false;
-                    self.mark(place.document, child).not_mapped.insert(format!("dimension {name:?}: {reason}"));
-                }
-            }
-        }
-        let mark = self.mark(place.document, at);
-        mark.imported = true;
-        mark.notes.insert("a policy has no metrics: its dimensions are for the host to record".into());
-        if !all {
-            mark.notes.insert("some of its dimensions are not mapped".into());
         }
     }
 

@@ -20,7 +20,7 @@ fn kept_documents() {
     }
 }
 
-const SEED: &str = include_str!("../../../fuzz/corpus/apim/limits");
+const SEED: &str = include_str!("fuzzed/limits.xml");
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]

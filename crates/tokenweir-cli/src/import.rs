@@ -1,7 +1,7 @@
 //! `tokenweir import`: policies of other gateways.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokenweir_apim::{Document, Imported, Importer, Report, Scope};
 
@@ -72,7 +72,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|e| Failure::read(path, &e))
 }
 
-fn document(path: &PathBuf, scope: Scope, id: Option<String>) -> Result<Document, Failure> {
+fn document(path: &Path, scope: Scope, id: Option<String>) -> Result<Document, Failure> {
     let name = printable(path.as_os_str().as_encoded_bytes());
     Ok(Document { name, text: read(path)?, scope, id })
 }
