@@ -42,6 +42,8 @@ impl Walk<'_> {
         let before = self.variables.clone();
         let mut after: Vec<(Guard, bool, Variables)> = Vec::new();
         for branch in branches {
+            // What a branch costs is what it has to remember.
+            self.steps += before.len() / 64;
             self.variables = before.clone();
             let mut inner = Place { guard: branch.guard.clone(), unknown: branch.unknown.clone(), ..place.clone() };
             match branch.body {

@@ -16,6 +16,8 @@ use crate::xml::Element;
 
 /// How many elements are run at most, all branches and repeated fragments counted.
 const MAX_STEPS: usize = 50_000;
+/// The most cases of one element.
+const MAX_CASES: usize = 192;
 /// How deep fragments may include fragments.
 const MAX_INCLUDES: usize = 8;
 
@@ -58,9 +60,11 @@ pub(crate) struct Walk<'w> {
     classic: bool,
     levels: Vec<Vec<usize>>,
     pub(crate) variables: Variables,
-    steps: usize,
+    pub(crate) steps: usize,
     /// Whether the level of each document was come to.
     run: BTreeSet<usize>,
+    /// How many cases each element has had.
+    cases: HashMap<usize, usize>,
     pub(crate) marks: HashMap<usize, Mark>,
     pub(crate) occurrences: Vec<Occurrence>,
     pub(crate) dimensions: BTreeSet<MetricDimension>,
@@ -103,6 +107,7 @@ impl<'w> Walk<'w> {
             variables: Variables::new(),
             steps: 0,
             run: BTreeSet::new(),
+            cases: HashMap::new(),
             marks: HashMap::new(),
             occurrences: Vec::new(),
             dimensions: BTreeSet::new(),
@@ -136,6 +141,7 @@ impl<'w> Walk<'w> {
                 remedy: "include fragments less often, or import the documents one by one".into(),
             });
         }
+        self.many();
         self.rest();
         self
     }
@@ -399,6 +405,11 @@ impl<'w> Walk<'w> {
         let uses: BTreeSet<usize> = reading.read.iter().chain(&place.branches).chain(&place.read).copied().collect();
         let base = self.documents[place.document].base;
         for found in reading.found {
+            let cases = self.cases.entry(base + at).or_default();
+            *cases += 1;
+            if *cases > MAX_CASES {
+                return;
+            }
             let slot = match (&place.unknown, allowed) {
                 (Some(reason), _) => Err(reason.clone()),
                 (None, false) => Err(format!("it stands in {}, when the request has been let through", place.section)),
@@ -424,6 +435,17 @@ impl<'w> Walk<'w> {
                 }
             }
         }
+    }
+
+    /// Elements with more cases than can be told apart in reasonable time.
+    fn many(&mut self) {
+        let many: Vec<usize> =
+            (self.cases.iter()).filter(|(_, cases)| **cases > MAX_CASES).map(|(at, _)| *at).collect();
+        for element in &many {
+            let reason = format!("the conditions that it stands under have more than {MAX_CASES} cases");
+            self.marks.entry(*element).or_default().not_mapped.insert(reason);
+        }
+        self.occurrences.retain(|occurrence| !many.contains(&occurrence.element));
     }
 
     /// Elements that no run came to, so that nothing is missing.

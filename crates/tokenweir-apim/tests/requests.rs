@@ -330,3 +330,26 @@ fn limits_that_foundry_keeps_in_variables() {
     assert_eq!(limits(&alone), [""; 0]);
     assert!(alone.report.not_mapped.iter().any(|one| one.notes.iter().any(|note| note.contains("add the document"))));
 }
+
+/// Conditions within conditions multiply, and variables are remembered for each branch: neither goes on without end.
+#[test]
+fn the_work_is_bounded() {
+    let header = |number: usize, value: &str| {
+        format!("context.Request.Headers.GetValueOrDefault(&quot;h{number}&quot;,&quot;&quot;)==&quot;{value}&quot;")
+    };
+    let nested = |depth: usize| {
+        (0..depth).fold(calls(1, "k"), |inner, number| {
+            let either = format!("{} || {}", header(number, "x"), header(number, "y"));
+            format!("<choose><when condition=\"@({either})\">{inner}</when></choose>")
+        })
+    };
+    let imported = import(&nested(10));
+    assert!(imported.report.not_mapped[0].notes.iter().any(|note| note.contains("more than 192 cases")));
+    let error = importer(&nested(20)).import().unwrap_err();
+    assert_eq!(error.problems()[0].code, "DOCUMENT_REFUSED");
+    let variables: String =
+        (0..3000).map(|number| format!("<set-variable name=\"v{number}\" value=\"1\" />")).collect();
+    let whens = "<choose><when condition=\"@(context.Api.Id==&quot;a&quot;)\" /></choose>".repeat(3000);
+    let error = importer(&(variables + &whens)).import().unwrap_err();
+    assert_eq!(error.problems()[0].code, "DOCUMENT_REFUSED");
+}
