@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokenweir_apim::Scope;
 use tokenweir_replay::OutputRule;
 
-/// Token limits for LLM gateways: check a policy, explain a decision, replay a recorded trace.
+/// Token limits for LLM gateways: check a policy, explain a decision, replay a recorded trace, import a policy.
 ///
 /// Exit codes: 0 done; 1 a result could not be written; 2 the policy, the trace or the command line is wrong.
 #[derive(Debug, Parser)]
@@ -22,6 +23,15 @@ pub enum Command {
     Replay(Box<Replay>),
     Check(Check),
     Explain(Explain),
+    /// Make a policy of another gateway's.
+    #[command(subcommand)]
+    Import(Import),
+}
+
+/// Of which gateway.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    Apim(Box<Apim>),
 }
 
 /// Say what a policy would have admitted of a recorded trace.
@@ -130,6 +140,63 @@ pub struct Explain {
     pub output: u64,
 }
 
+/// Make a policy of policy documents of Azure API Management.
+///
+/// Reads llm-token-limit, azure-openai-token-limit, rate-limit, rate-limit-by-key, quota, quota-by-key and
+/// limit-concurrency, and the dimensions of llm-emit-token-metric and azure-openai-emit-token-metric. Every element is
+/// imported, listed with the reason as not mapped, or listed as not about limits. A document that API Management
+/// refuses or ought to (a counter without a key, two limits on one counter that do not allow the same) is an error.
+///
+///   tokenweir import apim api.xml --document product:gold=gold.xml --set tpm=1000 --output policy.toml
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Apim {
+    /// The policy document.
+    #[arg(value_name = "POLICY.xml")]
+    pub policy: PathBuf,
+    /// The level at which it stands: global, workspace, product, api or operation, and of which one it is. Without an id
+    /// it is of all requests.
+    #[arg(long, value_name = "SCOPE[:ID]", default_value = "api", value_parser = scope)]
+    pub scope: (Scope, Option<String>),
+    /// A further document, of another level or of another product, API and so on; <base /> brings in the level around.
+    /// May be repeated.
+    #[arg(long = "document", value_name = "SCOPE[:ID]=FILE", value_parser = document)]
+    pub documents: Vec<((Scope, Option<String>), PathBuf)>,
+    /// A fragment that documents include. May be repeated.
+    #[arg(long = "fragment", value_name = "ID=FILE", value_parser = pair)]
+    pub fragments: Vec<(String, String)>,
+    /// The value of {{NAME}}. May be repeated.
+    #[arg(long = "named-value", value_name = "NAME=VALUE", value_parser = pair)]
+    pub named_values: Vec<(String, String)>,
+    /// The value of the placeholder {NAME} or ${NAME}. May be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    pub placeholders: Vec<(String, String)>,
+    /// What a part of a request is called in the policy, for instance product=project. May be repeated.
+    #[arg(long = "part", value_name = "PART=NAME", value_parser = pair)]
+    pub parts: Vec<(String, String)>,
+    /// The tiers of API Management: classic ones count rates in a sliding window, v2 ones in a token bucket.
+    #[arg(long, value_name = "TIER", default_value = "v2")]
+    pub tier: Tier,
+    /// Write the policy there; - is the standard output.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// Print the account of every element as JSON, the policy in it.
+    #[arg(long)]
+    pub json: bool,
+    /// Fail where anything is not mapped.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// The tiers of API Management.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Consumption, Developer, Basic, Standard, Premium.
+    Classic,
+    /// Basic v2, Standard v2, Premium v2.
+    V2,
+}
+
 /// How a policy is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PolicyFormat {
@@ -164,4 +231,25 @@ fn key(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("a caller key is written NAME=VALUE, for instance user=u-17".into()),
     }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value.to_string())),
+        _ => Err("it is written with a name, = and a value, for instance tpm=1000".into()),
+    }
+}
+
+fn scope(text: &str) -> Result<(Scope, Option<String>), String> {
+    let (scope, id) = match text.split_once(':') {
+        Some((_, "")) => return Err("the id is empty; write one, or leave : out".into()),
+        Some((scope, id)) => (scope, Some(id.to_string())),
+        None => (text, None),
+    };
+    Ok((scope.parse()?, id))
+}
+
+fn document(text: &str) -> Result<((Scope, Option<String>), PathBuf), String> {
+    let (of, file) = pair(text).map_err(|_| "write SCOPE=FILE or SCOPE:ID=FILE, for instance product:gold=gold.xml")?;
+    Ok((scope(&of)?, file.into()))
 }

@@ -1,10 +1,10 @@
-//! The `tokenweir` command: replay a recorded trace, check a policy, explain a decision.
+//! The `tokenweir` command: replay a recorded trace, check a policy, explain a decision, import a policy.
 //!
 //! It reads and prints. Every decision is the engine's, and `tokenweir-replay` drives it through a trace.
 //!
 //! - `args`, `failure`: the command line, and how a run ends;
 //! - `policy_file`, `limits`: what is read;
-//! - `replay`, `check`, `explain`: the commands;
+//! - `replay`, `check`, `explain`, `import`: the commands;
 //! - `tally`, `timeline`, `axis`: what a replay adds up;
 //! - `summary`, `report`, `text`, `output`, `progress`: what is written.
 
@@ -13,6 +13,7 @@ mod axis;
 mod check;
 mod explain;
 mod failure;
+mod import;
 mod limits;
 mod output;
 mod policy_file;
@@ -28,13 +29,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Command, CommandLine};
+use args::{Command, CommandLine, Import};
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Replay(args) => replay::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Import(Import::Apim(args)) => import::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
