@@ -6,8 +6,8 @@ use memchr::memchr2;
 pub(crate) trait Events {
     /// More of an event's data. Lines are joined by a line feed, as the standard has it.
     fn data(&mut self, bytes: &[u8]);
-    /// The event has ended, if there was one.
-    fn end(&mut self);
+    /// An empty line: the event has ended, if there was one that had data.
+    fn end(&mut self, has_data: bool);
 }
 
 /// Where in a line the next byte stands.
@@ -50,8 +50,8 @@ impl Splitter {
             rest = &rest[used..];
         }
     }
-
-    fn step(&mut self, byte: u8, rest: &[u8], events: &mut impl Events) -> usize {
+    /// Takes in what begins with `byte` and is the same in kind; how many bytes.
+    pub(crate) fn step(&mut self, byte: u8, rest: &[u8], events: &mut impl Events) -> usize {
         if let Some(&expected) = BYTE_ORDER_MARK.get(usize::from(self.mark)) {
             if byte == expected {
                 self.mark += 1;
@@ -106,9 +106,7 @@ impl Splitter {
     fn line_done(&mut self, events: &mut impl Events) {
         match std::mem::replace(&mut self.place, Place::Name(0)) {
             Place::Name(0) => {
-                if std::mem::take(&mut self.has_data) {
-                    events.end();
-                }
+                events.end(std::mem::take(&mut self.has_data));
             }
             // A field without a colon has an empty value.
             Place::Name(4) => self.begin_data(events),
@@ -131,7 +129,11 @@ mod tests {
         fn data(&mut self, bytes: &[u8]) {
             self.data.extend_from_slice(bytes);
         }
-        fn end(&mut self) {
+        fn end(&mut self, has_data: bool) {
+            if !has_data {
+                assert!(self.data.is_empty());
+                return;
+            }
             self.events.push(String::from_utf8(std::mem::take(&mut self.data)).expect("text"));
         }
     }

@@ -205,7 +205,10 @@ impl<E: Estimator> Events for Documents<E> {
         self.scanner.feed(bytes, &mut self.reading);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, has_data: bool) {
+        if !has_data {
+            return;
+        }
         if self.is_done() {
             self.reading.totals.complete = true;
             self.reading.document = Default::default();
