@@ -157,8 +157,8 @@ pub struct UsageChunkFilter {
     held: Vec<u8>,
     /// The event that is passing is longer than may be held.
     passing: bool,
-    /// The last thing withheld ended in a carriage return, to which a line feed may belong.
-    withheld_cr: bool,
+    /// The last event ended in a carriage return, to which a line feed may belong, and whether it was withheld.
+    after_cr: Option<bool>,
 }
 
 /// What is known of the event that is held back.
@@ -220,7 +220,7 @@ impl UsageChunkFilter {
             event: HeldEvent { scanner: Scanner::new(), chunk: Chunk::default(), ended: false },
             held: Vec::new(),
             passing: false,
-            withheld_cr: false,
+            after_cr: None,
         }
     }
 
@@ -231,7 +231,10 @@ impl UsageChunkFilter {
             let used = self.splitter.step(byte, rest, &mut self.event);
             let bytes = &rest[..used];
             rest = &rest[used..];
-            if std::mem::take(&mut self.withheld_cr) && byte == b'\n' {
+            if let Some(withheld) = self.after_cr.take().filter(|_| byte == b'\n') {
+                if !withheld {
+                    out.extend_from_slice(bytes);
+                }
                 continue;
             }
             if !self.passing && self.held.len() + used > LONGEST_HELD {
@@ -244,8 +247,8 @@ impl UsageChunkFilter {
                 let withhold = !self.passing && self.event.scanner.has_ended() && self.event.chunk.is_usage_alone();
                 if withhold {
                     self.held.clear();
-                    self.withheld_cr = byte == b'\r';
                 }
+                self.after_cr = (byte == b'\r').then_some(withhold);
                 self.release(out);
                 self.passing = false;
                 self.event.scanner.reset();

@@ -4,6 +4,7 @@
 
 use tokenweir_wire::{Api, Framing, Measured, ResponseMeter};
 
+#[derive(Debug)]
 pub struct Fixture {
     pub name: &'static str,
     pub api: Api,
