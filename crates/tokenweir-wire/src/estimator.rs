@@ -33,9 +33,9 @@ impl<E: Estimator + ?Sized> Estimator for Box<E> {
 /// The characters rule: so many thousandths of a token for each character, by how many bytes it takes in UTF-8.
 ///
 /// By default four ASCII characters are a token, two of two bytes (Latin with accents, Greek, Cyrillic, Hebrew,
-/// Arabic), one of three bytes (Chinese, Japanese, Korean, most other scripts), and an emoji is two. English prose is
-/// over-estimated by about a tenth, other languages by up to about twice with current vocabularies; code and numbers may
-/// take more tokens than this says.
+/// Arabic), one of three bytes (Chinese, Japanese, Korean, most other scripts), and an emoji is two. Against OpenAI's
+/// `o200k` vocabulary a sentence of English, German, French or Chinese prose comes out 3 to 11 % too high, Japanese 21 %,
+/// Russian 47 %; code and numbers may take more tokens than this says.
 ///
 /// # Example
 /// ```
@@ -169,7 +169,7 @@ mod tests {
         ];
         for text in texts {
             let (rule, exact) = (Characters::default().millitokens(text), Bpe::o200k().millitokens(text));
-            assert!(rule >= exact && rule <= 3 * exact, "{rule} against {exact}: {text}");
+            assert!(rule >= exact && 2 * rule <= 3 * exact, "{rule} against {exact}: {text}");
         }
     }
 }

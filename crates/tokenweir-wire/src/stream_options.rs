@@ -1,7 +1,7 @@
 //! Usage at the end of OpenAI's streams, which comes only to who asks for it.
 
 use crate::api::Api;
-use crate::json::{Event, Kind, Name, Scanner, Sink, Take};
+use crate::json::{Event, Kind, Name, OneObject, Passage, Scanner, Sink, Take};
 use crate::request::RequestError;
 use crate::sse::{Events, Splitter};
 use std::borrow::Cow;
@@ -50,8 +50,9 @@ impl StreamUsage {
         if !scanner.has_ended() {
             return Err(RequestError::NotJson { at: scanner.offset() });
         }
-        let Some(root) = found.root else { return Err(RequestError::NotObject) };
-        let client_asked = found.stream && matches!(found.options, Options::Object { asked: Some((true, _)), .. });
+        let Some(root) = found.root.filter(|_| found.whole.holds()) else { return Err(RequestError::NotObject) };
+        let client_asked =
+            found.stream && matches!(found.options, Options::Object { asked: Some((Some(true), _)), .. });
         let edit = match (found.stream, found.options) {
             (false, _) => None,
             // The object is not empty: it says that it wants a stream.
@@ -59,13 +60,13 @@ impl StreamUsage {
                 Some(Edit { at: root..root, with: r#""stream_options":{"include_usage":true},"# })
             }
             (true, Options::Null(at)) => Some(Edit { at, with: r#"{"include_usage":true}"# }),
-            (true, Options::Object { asked: Some((false, at)), .. }) => Some(Edit { at, with: "true" }),
+            (true, Options::Object { asked: Some((Some(false), at)), .. }) => Some(Edit { at, with: "true" }),
             (true, Options::Object { inside, empty, asked: None }) => {
                 let with = if empty { r#""include_usage":true"# } else { r#""include_usage":true,"# };
                 Some(Edit { at: inside..inside, with })
             }
             // Asked for, or what the provider will refuse.
-            (true, Options::Object { asked: Some((true, _)), .. } | Options::Other) => None,
+            (true, Options::Object { asked: Some(_), .. } | Options::Other) => None,
         };
         Ok(StreamUsage { edit, client_asked })
     }
@@ -89,6 +90,9 @@ impl StreamUsage {
 /// Where things stand in a request. Where a member comes twice, the last counts, as it does for most readers.
 #[derive(Debug, Default)]
 struct Found {
+    whole: OneObject,
+    /// A list where options should be.
+    list: Passage,
     /// Behind the first brace.
     root: Option<usize>,
     stream: bool,
@@ -104,8 +108,8 @@ enum Options {
         /// Behind its brace.
         inside: usize,
         empty: bool,
-        /// What `include_usage` says (null says no), and where.
-        asked: Option<(bool, Range<usize>)>,
+        /// What `include_usage` says (null says no; nothing: it makes no sense), and where.
+        asked: Option<(Option<bool>, Range<usize>)>,
     },
     Other,
 }
@@ -116,6 +120,16 @@ impl Sink for Found {
     }
 
     fn event(&mut self, path: &[Name], event: Event<'_>, span: Range<u64>) {
+        self.whole.follow(path, &event);
+        let is_list = path == [Name::StreamOptions] && event == Event::Open(Kind::Array);
+        if is_list {
+            self.options = Options::Other;
+        }
+        let was_open = self.list.is_open();
+        self.list.follow(is_list, &event, &span);
+        if is_list || was_open {
+            return;
+        }
         // The body is in memory, so its positions are sizes.
         let at = span.start as usize..span.end as usize;
         match (path, event) {
@@ -131,10 +145,9 @@ impl Sink for Found {
                 let Options::Object { empty, asked, .. } = &mut self.options else { return };
                 *empty = false;
                 match (inner, event) {
-                    ([Name::IncludeUsage], Event::Bool(value)) => *asked = Some((value, at)),
-                    ([Name::IncludeUsage], Event::Null) => *asked = Some((false, at)),
-                    // What the provider will refuse is left as it is.
-                    ([Name::IncludeUsage], _) => self.options = Options::Other,
+                    ([Name::IncludeUsage], Event::Bool(value)) => *asked = Some((Some(value), at)),
+                    ([Name::IncludeUsage], Event::Null) => *asked = Some((Some(false), at)),
+                    ([Name::IncludeUsage], _) => *asked = Some((None, at)),
                     _ => {}
                 }
             }

@@ -140,7 +140,9 @@ fn what_is_no_request_is_an_error_that_says_where() {
     assert_eq!(error(r#"{"model":"#), RequestError::NotJson { at: 9 });
     assert_eq!(error(""), RequestError::NotJson { at: 0 });
     assert_eq!(error("[]"), RequestError::NotObject);
-    assert_eq!(error("7 "), RequestError::NotObject);
+    for odd in ["7 ", "[{}]", "{} {}", "null"] {
+        assert_eq!(error(odd), RequestError::NotObject, "{odd}");
+    }
     assert!(error("{]").to_string().contains("byte 2"));
     assert!(error("[]").to_string().contains("one JSON object"));
 }
@@ -299,6 +301,8 @@ fn usage_is_not_asked_for_where_it_was_or_cannot_be() {
         (r#"{"messages":[{"stream":true}]}"#, false),
         (r#"{"stream":true,"stream_options":"x"}"#, false),
         (r#"{"stream":true,"stream_options":{"include_usage":"x"}}"#, false),
+        (r#"{"stream":true,"stream_options":[{"include_usage":false}]}"#, false),
+        (r#"{"stream":[true]}"#, false),
         ("{}", false),
     ] {
         assert_eq!(sent(body), (body.to_owned(), asked), "{body}");

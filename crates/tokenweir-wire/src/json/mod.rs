@@ -9,10 +9,12 @@
 //! JSON is read whole.
 
 mod name;
+mod one_object;
 mod passage;
 mod string;
 
 pub(crate) use name::Name;
+pub(crate) use one_object::OneObject;
 pub(crate) use passage::{Passage, millitokens};
 
 use memchr::memchr2;

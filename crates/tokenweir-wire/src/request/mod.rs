@@ -146,7 +146,7 @@ impl<E: Estimator> RequestReader<E> {
         if !scanner.has_ended() {
             return Err(RequestError::NotJson { at: scanner.offset() });
         }
-        if !reading.is_object {
+        if !reading.whole.holds() {
             return Err(RequestError::NotObject);
         }
         let answers = reading.answers.saturating_mul(reading.prompts()).min(MOST);

@@ -4,7 +4,7 @@ use super::InputRules;
 use super::role::{self, Role};
 use crate::api::Api;
 use crate::estimator::{Estimator, tokens};
-use crate::json::{self, Event, Kind, Name, Passage, Sink, Take};
+use crate::json::{self, Event, Kind, Name, OneObject, Passage, Sink, Take};
 use crate::usage::MOST;
 use std::ops::Range;
 
@@ -38,7 +38,7 @@ pub(super) struct Reading<E> {
     pub(super) bound: Option<u64>,
     pub(super) answers: u64,
     pub(super) elsewhere: bool,
-    pub(super) is_object: bool,
+    pub(super) whole: OneObject,
     /// Thousandths of a token of text and JSON.
     text: u64,
     /// Tokens of everything else.
@@ -62,7 +62,7 @@ impl<E: Estimator> Reading<E> {
             bound: None,
             answers: 1,
             elsewhere: false,
-            is_object: false,
+            whole: OneObject::default(),
             text: 0,
             other: 0,
             messages: 0,
@@ -174,8 +174,8 @@ impl<E: Estimator> Sink for Reading<E> {
             self.text = self.text.saturating_add(self.estimator.millitokens(text));
             return;
         }
+        self.whole.follow(path, &event);
         if path.is_empty() {
-            self.is_object |= event == Event::Open(Kind::Object);
             return;
         }
         let role = if self.passage.is_open() { Role::Nothing } else { role::of(self.api, path) };
