@@ -25,7 +25,7 @@ pub const MORE: Usage = Usage::new(70, 40);
 /// Admits and settles at the clock's instant.
 pub fn round(admitted: Result<Decision<'_>, tokenweir::Error>, usage: Usage) {
     match admitted {
-        Ok(Decision::Admitted(permit)) => drop(black_box(permit.settle(black_box(usage)))),
+        Ok(Decision::Admitted(permit)) => assert!(black_box(&permit.settle(black_box(usage))).is_ok()),
         other => panic!("not admitted: {other:?}"),
     }
 }
@@ -33,7 +33,7 @@ pub fn round(admitted: Result<Decision<'_>, tokenweir::Error>, usage: Usage) {
 /// Admits and settles at the caller's.
 pub fn round_at(admitted: Result<Decision<'_>, tokenweir::Error>, usage: Usage, now: Now) {
     match admitted {
-        Ok(Decision::Admitted(permit)) => drop(black_box(permit.settle_at(black_box(usage), now))),
+        Ok(Decision::Admitted(permit)) => assert!(black_box(&permit.settle_at(black_box(usage), now)).is_ok()),
         other => panic!("not admitted: {other:?}"),
     }
 }

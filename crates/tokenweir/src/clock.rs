@@ -6,7 +6,7 @@
 use std::sync::Arc;
 // Clocks are not part of any race that is model-checked, so they use std's atomics under loom too.
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One reading of a clock.
 ///
@@ -81,7 +81,19 @@ const ALIKE: u64 = 1_000_000;
 impl SystemClock {
     /// A clock whose monotonic origin is this instant.
     pub fn new() -> Self {
-        let clock = SystemClock { origin: Instant::now(), ahead: AtomicI64::new(0), seen: AtomicU64::new(0) };
+        Self::since(Instant::now())
+    }
+
+    /// A clock whose monotonic origin lies so far back, or is this instant where the platform cannot say when that was.
+    ///
+    /// For a limiter that takes up the counters of another process: what its windows counted lies before its own beginning.
+    pub fn with_past(past: Duration) -> Self {
+        let now = Instant::now();
+        Self::since(now.checked_sub(past).unwrap_or(now))
+    }
+
+    fn since(origin: Instant) -> Self {
+        let clock = SystemClock { origin, ahead: AtomicI64::new(0), seen: AtomicU64::new(0) };
         clock.compare(clock.mono());
         clock
     }
@@ -256,6 +268,16 @@ mod tests {
             assert!(before - 1_000_000 <= now.wall && now.wall <= after + 1_000_000, "{before} {now:?} {after}");
             compared += u32::from(clock.seen.load(Relaxed) != seen);
         }
+    }
+
+    #[test]
+    fn a_clock_may_have_a_past() {
+        let past = Duration::from_secs(366 * 86_400);
+        let clock = SystemClock::with_past(past);
+        if cfg!(target_os = "linux") {
+            assert!(clock.mono() >= past.as_nanos() as u64);
+        }
+        assert!(SystemClock::with_past(Duration::MAX).mono() < past.as_nanos() as u64);
     }
 
     #[test]

@@ -51,8 +51,8 @@ mod table;
 pub use clock::{Clock, CoarseClock, ManualClock, Now, SystemClock};
 pub use error::Error;
 pub use limiter::{
-    CounterUsage, Decision, Denied, ExplainedLimit, Explanation, LimitView, Limiter, LimiterBuilder, Observed, Peek,
-    Permit, Refusal, Route, Stats, UsageFilter, WhenFull,
+    CounterUsage, Decision, Denied, ExplainedLimit, Explanation, LeftOut, LeftOutReason, LimitView, Limiter,
+    LimiterBuilder, Observed, Peek, Permit, Refusal, Restored, Route, Snapshot, Stats, UsageFilter, WhenFull,
 };
 pub use policy::{Policy, PolicyError};
 pub use record::{Decided, Event, Observer, Outcome, Record, RecordRing, Requested, Settled, Settlement};

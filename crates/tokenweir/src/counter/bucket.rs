@@ -12,6 +12,10 @@
 //! balance, so it moves v, exactly once, by whoever comes first) and whether there are [`Floors`] to be kept: a charge
 //! that began before they were there fails its swap and looks again.
 
+mod saved;
+
+pub(crate) use saved::Saved;
+
 use super::floors::{Floors, Taking};
 use super::line::{LINE_END, Line};
 use super::{Look, Ready, fits};
@@ -139,6 +143,11 @@ impl BucketRule {
         length(tokens, self.unit)
     }
 
+    /// Positions count in 2^-unit tokens.
+    pub(crate) fn unit(&self) -> u32 {
+        self.unit
+    }
+
     #[inline]
     fn epoch(&self) -> u64 {
         self.serial % EPOCHS
@@ -237,7 +246,7 @@ impl Bucket {
 
     /// Whether a charge of `n` at `now` fits, and if so what makes it. Changes nothing.
     #[inline]
-    pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64) -> Look {
+    pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64, ready: &mut Ready) -> Look {
         let word = self.word.load(Acquire);
         if word >> EPOCH_SHIFT != rule.epoch() || n == 0 {
             return Look::Unsure;
@@ -254,7 +263,8 @@ impl Bucket {
         }
         // What fits ends at most a capacity ahead of the line, and there is room for that behind its end.
         let next = (start + n) | word & !POSITION;
-        Look::Fits(Ready { seen: word, next, with: line })
+        *ready = Ready { seen: word, next, with: line };
+        Look::Fits
     }
 
     /// Makes the charge that a look showed to fit. False if the word has changed since; then nothing has happened but
@@ -265,6 +275,11 @@ impl Bucket {
         self.note(ready.seen, now, line, (ready.seen & POSITION).saturating_sub(line));
         // AcqRel: as in `take`.
         self.word.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).is_ok()
+    }
+
+    /// What a look that fitted found in use, in whole tokens.
+    pub(crate) fn found(rule: &BucketRule, ready: &Ready) -> u64 {
+        (ready.seen & POSITION).saturating_sub(ready.with).div_ceil(1 << rule.unit)
     }
 
     /// What is noted before a charge: whoever sees the charge sees what it found.
@@ -282,12 +297,12 @@ impl Bucket {
 
     /// Charges `n` at `now` if the balance has it.
     pub(crate) fn charge(&self, rule: &BucketRule, n: u64, now: u64) -> Result<Charged, Stale> {
-        self.take(rule, n, now, false)
+        self.take(rule, rule.length(n), now, false)
     }
 
     /// Charges `n` at `now` whatever the balance: debt.
     pub(crate) fn force(&self, rule: &BucketRule, n: u64, now: u64) -> Result<u64, Stale> {
-        match self.take(rule, n, now, true)? {
+        match self.take(rule, rule.length(n), now, true)? {
             Charged::Taken(receipt) => Ok(receipt),
             Charged::Refused => Ok(0),
         }
@@ -300,8 +315,9 @@ impl Bucket {
         rule.line.position(now.max(self.reach.load(Relaxed)))
     }
 
+    /// Charges `n`, a length on the line.
     fn take(&self, rule: &BucketRule, n: u64, now: u64, force: bool) -> Result<Charged, Stale> {
-        let (n, capacity) = (rule.length(n), rule.full);
+        let capacity = rule.full;
         loop {
             let word = self.load(rule)?;
             // After the word: what moved it had reached no further than this.

@@ -20,12 +20,13 @@ impl InFlight {
 
     /// Whether there is a place. Changes nothing.
     #[inline]
-    pub(crate) fn look(&self, amount: u64) -> Look {
+    pub(crate) fn look(&self, amount: u64, ready: &mut Ready) -> Look {
         let open = self.open.load(Relaxed);
         if open >= amount {
             return Look::Refused;
         }
-        Look::Fits(Ready { seen: open, next: open + 1, with: 0 })
+        *ready = Ready { seen: open, next: open + 1, with: 0 };
+        Look::Fits
     }
 
     /// Takes the place that a look showed, if as many are taken as then.

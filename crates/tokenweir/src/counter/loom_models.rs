@@ -229,11 +229,9 @@ fn in_flight_one_place_goes_to_one() {
 }
 
 /// Charges the quick way, as a request does that meets no race; `None` if it has to go the long way.
-fn quickly<T>(look: Look, make: impl Fn(&Ready) -> T) -> Option<T> {
-    match look {
-        Look::Fits(ready) => Some(make(&ready)),
-        Look::Refused | Look::Unsure => None,
-    }
+fn quickly<T>(look: impl Fn(&mut Ready) -> Look, make: impl Fn(&Ready) -> T) -> Option<T> {
+    let mut ready = Ready::default();
+    (look(&mut ready) == Look::Fits).then(|| make(&ready))
 }
 
 #[test]
@@ -245,7 +243,7 @@ fn bucket_a_quick_charge_never_takes_what_another_took() {
             let (rule, bucket) = (rule.clone(), bucket.clone());
             thread::spawn(move || taken(bucket.charge(&rule, 6, 0)).is_some())
         };
-        let mine = quickly(bucket.look(&rule, 6, 0), |ready| bucket.make(ready, 0)) == Some(true);
+        let mine = quickly(|to| bucket.look(&rule, 6, 0, to), |ready| bucket.make(ready, 0)) == Some(true);
         let theirs = other.join().unwrap();
         assert!(!(mine && theirs), "only one of them fits");
         assert_eq!(bucket.deficit(&rule, 0), Ok(if mine || theirs { 6 } else { 0 }));
@@ -260,7 +258,7 @@ fn bucket_a_quick_charge_that_began_before_there_were_floors_fails() {
         let first = taken(bucket.charge(&rule, 10, 0)).expect("it fits");
         let other = {
             let (rule, bucket) = (rule.clone(), bucket.clone());
-            thread::spawn(move || quickly(bucket.look(&rule, 5, 1), |ready| bucket.make(ready, 1)) == Some(true))
+            thread::spawn(move || quickly(|to| bucket.look(&rule, 5, 1, to), |ready| bucket.make(ready, 1)) == Some(true))
         };
         let _ = bucket.give_back(&rule, (10, first, 0), 4, 2);
         let charged = other.join().unwrap();
@@ -279,7 +277,7 @@ fn window_a_quick_charge_against_one_that_moves_it_on() {
             let window = window.clone();
             thread::spawn(move || window.charge(&rule, 6, 10).is_some())
         };
-        let mine = quickly(window.look(&rule, 6, 5), |ready| window.make(ready).is_some()) == Some(true);
+        let mine = quickly(|to| window.look(&rule, 6, 5, to), |ready| window.make(ready).is_some()) == Some(true);
         let theirs = other.join().unwrap();
         assert!(!(mine && theirs), "both would be 16");
         let used = 4 + if mine { 6 } else { 0 } + if theirs { 6 } else { 0 };
@@ -297,7 +295,7 @@ fn quota_a_quick_charge_against_the_next_period() {
             let quota = quota.clone();
             thread::spawn(move || quota.charge(DAY, 6, 10).is_some())
         };
-        quickly(quota.look(0, 6, 10), |ready| quota.make(ready));
+        quickly(|to| quota.look(0, 6, 10, to), |ready| quota.make(ready));
         assert!(other.join().unwrap());
         assert_eq!(quota.used(DAY).0, 6, "the old day's charge is not the new one's");
     });
@@ -311,7 +309,7 @@ fn in_flight_a_quick_charge_takes_the_last_place_alone() {
             let places = places.clone();
             thread::spawn(move || places.charge(1))
         };
-        let mine = quickly(places.look(1), |ready| places.make(ready)) == Some(true);
+        let mine = quickly(|to| places.look(1, to), |ready| places.make(ready)) == Some(true);
         assert!(mine ^ other.join().unwrap());
         assert_eq!(places.open(), 1);
     });

@@ -39,10 +39,19 @@ pub(crate) struct Ready {
     pub(crate) with: u64,
 }
 
-/// What a look at a counter's words shows of a charge.
-#[derive(Debug, Clone, Copy)]
+impl Ready {
+    /// Whether it is one: no charge leaves a word at 0.
+    #[inline]
+    pub(crate) fn is_some(&self) -> bool {
+        self.next != 0
+    }
+}
+
+/// What a look at a counter's words shows of a charge. What makes it goes into a [`Ready`] of the caller's: handed on
+/// by value it would be copied while its words are still being written, and wait for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
-    Fits(Ready),
+    Fits,
     Refused,
     /// Something has to be done first, or it is not the common case: charge it the long way.
     Unsure,

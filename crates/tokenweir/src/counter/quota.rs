@@ -88,7 +88,7 @@ impl Quota {
     /// Whether a charge of `n` in the period that starts at `start` fits, and if so what makes it, once somebody has
     /// charged in the period. Changes nothing.
     #[inline]
-    pub(crate) fn look(&self, start: i64, n: u64, amount: u64) -> Look {
+    pub(crate) fn look(&self, start: i64, n: u64, amount: u64, ready: &mut Ready) -> Look {
         let period = self.period.load(Acquire);
         let word = self.used.load(Acquire);
         if period >> SEQUENCE_BITS < stamp(start) >> SEQUENCE_BITS || word & !AMOUNT_MAX != tag(period) || n == 0 {
@@ -98,7 +98,13 @@ impl Quota {
         if used.saturating_add(n) > amount {
             return Look::Refused;
         }
-        Look::Fits(Ready { seen: word, next: tag(period) | (used + n), with: period })
+        *ready = Ready { seen: word, next: tag(period) | (used + n), with: period };
+        Look::Fits
+    }
+
+    /// What a look that fitted found used.
+    pub(crate) fn found(ready: &Ready) -> u64 {
+        ready.seen & AMOUNT_MAX
     }
 
     /// Makes the charge that a look showed to fit; `None` if the use has changed since. The receipt names the period.

@@ -15,6 +15,8 @@
 //! never too low. A return takes from the slot first and the total second, and finds nothing once the slot is frozen.
 //! It is judged by its age as well: a permit may live longer than the sequence numbers last.
 
+mod saved;
+
 use super::{AMOUNT_BITS, AMOUNT_MAX, Look, Ready, fits, zeroed};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -196,7 +198,7 @@ impl Window {
     /// Whether a charge of `n` at `now` fits, and if so what makes it, as long as no newer sub-window begins. Changes
     /// nothing.
     #[inline]
-    pub(crate) fn look(&self, rule: &WindowRule, n: u64, now: u64) -> Look {
+    pub(crate) fn look(&self, rule: &WindowRule, n: u64, now: u64, ready: &mut Ready) -> Look {
         let last = Last(self.last().load(Acquire));
         let total = self.total().load(Acquire);
         let ends = (last.index() + 1).saturating_mul(rule.sub_window);
@@ -207,7 +209,13 @@ impl Window {
         if used.saturating_add(n) > rule.amount {
             return Look::Refused;
         }
-        Look::Fits(Ready { seen: total, next: stamped(sequence(total), used + n), with: n })
+        *ready = Ready { seen: total, next: stamped(sequence(total), used + n), with: n };
+        Look::Fits
+    }
+
+    /// What a look that fitted found counted.
+    pub(crate) fn found(ready: &Ready) -> u64 {
+        amount(ready.seen)
     }
 
     /// Makes the charge that a look showed to fit; `None` if the total has changed since. The receipt names the slot.

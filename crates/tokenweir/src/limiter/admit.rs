@@ -22,25 +22,24 @@ use crate::record::{Decided, Requested};
 use crate::request::{Estimate, PermitId, Request};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::table::Counter;
-use std::cell::Cell;
 
-/// What one attempt on a pinned route came to.
+/// What one attempt on a pinned route came to. (By value, not boxed: refusing must not allocate.)
 enum Attempt {
-    /// The permit, and whether a shadow limit would have refused.
-    Admitted(PermitId, bool),
-    /// What the refusal says is for [`Core::denied`] to find out, or was found out already.
-    Denied,
+    Admitted(PermitId),
+    Denied(Denied),
     /// A new policy has come into force: resolve anew.
     Stale,
     /// No permit is free.
     Exhausted,
 }
 
-/// What the quick way to admit came to.
-enum Quick {
+/// What the quick way to admit came to. It fits two registers: what is larger costs more to hand on than to find out.
+#[derive(Clone, Copy)]
+pub(crate) enum Quick {
     Admitted(PermitId),
+    /// What the refusal says is told as well, or for the long way to find out.
     Refused,
-    /// Not the common case, or others were faster.
+    /// Not the common case, or others were faster. Nothing has happened.
     Unsure,
 }
 
@@ -57,33 +56,44 @@ impl From<Stale> for Stop {
 }
 
 impl Core {
-    pub(crate) fn admit(
+    /// The quick way for a request whose route is known.
+    pub(crate) fn admit_quickly(
         &self,
         request: &Request<'_>,
         estimate: Estimate,
         now: Option<Now>,
+        denied: &mut Option<Denied>,
+    ) -> Quick {
+        let quick =
+            self.known(request, false, |route| self.held_quickly(route, estimate, self.time(now, route), denied));
+        quick.unwrap_or(Quick::Unsure)
+    }
+
+    /// What the quick way has not settled.
+    #[inline(never)]
+    pub(crate) fn admit_thoroughly(
+        &self,
+        request: &Request<'_>,
+        estimate: Estimate,
+        now: Option<Now>,
+        quick: Quick,
     ) -> Result<Decision<'_>, Error> {
         check(estimate)?;
+        let mut refused = matches!(quick, Quick::Refused);
         let mut newest = false;
         loop {
-            // A denial is large and stays on the stack: refusing must not allocate. It is written here, once.
-            let denied = Cell::new(None);
             let found = self.find(request, newest, now, |route| {
                 let time = self.time(now, route);
-                let attempt = self.attempt(route, estimate, time, &denied);
-                self.tell(route, estimate, &attempt, &denied, time);
-                attempt
+                self.attempt(route, estimate, time, refused)
             })?;
             return Ok(match found {
-                Found::Route(Attempt::Admitted(id, _)) => Decision::Admitted(Permit::new(self, None, id)),
+                Found::Route(Attempt::Admitted(id)) => Decision::Admitted(Permit::new(self, None, id)),
+                Found::Route(Attempt::Denied(denied)) => Decision::Denied(denied),
                 Found::Route(Attempt::Exhausted) => return Err(self.exhausted()),
-                Found::Route(_) => match denied.into_inner() {
-                    Some(denied) => Decision::Denied(denied),
-                    None => {
-                        newest = true;
-                        continue;
-                    }
-                },
+                Found::Route(Attempt::Stale) => {
+                    (newest, refused) = (true, false);
+                    continue;
+                }
                 Found::Full(denied) => {
                     self.tell_denied((request.project, request.deployment), estimate, &denied, now);
                     Decision::Denied(*denied)
@@ -92,58 +102,80 @@ impl Core {
         }
     }
 
-    /// Admits on a route that the caller holds. `None` if a new policy has come into force.
-    #[inline]
-    pub(crate) fn admit_held<'a>(
+    /// The quick way on a route that cannot be freed meanwhile. `denied`: none yet.
+    #[inline(never)]
+    pub(crate) fn held_quickly(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        now: Now,
+        denied: &mut Option<Denied>,
+    ) -> Quick {
+        if check(estimate).is_err() || route.is_stale(self.generation()) {
+            return Quick::Unsure;
+        }
+        self.expire(now, false);
+        let quick = match route.legs.len() {
+            1 => self.charge_quickly::<1>(route, estimate, now, denied),
+            ..=4 => self.charge_quickly::<4>(route, estimate, now, denied),
+            ..=RECEIPTS => self.charge_quickly::<RECEIPTS>(route, estimate, now, denied),
+            _ => Quick::Unsure,
+        };
+        if let Quick::Admitted(id) = quick
+            && self.observer.is_some()
+        {
+            self.tell_admitted(route, estimate, id, false, now);
+        }
+        quick
+    }
+
+    /// What the quick way has not settled on a route that the caller holds. `None` if a new policy has come into force.
+    #[inline(never)]
+    pub(crate) fn held_thoroughly<'a>(
         &'a self,
         route: &'a Resolved,
         estimate: Estimate,
-        now: Option<Now>,
+        now: Now,
+        quick: Quick,
     ) -> Result<Option<Decision<'a>>, Error> {
         check(estimate)?;
         if route.is_stale(self.generation()) {
             return Ok(None);
         }
-        let time = self.time(now, route);
-        let denied = Cell::new(None);
-        let attempt = self.attempt(route, estimate, time, &denied);
-        self.tell(route, estimate, &attempt, &denied, time);
-        match attempt {
-            Attempt::Admitted(id, _) => Ok(Some(Decision::Admitted(Permit::new(self, Some(route), id)))),
+        match self.attempt(route, estimate, now, matches!(quick, Quick::Refused)) {
+            Attempt::Admitted(id) => Ok(Some(Decision::Admitted(Permit::new(self, Some(route), id)))),
+            Attempt::Denied(denied) => Ok(Some(Decision::Denied(denied))),
+            Attempt::Stale => Ok(None),
             Attempt::Exhausted => Err(self.exhausted()),
-            Attempt::Denied | Attempt::Stale => Ok(denied.into_inner().map(Decision::Denied)),
-        }
-    }
-
-    /// One admission on a route that is held. `denied` is filled in exactly when it is denied.
-    #[inline]
-    fn attempt(&self, route: &Resolved, estimate: Estimate, now: Now, denied: &Cell<Option<Denied>>) -> Attempt {
-        self.expire(now, false);
-        let roll_backs = self.roll_backs.load(Acquire);
-        let quick = match route.legs.len() {
-            1 => self.admit_quickly::<1>(route, estimate, now),
-            ..=RECEIPTS => self.admit_quickly::<RECEIPTS>(route, estimate, now),
-            _ => Quick::Unsure,
-        };
-        match quick {
-            Quick::Admitted(id) => Attempt::Admitted(id, false),
-            Quick::Refused => self.attempt_thoroughly(route, estimate, now, denied, Some(roll_backs)),
-            Quick::Unsure => self.attempt_thoroughly(route, estimate, now, denied, None),
         }
     }
 
     /// The common case: every limit has room, and no word changes between the look at it and the charge. What plainly
     /// does not fit is refused before anything is charged.
     #[inline(always)]
-    fn admit_quickly<const N: usize>(&self, route: &Resolved, estimate: Estimate, now: Now) -> Quick {
+    fn charge_quickly<const N: usize>(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        now: Now,
+        denied: &mut Option<Denied>,
+    ) -> Quick {
+        let roll_backs = self.roll_backs.load(Acquire);
         let mut ready = [Ready::default(); N];
+        let (mut refused, mut unsure) = (false, false);
         for ((leg, counter), ready) in route.each().zip(&mut ready) {
             let n = charge_of(leg, estimate.input, estimate.output);
-            *ready = match route.rule(leg).look(&counter.state, n, now) {
-                Look::Fits(ready) => ready,
-                Look::Refused if leg.enforced => return Quick::Refused,
-                Look::Refused | Look::Unsure => return Quick::Unsure,
-            };
+            match route.rule(leg).look(&counter.state, n, now, ready) {
+                Look::Fits => {}
+                Look::Refused if leg.enforced => refused = true,
+                Look::Refused | Look::Unsure => unsure = true,
+            }
+        }
+        if refused {
+            return self.refuse(route, &ready, estimate, now, roll_backs, denied);
+        }
+        if unsure {
+            return Quick::Unsure;
         }
         let Some(claimed) = self.slab.claim(route.legs.len()) else { return Quick::Unsure };
         for (at, ((_, counter), ready)) in route.each().zip(&ready).enumerate() {
@@ -153,6 +185,49 @@ impl Core {
             }
         }
         Quick::Admitted(self.open(route, claimed, estimate, now))
+    }
+
+    /// What the limits say of a request that one of them refuses, `ready` where a look showed that it fits. For the long
+    /// way: a place in flight may be free by the time of its permit, and who met a roll-back looks again.
+    #[inline(never)]
+    fn refuse(
+        &self,
+        route: &Resolved,
+        ready: &[Ready],
+        estimate: Estimate,
+        now: Now,
+        roll_backs: u64,
+        told: &mut Option<Denied>,
+    ) -> Quick {
+        if route.has_places {
+            return Quick::Refused;
+        }
+        let denied = told.insert(Denied::new(route.compiled.clone()));
+        let mut outlook;
+        for ((leg, counter), ready) in route.each().zip(ready).filter(|((leg, _), _)| leg.enforced) {
+            let rule = route.rule(leg);
+            outlook = if ready.is_some() {
+                rule.outlook_of(ready)
+            } else {
+                let n = charge_of(leg, estimate.input, estimate.output);
+                match rule.outlook(&counter.state, n, now, false, Vec::new) {
+                    Ok(outlook) => outlook,
+                    Err(Stale) => {
+                        *told = None;
+                        return Quick::Unsure;
+                    }
+                }
+            };
+            denied.push(leg.limit, rule.status(), &outlook);
+        }
+        if !denied.is_refusal() || roll_backs != self.roll_backs.load(Acquire) {
+            *told = None;
+            return Quick::Unsure;
+        }
+        if self.observer.is_some() {
+            self.tell_denied(route.caller(), estimate, denied, Some(now));
+        }
+        Quick::Refused
     }
 
     /// Somebody charged a counter between our look and our charge: this one and the rest are charged the long way.
@@ -169,46 +244,39 @@ impl Core {
         }
     }
 
-    /// What the quick way does not settle. `refused_at`: it was refused, and what the number of roll-backs was before.
-    #[inline(never)]
-    fn attempt_thoroughly(
-        &self,
-        route: &Resolved,
-        estimate: Estimate,
-        now: Now,
-        denied: &Cell<Option<Denied>>,
-        mut refused_at: Option<u64>,
-    ) -> Attempt {
-        let mut tries = 0;
+    /// One admission on a route that is held, the long way, with the observer told. `refused`: the quick way has just
+    /// seen a refusal.
+    fn attempt(&self, route: &Resolved, estimate: Estimate, now: Now, mut refused: bool) -> Attempt {
+        let mut met_roll_back = false;
         loop {
-            let roll_backs = match refused_at.take() {
-                Some(roll_backs) => roll_backs,
-                None => {
-                    let roll_backs = self.roll_backs.load(Acquire);
-                    match self.charge_if_all_fit(route, estimate, now) {
-                        Ok(Some((claimed, shadow_refused))) => {
-                            return Attempt::Admitted(self.open(route, claimed, estimate, now), shadow_refused);
+            let roll_backs = self.roll_backs.load(Acquire);
+            if !std::mem::take(&mut refused) {
+                match self.charge_if_all_fit(route, estimate, now) {
+                    Ok(Some((claimed, shadow_refused))) => {
+                        let id = self.open(route, claimed, estimate, now);
+                        if self.observer.is_some() {
+                            self.tell_admitted(route, estimate, id, shadow_refused, now);
                         }
-                        Ok(None) => return Attempt::Exhausted,
-                        Err(Stop::Stale) => return Attempt::Stale,
-                        Err(Stop::Refused) => roll_backs,
+                        return Attempt::Admitted(id);
                     }
+                    Ok(None) => return Attempt::Exhausted,
+                    Err(Stop::Stale) => return Attempt::Stale,
+                    Err(Stop::Refused) => {}
                 }
-            };
-            // A refusal that met a roll-back is looked at again, once; one that no limit stands by any more (others
-            // were faster in between), as often as others get through.
-            let met_roll_back = roll_backs != self.roll_backs.load(Acquire);
-            tries += 1;
-            if met_roll_back && tries == 1 {
-                continue;
             }
             if route.has_places && self.expire(now, true) {
                 continue;
             }
-            let Ok(refusal) = self.denied(route, estimate, now) else { return Attempt::Stale };
-            if refusal.is_refusal() {
-                denied.set(Some(refusal));
-                return Attempt::Denied;
+            let Ok(denied) = self.denied(route, estimate, now) else { return Attempt::Stale };
+            // A refusal that met a roll-back is looked at again, once; one that no limit stands by any more (others
+            // were faster in between), as often as others get through.
+            if !met_roll_back && roll_backs != self.roll_backs.load(Acquire) {
+                met_roll_back = true;
+            } else if denied.is_refusal() {
+                if self.observer.is_some() {
+                    self.tell_denied(route.caller(), estimate, &denied, Some(now));
+                }
+                return Attempt::Denied(denied);
             }
         }
     }
@@ -264,7 +332,7 @@ impl Core {
 
     /// Opens the permit of a request that has been charged.
     #[inline]
-    fn open(&self, route: &Resolved, claimed: Claimed<'_>, estimate: Estimate, now: Now) -> PermitId {
+    pub(super) fn open(&self, route: &Resolved, claimed: Claimed<'_>, estimate: Estimate, now: Now) -> PermitId {
         let slot = claimed.slot;
         let deadline = now.mono.saturating_add(self.permit_ttl);
         slot.route.store(route.index.load(Relaxed) as u64, Relaxed);
@@ -330,39 +398,12 @@ impl Core {
         Error::PermitsExhausted { most: self.max_permits }
     }
 
-    /// Tells the observer, if there is one.
-    #[inline]
-    fn tell(&self, route: &Resolved, estimate: Estimate, attempt: &Attempt, denied: &Cell<Option<Denied>>, at: Now) {
-        if self.observer.is_some() {
-            self.tell_observer(route, estimate, attempt, denied, at);
-        }
-    }
-
     #[cold]
-    fn tell_observer(
-        &self,
-        route: &Resolved,
-        estimate: Estimate,
-        attempt: &Attempt,
-        denied: &Cell<Option<Denied>>,
-        at: Now,
-    ) {
-        let (project, deployment) = route.caller();
-        match *attempt {
-            Attempt::Admitted(id, shadow_refused) => {
-                if let Some(observer) = &self.observer {
-                    let requested = Requested { project, deployment, estimate };
-                    observer.decided(&Decided { at, requested, permit: Some(id), denied: None, shadow_refused });
-                }
-            }
-            Attempt::Denied => {
-                let refusal = denied.take();
-                if let Some(refusal) = &refusal {
-                    self.tell_denied((project, deployment), estimate, refusal, Some(at));
-                }
-                denied.set(refusal);
-            }
-            Attempt::Stale | Attempt::Exhausted => {}
+    fn tell_admitted(&self, route: &Resolved, estimate: Estimate, id: PermitId, shadow_refused: bool, at: Now) {
+        if let Some(observer) = &self.observer {
+            let (project, deployment) = route.caller();
+            let requested = Requested { project, deployment, estimate };
+            observer.decided(&Decided { at, requested, permit: Some(id), denied: None, shadow_refused });
         }
     }
 

@@ -42,7 +42,7 @@ pub(crate) struct Core {
     /// The generation of `compiled`, to be compared on every call.
     pub(crate) generation: AtomicU64,
     /// Held only by those who change the policy.
-    identities: Mutex<Identities>,
+    pub(super) identities: Mutex<Identities>,
     pub(crate) counters: Counters,
     pub(crate) routes: Routes,
     pub(crate) slab: Slab,
@@ -139,20 +139,30 @@ impl Core {
         now: Option<Now>,
         act: impl Fn(&Arc<Resolved>) -> T,
     ) -> Result<Found<T>, Error> {
-        let known = if request.keys.is_empty() && !newest {
-            self.routes.with(Caller::new(request, &[]), self.generation(), &act)
-        } else if request.keys.len() > 1 && has_twice(request) {
-            None
-        } else {
-            // Which keys matter, and in which order, is the policy's to say: its generation, not the newest.
-            let compiled = self.compiled.load();
-            let caller = Caller::new(request, compiled.policy.key_names());
-            self.routes.with(caller, compiled.generation, &act)
-        };
-        match known {
+        match self.known(request, newest, &act) {
             Some(done) => Ok(Found::Route(done)),
             None => self.find_anew(request, now, act),
         }
+    }
+
+    /// Does something with the route of a request, if it is known.
+    #[inline]
+    pub(crate) fn known<T>(
+        &self,
+        request: &Request<'_>,
+        newest: bool,
+        act: impl FnMut(&Arc<Resolved>) -> T,
+    ) -> Option<T> {
+        if request.keys.is_empty() && !newest {
+            return self.routes.with(Caller::new(request, &[]), self.generation(), act);
+        }
+        if request.keys.len() > 1 && has_twice(request) {
+            return None;
+        }
+        // Which keys matter, and in which order, is the policy's to say: its generation, not the newest.
+        let compiled = self.compiled.load();
+        let caller = Caller::new(request, compiled.policy.key_names());
+        self.routes.with(caller, compiled.generation, act)
     }
 
     #[inline(never)]
@@ -234,7 +244,14 @@ impl Core {
         Ok(Found::Route(route))
     }
 
-    fn counter(&self, compiled: &Compiled, limit: usize, identity: u32, key: &[u8], now: Now) -> Option<Arc<Counter>> {
+    pub(super) fn counter(
+        &self,
+        compiled: &Compiled,
+        limit: usize,
+        identity: u32,
+        key: &[u8],
+        now: Now,
+    ) -> Option<Arc<Counter>> {
         let fresh = || compiled.rules[limit].fresh();
         if let Some(counter) = self.counters.pin(identity, key, fresh) {
             return Some(counter);
@@ -316,7 +333,7 @@ impl Core {
 
 /// Monotonic time ends at 2^63 - 1: what is counted from it stays within a word.
 #[inline]
-fn clamp(now: Now) -> Now {
+pub(crate) fn clamp(now: Now) -> Now {
     Now::new(now.mono.min(i64::MAX as u64), now.wall)
 }
 

@@ -117,7 +117,7 @@ impl Permit<'_> {
     /// [`Error::UsageInvalid`], after which the estimate stands; [`Error::PermitSettled`] if the permit has expired.
     #[inline]
     pub fn settle(mut self, usage: Usage) -> Result<Settlement, Error> {
-        let settled = self.core.settle(self.id, self.held, usage, None);
+        let settled = self.core.settle(self.id, self.held, &usage, None);
         self.open = settled.is_err();
         settled
     }
@@ -128,7 +128,7 @@ impl Permit<'_> {
     /// As [`settle`](Permit::settle).
     #[inline]
     pub fn settle_at(mut self, usage: Usage, now: Now) -> Result<Settlement, Error> {
-        let settled = self.core.settle(self.id, self.held, usage, Some(now));
+        let settled = self.core.settle(self.id, self.held, &usage, Some(now));
         self.open = settled.is_err();
         settled
     }
@@ -177,19 +177,36 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// What one enforced limit says of a request that was refused.
+/// What one enforced limit says of a request that was refused. (Whole words: a denial is handed on by value, and parts
+/// of words that have just been written are slow to copy.)
 #[derive(Debug, Clone, Copy)]
 struct Said {
-    limit: u32,
-    status: u16,
-    fits: bool,
-    never_fits: bool,
+    /// The limit's index, its status, and the flags below.
+    what: u64,
     remaining: i64,
     /// Nanoseconds; the largest number if no waiting helps.
     wait: u64,
 }
 
+const STATUS_SHIFT: u32 = 32;
+const FITS: u64 = 1 << 48;
+const NEVER_FITS: u64 = 1 << 49;
+/// There is no room for a counter of this limit.
+const FULL: u64 = 1 << 50;
+
 impl Said {
+    fn limit(&self) -> usize {
+        self.what as u32 as usize
+    }
+
+    fn status(&self) -> u16 {
+        (self.what >> STATUS_SHIFT) as u16
+    }
+
+    fn is(&self, flag: u64) -> bool {
+        self.what & flag != 0
+    }
+
     fn wait(&self) -> Option<u64> {
         (self.wait != u64::MAX).then_some(self.wait)
     }
@@ -201,7 +218,6 @@ impl Said {
 pub struct Denied {
     compiled: Arc<Compiled>,
     said: SmallVec<[Said; 4]>,
-    full: bool,
 }
 
 /// One limit's refusal.
@@ -224,8 +240,9 @@ pub struct Refusal<'a> {
 }
 
 impl Denied {
+    #[inline]
     pub(crate) fn new(compiled: Arc<Compiled>) -> Self {
-        Denied { compiled, said: SmallVec::new(), full: false }
+        Denied { compiled, said: SmallVec::new() }
     }
 
     /// There is no room for a counter of this limit.
@@ -233,46 +250,41 @@ impl Denied {
         let mut denied = Denied::new(compiled);
         let status = denied.compiled.rules[limit].status();
         denied.push(limit, status, &Outlook { fits: false, never_fits: false, remaining: 0, wait: Some(wait) });
-        denied.full = true;
+        denied.said.iter_mut().for_each(|said| said.what |= FULL);
         denied
     }
 
     /// Adds what an enforced limit says.
     pub(crate) fn push(&mut self, limit: usize, status: u16, outlook: &Outlook) {
-        let Outlook { fits, never_fits, remaining, wait } = *outlook;
+        let fits = if outlook.fits { FITS } else { 0 };
+        let never_fits = if outlook.never_fits { NEVER_FITS } else { 0 };
         // A policy has fewer than 2^32 limits.
-        self.said.push(Said {
-            limit: limit as u32,
-            status,
-            fits,
-            never_fits,
-            remaining,
-            wait: wait.unwrap_or(u64::MAX),
-        });
+        let what = limit as u64 | u64::from(status) << STATUS_SHIFT | fits | never_fits;
+        self.said.push(Said { what, remaining: outlook.remaining, wait: outlook.wait.unwrap_or(u64::MAX) });
     }
 
     /// Whether any limit refuses.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.said.iter().any(|said| !said.fits)
+        self.refused().next().is_some()
     }
 
     fn refused(&self) -> impl DoubleEndedIterator<Item = &Said> {
-        self.said.iter().filter(|said| !said.fits)
+        self.said.iter().filter(|said| !said.is(FITS))
     }
 
     fn name(&self, said: &Said) -> &str {
-        self.compiled.policy.limits()[said.limit as usize].name()
+        self.compiled.policy.limits()[said.limit()].name()
     }
 
     /// The refusal that a host shows: one that never fits outranks all, then the longest wait.
     fn shown(&self) -> Option<&Said> {
         // `max_by_key` takes the last of equals; the first one named in the policy is meant.
-        self.refused().rev().max_by_key(|said| (said.never_fits, said.wait))
+        self.refused().rev().max_by_key(|said| (said.is(NEVER_FITS), said.wait))
     }
 
     /// The HTTP status to answer with: 429 for a rate, 403 for a quota.
     pub fn status(&self) -> u16 {
-        self.shown().map_or(429, |said| said.status)
+        self.shown().map_or(429, Said::status)
     }
 
     /// The name of the limit that decided.
@@ -282,7 +294,7 @@ impl Denied {
 
     /// Whether the request is larger than a whole limit, so that no waiting helps.
     pub fn never_fits(&self) -> bool {
-        self.refused().any(|said| said.never_fits)
+        self.refused().any(|said| said.is(NEVER_FITS))
     }
 
     /// The wait after which, with no other traffic, the request is admitted: not an instant earlier is it. `None` if
@@ -298,16 +310,16 @@ impl Denied {
 
     /// Whether it was refused because there is no room for another counter, not because a limit is used up.
     pub fn table_full(&self) -> bool {
-        self.full
+        self.said.iter().any(|said| said.is(FULL))
     }
 
     /// Every limit that refused.
     pub fn refusals(&self) -> impl Iterator<Item = Refusal<'_>> {
         self.refused().map(|said| Refusal {
             limit: self.name(said),
-            status: said.status,
+            status: said.status(),
             retry_after: said.wait(),
-            never_fits: said.never_fits,
+            never_fits: said.is(NEVER_FITS),
             remaining: said.remaining,
             fits_now: said.remaining.max(0) as u64,
         })

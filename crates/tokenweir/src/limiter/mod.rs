@@ -6,7 +6,7 @@
 //! - `core`: the shared state, and how routes and room are made;
 //! - `admit`, `settle`: a request's life; `slab`: the open permits; `owner`: numbers for threads, which have slots of
 //!   their own;
-//! - `decision`: permits and denials; `view`: looking without taking.
+//! - `decision`: permits and denials; `view`: looking without taking; `snapshot`: counters that outlive the process.
 //!
 //! Once a route exists, admitting and settling on it takes no lock and allocates nothing.
 
@@ -19,6 +19,7 @@ mod route;
 mod rule;
 mod settle;
 mod slab;
+mod snapshot;
 mod view;
 
 #[cfg(all(test, loom))]
@@ -26,9 +27,11 @@ mod loom_models;
 
 pub use self::core::WhenFull;
 pub use decision::{Decision, Denied, Observed, Permit, Refusal};
+pub use snapshot::{LeftOut, LeftOutReason, Restored, Snapshot};
 pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
-use self::core::{Core, Found, Parts};
+use self::admit::Quick;
+use self::core::{Core, Found, Parts, clamp};
 use crate::clock::{Clock, Now, SystemClock};
 use crate::error::Error;
 use crate::policy::Policy;
@@ -169,16 +172,32 @@ impl Limiter {
     /// # Errors
     /// [`Error::Request`] if the request cannot be matched with the policy, [`Error::EstimateTooLarge`],
     /// [`Error::PermitsExhausted`], [`Error::TableFull`]. A refusal is not an error but [`Decision::Denied`].
+    #[inline]
     pub fn admit(&self, request: &Request<'_>, estimate: Estimate) -> Result<Decision<'_>, Error> {
-        self.core.admit(request, estimate, None)
+        let mut denied = None;
+        match self.core.admit_quickly(request, estimate, None, &mut denied) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, None, id))),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.core.admit_thoroughly(request, estimate, None, quick),
+            },
+        }
     }
 
     /// [`admit`](Limiter::admit) at `now`.
     ///
     /// # Errors
     /// As [`admit`](Limiter::admit).
+    #[inline]
     pub fn admit_at(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
-        self.core.admit(request, estimate, Some(now))
+        let mut denied = None;
+        match self.core.admit_quickly(request, estimate, Some(now), &mut denied) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, None, id))),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.core.admit_thoroughly(request, estimate, Some(now), quick),
+            },
+        }
     }
 
     /// What would come of the request now. Nothing is taken.
@@ -258,7 +277,7 @@ impl Limiter {
     /// # Errors
     /// [`Error::PermitSettled`], [`Error::PermitUnknown`], [`Error::UsageInvalid`]; nothing has changed then.
     pub fn settle(&self, id: PermitId, usage: Usage) -> Result<Settlement, Error> {
-        self.core.settle(id, None, usage, None)
+        self.core.settle(id, None, &usage, None)
     }
 
     /// [`settle`](Limiter::settle) at `now`.
@@ -266,7 +285,7 @@ impl Limiter {
     /// # Errors
     /// As [`settle`](Limiter::settle).
     pub fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
-        self.core.settle(id, None, usage, Some(now))
+        self.core.settle(id, None, &usage, Some(now))
     }
 
     /// Cancels a permit by id: the request never reached the provider; see [`Permit::cancel`].
@@ -355,6 +374,80 @@ impl Limiter {
         self.core.swap(policy, Some(now));
     }
 
+    /// The counters, to be taken up by the limiter of another process with [`restore`](Limiter::restore): after an upgrade,
+    /// or on a host's next start.
+    ///
+    /// Each counter is as it was at some instant of the call; what open permits hold counts as spent. What is admitted
+    /// later is not in it: whoever writes one now and then loses, by a crash, what was admitted since. Limits that the
+    /// policy in force does not have are left out, and so are counters as good as new of which nothing was ever settled.
+    ///
+    /// Traffic goes on meanwhile, and a change of policy waits. Takes time in proportion to the number of live counters
+    /// and open permits.
+    ///
+    /// # Example
+    /// ```
+    /// use tokenweir::{Estimate, Limiter, Policy, Request, Snapshot, SystemClock};
+    /// use std::time::Duration;
+    ///
+    /// let policy = Policy::from_toml(r#"
+    ///     [[limit]]
+    ///     name = "day"
+    ///     meter = "total"
+    ///     algorithm = "window"
+    ///     amount = 1_000_000
+    ///     per = "24h"
+    ///     scope = ["project"]
+    /// "#)?;
+    /// let before = Limiter::new(policy.clone());
+    /// before.admit(&Request::new("search", "gpt-4o"), Estimate::new(900, 400))?;
+    /// let document = serde_json::to_string(&before.snapshot())?;
+    ///
+    /// // In another process. Its clock has a past of at least the longest window, so that what was counted before it
+    /// // began leaves when it would have.
+    /// let clock = SystemClock::with_past(Duration::from_secs(24 * 3600));
+    /// let after = Limiter::builder(policy).clock(clock).build();
+    /// let snapshot: Snapshot = serde_json::from_str(&document)?;
+    /// let restored = after.restore(&snapshot);
+    /// assert_eq!((restored.counters, restored.left_out.len()), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.snapshot(self.now())
+    }
+
+    /// [`snapshot`](Limiter::snapshot) at `now`.
+    pub fn snapshot_at(&self, now: Now) -> Snapshot {
+        self.core.snapshot(now)
+    }
+
+    /// Takes up the counters of another limiter, before the first request: a counter that is in use already keeps what it
+    /// has, and what is restored comes on top.
+    ///
+    /// A counter is the same if its limit has the same name, scope, meter, algorithm and period; others begin anew and are
+    /// reported. It never allows more than the one that was saved would, but for one unit of a bucket's line (at most 6 ns of
+    /// refill, or one token where a token takes less):
+    ///
+    /// - a bucket has its balance, and what the wall time since then has refilled. Of a limit whose amount or burst has
+    ///   changed the slower refill and the lower brim count, since nobody knows when it changed;
+    /// - what a window counted leaves when it would have, or at the end of the sub-window in which it would have. What
+    ///   would be before the beginning of the limiter's monotonic clock counts as charged at its beginning, so give the
+    ///   clock a past of the longest window ([`SystemClock::with_past`]);
+    /// - a quota has its newest period and the use in it, so that no clock re-opens one that is over;
+    /// - an in-flight limit has the places of the permits that were open. They are free again when those would have
+    ///   expired; until then they are open permits of this limiter, of which nobody has the id. An observer is told of
+    ///   their expiry with the project and the deployment, where the scope has them.
+    ///
+    /// The wall clock is believed, but for one that stepped back: then no time has gone by. Returns of permits that were
+    /// open are lost with their process.
+    pub fn restore(&self, snapshot: &Snapshot) -> Restored {
+        self.core.restore(snapshot, self.now())
+    }
+
+    /// [`restore`](Limiter::restore) at `now`.
+    pub fn restore_at(&self, snapshot: &Snapshot, now: Now) -> Restored {
+        self.core.restore(snapshot, now)
+    }
+
     /// The limiter's own figures. Walks the open permits.
     pub fn stats(&self) -> Stats {
         self.core.stats()
@@ -435,7 +528,8 @@ impl Route {
     /// As [`Limiter::admit`].
     #[inline]
     pub fn admit(&self, estimate: Estimate) -> Result<Decision<'_>, Error> {
-        self.decide(estimate, None)
+        let now = self.core.time(None, &self.resolved);
+        self.decide(estimate, now, None)
     }
 
     /// [`admit`](Route::admit) at `now`.
@@ -444,7 +538,7 @@ impl Route {
     /// As [`Limiter::admit`].
     #[inline]
     pub fn admit_at(&self, estimate: Estimate, now: Now) -> Result<Decision<'_>, Error> {
-        self.decide(estimate, Some(now))
+        self.decide(estimate, clamp(now), Some(now))
     }
 
     /// Settles a permit by id, as [`Limiter::settle`] does. Any permit of the limiter will do; one that was admitted on
@@ -454,7 +548,7 @@ impl Route {
     /// As [`Limiter::settle`].
     #[inline]
     pub fn settle(&self, id: PermitId, usage: Usage) -> Result<Settlement, Error> {
-        self.core.settle(id, Some(&self.resolved), usage, None)
+        self.core.settle(id, Some(&self.resolved), &usage, None)
     }
 
     /// [`settle`](Route::settle) at `now`.
@@ -463,7 +557,7 @@ impl Route {
     /// As [`Limiter::settle`].
     #[inline]
     pub fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
-        self.core.settle(id, Some(&self.resolved), usage, Some(now))
+        self.core.settle(id, Some(&self.resolved), &usage, Some(now))
     }
 
     /// Cancels a permit by id, as [`Limiter::cancel`] does and [`settle`](Route::settle) describes.
@@ -484,11 +578,31 @@ impl Route {
         self.core.cancel(id, Some(&self.resolved), Some(now))
     }
 
+    /// Decides at `now`, which is `given` by the caller or the clock's.
     #[inline]
-    fn decide(&self, estimate: Estimate, now: Option<Now>) -> Result<Decision<'_>, Error> {
-        match self.core.admit_held(&self.resolved, estimate, now)? {
+    fn decide(&self, estimate: Estimate, now: Now, given: Option<Now>) -> Result<Decision<'_>, Error> {
+        let mut denied = None;
+        match self.core.held_quickly(&self.resolved, estimate, now, &mut denied) {
+            Quick::Admitted(id) => Ok(Decision::Admitted(Permit::new(&self.core, Some(&self.resolved), id))),
+            quick => match denied {
+                Some(denied) => Ok(Decision::Denied(denied)),
+                None => self.decide_thoroughly(estimate, now, given, quick),
+            },
+        }
+    }
+
+    /// What the quick way has not settled.
+    #[inline(never)]
+    fn decide_thoroughly(
+        &self,
+        estimate: Estimate,
+        now: Now,
+        given: Option<Now>,
+        quick: Quick,
+    ) -> Result<Decision<'_>, Error> {
+        match self.core.held_thoroughly(&self.resolved, estimate, now, quick)? {
             Some(decision) => Ok(decision),
-            None => self.decide_anew(estimate, now),
+            None => self.decide_anew(estimate, given),
         }
     }
 
@@ -503,7 +617,7 @@ impl Route {
         {
             before.pins.unpin();
         }
-        self.request.with(|request| self.core.admit(request, estimate, now))
+        self.request.with(|request| self.core.admit_thoroughly(request, estimate, now, Quick::Unsure))
     }
 }
 

@@ -224,7 +224,12 @@ impl Routes {
 
     /// Passes on the caller's route if it is known and of this generation; it stays pinned meanwhile.
     #[inline]
-    pub(crate) fn with<T>(&self, caller: Caller<'_>, generation: u64, act: impl Fn(&Arc<Resolved>) -> T) -> Option<T> {
+    pub(crate) fn with<T>(
+        &self,
+        caller: Caller<'_>,
+        generation: u64,
+        mut act: impl FnMut(&Arc<Resolved>) -> T,
+    ) -> Option<T> {
         self.entries.find(self.hasher.hash_one(caller), |route| {
             if !caller.has_key(&route.key) || route.is_stale(generation) || !route.pins.pin() {
                 return None;

@@ -65,6 +65,10 @@ pub(crate) struct Outlook {
     pub(crate) wait: Option<u64>,
 }
 
+fn left(amount: u64, used: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used)
+}
+
 /// A charge that was made, for giving a part of it back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Made {
@@ -128,16 +132,28 @@ impl Rule {
         })
     }
 
-    /// Whether a charge of `n` fits, and if so what makes it, for the common case. Changes nothing.
+    /// Whether a charge of `n` fits, and if so, in `ready`, what makes it, for the common case. Changes nothing.
     #[inline(always)]
-    pub(crate) fn look(&self, state: &State, n: u64, now: Now) -> Look {
+    pub(crate) fn look(&self, state: &State, n: u64, now: Now, ready: &mut Ready) -> Look {
         match (self, state) {
-            (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.look(rule, n, now.mono),
-            (Rule::Window(rule, _), State::Window(window)) => window.look(rule, n, now.mono),
-            (Rule::Quota(rule), State::Quota(quota)) => quota.look(rule.bounds(now.wall).start, n, rule.amount),
-            (Rule::InFlight(amount), State::InFlight(places)) => places.look(*amount),
+            (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.look(rule, n, now.mono, ready),
+            (Rule::Window(rule, _), State::Window(window)) => window.look(rule, n, now.mono, ready),
+            (Rule::Quota(rule), State::Quota(quota)) => quota.look(rule.bounds(now.wall).start, n, rule.amount, ready),
+            (Rule::InFlight(amount), State::InFlight(places)) => places.look(*amount, ready),
             _ => Look::Unsure,
         }
+    }
+
+    /// What a look that fitted says of the limit.
+    #[inline]
+    pub(crate) fn outlook_of(&self, ready: &Ready) -> Outlook {
+        let used = match self {
+            Rule::Bucket(rule) => Bucket::found(rule, ready),
+            Rule::Window(..) => Window::found(ready),
+            Rule::Quota(_) => Quota::found(ready),
+            Rule::InFlight(_) => ready.seen,
+        };
+        Outlook { fits: true, never_fits: false, remaining: left(self.amount(), used), wait: Some(0) }
     }
 
     /// Makes the charge that a look showed to fit; the receipt. `None` if the counter has changed since.
@@ -251,8 +267,7 @@ impl Rule {
             (Rule::InFlight(_), State::InFlight(_)) => release,
             _ => None,
         };
-        let remaining = i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used);
-        Ok(Outlook { fits, never_fits, remaining, wait })
+        Ok(Outlook { fits, never_fits, remaining: left(amount, used), wait })
     }
 
     /// Nanoseconds of wall time until a quota's period is over; `None` if it never is, or for other algorithms.

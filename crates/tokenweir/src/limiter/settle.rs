@@ -84,35 +84,28 @@ impl Core {
         }
     }
 
-    /// The route of a permit that cannot be freed meanwhile. What the caller holds may be another one.
-    #[inline]
-    fn with_route<T>(&self, slot: &Slot, held: Option<&Resolved>, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
-        let registered = slot.route.load(Relaxed) as usize;
-        match held {
-            // The caller keeps it registered, so no other route has its place.
-            Some(route) if route.index.load(Relaxed) == registered => Some(act(route)),
-            _ => self.routes.at(registered).as_ref().map(|route| act(route)),
-        }
+    /// The route of a permit that cannot be freed meanwhile.
+    fn with_route<T>(&self, slot: &Slot, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
+        self.routes.at(slot.route.load(Relaxed) as usize).as_ref().map(|route| act(route))
     }
 
-    #[inline]
     pub(crate) fn settle(
         &self,
         id: PermitId,
         held: Option<&Resolved>,
-        usage: Usage,
+        usage: &Usage,
         now: Option<Now>,
     ) -> Result<Settlement, Error> {
-        validate(&usage)?;
+        validate(usage)?;
         self.end(id, held, Outcome::Settled, usage, now)
     }
 
     pub(crate) fn cancel(&self, id: PermitId, held: Option<&Resolved>, now: Option<Now>) -> Result<Settlement, Error> {
-        self.end(id, held, Outcome::Cancelled, Usage::UNKNOWN, now)
+        self.end(id, held, Outcome::Cancelled, &Usage::UNKNOWN, now)
     }
 
     pub(crate) fn abandon(&self, id: PermitId, held: Option<&Resolved>, now: Option<Now>) -> Result<Settlement, Error> {
-        self.end(id, held, Outcome::Dropped, Usage::UNKNOWN, now)
+        self.end(id, held, Outcome::Dropped, &Usage::UNKNOWN, now)
     }
 
     #[inline]
@@ -121,17 +114,41 @@ impl Core {
         id: PermitId,
         held: Option<&Resolved>,
         outcome: Outcome,
-        usage: Usage,
+        usage: &Usage,
         now: Option<Now>,
     ) -> Result<Settlement, Error> {
-        let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
-        let ended = self.with_route(seen.slot, held, |route| {
-            let now = self.time(now, route);
-            self.check_expiry(seen, now)?;
-            self.end_seen(seen, route, outcome, usage, now)
-        });
-        // Without a route the permit has just been ended by another: a permit's slot keeps its route.
-        ended.unwrap_or(Err(Gone::Settled)).map_err(|gone| gone.error(id))
+        let seen = match self.slab.find(id) {
+            Ok(seen) => seen,
+            Err(gone) => return Err(gone.error(id)),
+        };
+        let registered = seen.slot.route.load(Relaxed) as usize;
+        if let Some(route) = held
+            // The caller keeps it registered, so no other route has its place. What it holds may be another route.
+            && route.index.load(Relaxed) == registered
+        {
+            return self.end_in_time(seen, route, outcome, usage, now);
+        }
+        match self.routes.at(registered).as_ref() {
+            Some(route) => self.end_in_time(seen, route, outcome, usage, now),
+            // Without a route the permit has just been ended by another: a permit's slot keeps its route.
+            None => Err(Gone::Settled.error(id)),
+        }
+    }
+
+    #[inline]
+    fn end_in_time(
+        &self,
+        seen: Seen<'_>,
+        route: &Resolved,
+        outcome: Outcome,
+        usage: &Usage,
+        now: Option<Now>,
+    ) -> Result<Settlement, Error> {
+        let now = self.time(now, route);
+        if let Err(gone) = self.check_expiry(seen, now) {
+            return Err(gone.error(self.slab.id_of(seen)));
+        }
+        self.end_seen(seen, route, outcome, usage, now)
     }
 
     /// A permit whose time is over is ended here and now: whether somebody has looked for expired ones before makes
@@ -148,21 +165,25 @@ impl Core {
             return Err(Gone::Settled);
         }
         let _ =
-            self.with_route(seen.slot, None, |route| self.end_seen(seen, route, Outcome::Expired, Usage::UNKNOWN, now));
+            self.with_route(seen.slot, |route| self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now));
         Err(Gone::Settled)
     }
 
-    /// Ends a permit, exactly once: whoever comes second finds it gone.
-    #[inline]
+    /// Ends a permit, exactly once: whoever comes second finds it gone. What it returns is written once and handed on
+    /// where it lies; copies of what has just been written are slow.
+    #[inline(never)]
     fn end_seen(
         &self,
         seen: Seen<'_>,
         route: &Resolved,
         outcome: Outcome,
-        usage: Usage,
+        usage: &Usage,
         now: Now,
-    ) -> Result<Settlement, Gone> {
-        let observed = self.slab.begin_settling(seen)?;
+    ) -> Result<Settlement, Error> {
+        let observed = match self.slab.begin_settling(seen) {
+            Ok(observed) => observed,
+            Err(gone) => return Err(gone.error(self.slab.id_of(seen))),
+        };
         let slot = seen.slot;
         let estimate = Estimate { input: slot.input.load(Relaxed), output: slot.output.load(Relaxed) };
         // What has been charged so far, in tokens; and what it comes to in the end.
@@ -209,21 +230,22 @@ impl Core {
             }
         }
         let id = self.slab.id_of(seen);
-        let settlement = Settlement {
-            id,
-            outcome,
-            input: tokens.input,
-            cached_input: tokens.cached_input,
-            output: tokens.output,
-            estimated,
-        };
+        let Tokens { input, cached_input, output } = tokens;
+        if self.observer.is_some() {
+            let settlement = Settlement { id, outcome, input, cached_input, output, estimated };
+            self.tell_settled(route, estimate, &settlement, usage, now);
+        }
+        self.slab.end_settling(slot);
+        Ok(Settlement { id, outcome, input, cached_input, output, estimated })
+    }
+
+    #[cold]
+    fn tell_settled(&self, route: &Resolved, estimate: Estimate, settlement: &Settlement, usage: &Usage, at: Now) {
         if let Some(observer) = &self.observer {
             let (project, deployment) = route.caller();
             let requested = Requested { project, deployment, estimate };
-            observer.settled(&Settled { at: now, requested, settlement: &settlement, usage });
+            observer.settled(&Settled { at, requested, settlement, usage: *usage });
         }
-        self.slab.end_settling(slot);
-        Ok(settlement)
     }
 
     /// Brings one limit from what was charged to what it came to.
@@ -294,7 +316,7 @@ impl Core {
         act: impl FnOnce(Seen<'_>, &Resolved, Now) -> Result<T, Gone>,
     ) -> Result<T, Error> {
         let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
-        let done = self.with_route(seen.slot, None, |route| {
+        let done = self.with_route(seen.slot, |route| {
             let now = self.time(now, route);
             self.check_expiry(seen, now)?;
             self.slab.enter(seen)?;
@@ -332,8 +354,8 @@ impl Core {
             }
             if deadline <= now.mono {
                 // Somebody else may settle it at the same time; then there is nothing left to do.
-                let end = |route: &Resolved| self.end_seen(seen, route, Outcome::Expired, Usage::UNKNOWN, now).is_ok();
-                ended |= self.with_route(seen.slot, None, end) == Some(true);
+                let end = |route: &Resolved| self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now).is_ok();
+                ended |= self.with_route(seen.slot, end) == Some(true);
             } else {
                 next = next.min(deadline);
             }

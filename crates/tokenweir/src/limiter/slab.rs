@@ -112,13 +112,28 @@ pub(crate) struct Seen<'a> {
     state: u64,
 }
 
-/// A slot claimed for a request that is being charged.
+/// A slot claimed for a request that is being charged. (Two words: they stay in registers.)
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Claimed<'a> {
     pub(crate) slot: &'a Slot,
-    pub(crate) index: usize,
-    /// Its state while it is claimed.
-    state: u64,
+    /// Its generation, and where a state has the rest, its index.
+    generation_index: u64,
+}
+
+const INDEX: u64 = (1 << INDEX_BITS) - 1;
+
+impl<'a> Claimed<'a> {
+    /// The next life of a slot that was found `free`, and the state it has while it is claimed.
+    #[inline(always)]
+    fn new(slot: &'a Slot, index: usize, free: u64) -> (Self, u64) {
+        let generation = (((free >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT;
+        (Claimed { slot, generation_index: generation | index as u64 }, generation | FILLING)
+    }
+
+    #[inline(always)]
+    pub(crate) fn index(self) -> usize {
+        (self.generation_index & INDEX) as usize
+    }
 }
 
 /// The first threads have so many slots each that nobody else claims: they do so without a swap.
@@ -201,19 +216,20 @@ impl Slab {
     }
 
     /// The slot of this thread's own whose turn it is, if it is free: nobody else claims it.
-    #[inline]
+    #[inline(always)]
     fn claim_own(&self) -> Option<Claimed<'_>> {
         let (owner, turn) = owner::current()?;
         let slots = self.own.get(owner)?;
         let slots = match slots.get() {
             Some(slots) => slots,
-            None => slots.get_or_init(|| Box::new(std::array::from_fn(|_| Slot::default()))),
+            None => make_own(slots),
         };
         let at = turn % OWN;
-        self.claim_as_owner(&slots[at], OWN_FIRST + owner * OWN + at).or_else(|| {
+        let claimed = self.claim_as_owner(&slots[at], OWN_FIRST + owner * OWN + at);
+        if claimed.is_none() {
             owner::move_on();
-            None
-        })
+        }
+        claimed
     }
 
     /// Claims a slot that only the caller ever claims.
@@ -224,10 +240,10 @@ impl Slab {
         if free & PHASE != FREE {
             return None;
         }
-        let state = (((free >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT | FILLING;
+        let (claimed, state) = Claimed::new(slot, index, free);
         // A plain store: of a free slot only its claimer changes the state.
         slot.state.store(state, Relaxed);
-        Some(Claimed { slot, index, state })
+        Some(claimed)
     }
 
     fn slot(&self, index: usize) -> &Slot {
@@ -236,14 +252,19 @@ impl Slab {
     }
 
     /// A free slot, claimed for a permit on `limits` limits; `None` if all are taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&self, limits: usize) -> Option<Claimed<'_>> {
-        let claimed = match self.claim_own().or_else(|| self.claim_at(hint::get())) {
+        let claimed = match self.claim_own() {
             Some(claimed) => claimed,
-            None => self.claim_one()?,
+            None => self.claim_anyones()?,
         };
         claimed.slot.more.store(0, Relaxed);
         if limits > RECEIPTS { self.claim_more(claimed, limits) } else { Some(claimed) }
+    }
+
+    #[inline(never)]
+    fn claim_anyones(&self) -> Option<Claimed<'_>> {
+        self.claim_at(hint::get()).or_else(|| self.claim_one())
     }
 
     /// Further slots, for a route of more limits than one has receipts for.
@@ -257,7 +278,7 @@ impl Slab {
             };
             next.slot.more.store(0, Relaxed);
             next.slot.route.store(NO_ROUTE, Relaxed);
-            last.more.store(next.index as u64 + 1, Relaxed);
+            last.more.store(next.index() as u64 + 1, Relaxed);
             (last, room) = (next.slot, room + RECEIPTS);
         }
         Some(claimed)
@@ -300,10 +321,10 @@ impl Slab {
         if free & PHASE != FREE {
             return None;
         }
-        let state = (((free >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT | FILLING;
+        let (claimed, state) = Claimed::new(slot, index, free);
         // Acquire: the slot's last permit is done with before its words are written anew.
         slot.state.compare_exchange(free, state, Acquire, Relaxed).ok()?;
-        Some(Claimed { slot, index, state })
+        Some(claimed)
     }
 
     /// The receipt word of the `limit`-th limit of the permit in `slot`.
@@ -327,16 +348,16 @@ impl Slab {
     #[inline]
     pub(crate) fn open(&self, claimed: Claimed<'_>) -> PermitId {
         claimed.slot.observed.store(0, Relaxed);
-        let state = claimed.state & !PHASE;
+        let state = claimed.generation_index & !INDEX;
         // Release: the words are written before anyone can settle by them.
         claimed.slot.state.store(state | OPEN, Release);
-        self.id(claimed.index, state)
+        self.id(claimed.index(), state)
     }
 
     /// The open slot that an id names.
     #[inline]
     pub(crate) fn find(&self, id: PermitId) -> Result<Seen<'_>, Gone> {
-        let index = (id.get() & ((1 << INDEX_BITS) - 1)) as usize;
+        let index = (id.get() & INDEX) as usize;
         let slot = self.get(index).ok_or(Gone::Unknown)?;
         let wanted = ((id.get() >> INDEX_BITS).wrapping_sub(self.first)) & GENERATION;
         let state = slot.state.load(Acquire);
@@ -420,20 +441,27 @@ impl Slab {
     }
 
     /// Frees a slot that the caller alone holds, and those that continue it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release(&self, slot: &Slot) {
         let more = slot.more.load(Relaxed);
         if more != 0 {
             self.release_more(more as usize - 1);
         }
-        let state = slot.state.load(Relaxed) & !(PHASE | OBSERVERS);
-        // Release: whoever claims it next is done reading it after us.
-        slot.state.store(state | FREE, Release);
+        free(slot);
     }
 
     #[cold]
-    fn release_more(&self, index: usize) {
-        self.release(self.slot(index));
+    fn release_more(&self, mut index: usize) {
+        // One after the other: a slot is no longer ours once it is free.
+        loop {
+            let slot = self.slot(index);
+            let more = slot.more.load(Relaxed);
+            free(slot);
+            match more {
+                0 => return,
+                more => index = more as usize - 1,
+            }
+        }
     }
 
     /// Counts an observer in. The permit cannot be freed until [`leave`](Slab::leave).
@@ -479,6 +507,18 @@ impl Slab {
     }
 }
 
+#[inline(always)]
+fn free(slot: &Slot) {
+    let state = slot.state.load(Relaxed) & !(PHASE | OBSERVERS);
+    // Release: whoever claims it next is done reading it after us.
+    slot.state.store(state | FREE, Release);
+}
+
+#[cold]
+fn make_own(slots: &OnceBox<[Slot; OWN]>) -> &[Slot; OWN] {
+    slots.get_or_init(|| Box::new(std::array::from_fn(|_| Slot::default())))
+}
+
 impl Slot {
     /// What was observed so far.
     pub(crate) fn observed(&self) -> (u64, u64) {
@@ -503,7 +543,7 @@ mod tests {
             std::thread::spawn(move || slab.release(slab.claim(1).expect("room").slot)).join().expect("no panic");
         }
         assert_eq!(slab.len(), before);
-        let all: Vec<_> = (0..1000).map(|_| slab.claim(1).expect("room").index).collect();
+        let all: Vec<_> = (0..1000).map(|_| slab.claim(1).expect("room").index()).collect();
         assert!(all.iter().collect::<std::collections::HashSet<_>>().len() == 1000);
     }
 

@@ -39,7 +39,7 @@ impl ChargeRule {
     /// The rule of `limit` for `deployment`, of which `price` is the price if there is one.
     ///
     /// `None`: the limit counts cost and there is no price.
-    pub(super) fn compile(limit: &Limit, price: Option<&Price>, deployment: &[u8]) -> Option<Self> {
+    pub(crate) fn compile(limit: &Limit, price: Option<&Price>, deployment: &[u8]) -> Option<Self> {
         let (input, output) = match limit.meter {
             Meter::Requests | Meter::InFlight => return Some(ChargeRule(Rule::One)),
             Meter::Cost => {

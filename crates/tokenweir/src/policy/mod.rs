@@ -29,5 +29,5 @@ pub use error::{PolicyError, Problem, ResolveError};
 pub use limit::{Algorithm, Limit, Meter, Mode, Policy, Price, ScopePart, Weights};
 pub use pattern::Pattern;
 pub use period::{Period, PeriodBounds};
-pub(crate) use resolve::decode_key;
 pub use resolve::{Applied, MatchField, Resolution, SkipReason, Skipped};
+pub(crate) use resolve::{decode_key, encode_key};

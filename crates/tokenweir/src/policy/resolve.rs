@@ -494,7 +494,7 @@ fn missing_key<'l>(limit: &'l Limit, request: &Request<'_>) -> Option<&'l str> {
 
 /// Each value after its length, in groups of seven bits. Where a value ends is thus never told by its bytes, and
 /// no two lists of values have the same encoding.
-fn encode_key<'v>(values: impl Iterator<Item = &'v [u8]>) -> Vec<u8> {
+pub(crate) fn encode_key<'v>(values: impl Iterator<Item = &'v [u8]>) -> Vec<u8> {
     let mut key = Vec::new();
     for value in values {
         let mut length = value.len();

@@ -1,9 +1,11 @@
 //! S5: whichever way they meet, nothing is lost, nothing is counted twice, and nothing stays behind.
 
+use super::explore::explore;
 use super::stage::{
-    Came, at, builder, call, closed_books, entry, explore, four, limiter, never_above, nothing_stays, part, pass,
+    Came, Part, SECOND, at, builder, call, closed_books, entry, four, limiter, never_above, nothing_stays, part, pass,
     policy, settle, together,
 };
+use std::time::Duration;
 use tokenweir::{Estimate, Request, Usage};
 
 /// What a part settled for each of the projects `a`, `b`, `c`, and how often it was refused for lack of room.
@@ -50,7 +52,7 @@ fn admission_settlement_eviction_and_change_of_policy() {
         // The larger bucket is not topped up: its 28 further tokens are missing, or it was made under the new policy.
         let (used, lifetime) = entry(&books, "bucket");
         assert!(used <= total + 28 && used >= total && lifetime == total, "{total}: {books:?}");
-        assert!(limiter.stats().counters <= 5);
+        assert!(books.len() <= 5, "more counters than the budget: {books:?}");
         assert_eq!(limiter.stats().refused_full, came.iter().map(|(_, full)| full).sum::<u64>());
         nothing_stays(&limiter);
     });
@@ -103,7 +105,7 @@ fn observation_settlement_and_expiry() {
         let limiter = limiter(&limits);
         let stream = pass(&limiter, "a", 4, at(0));
         let late = at(60_000_000_000);
-        let parts: Vec<Box<dyn FnOnce() -> (u64, Option<u64>) + Send>> = vec![
+        let parts: Vec<Part<(u64, Option<u64>)>> = vec![
             part(&limiter, move |limiter| {
                 let seen = |more| limiter.observe_at(stream, more, 0, at(1)).map_or(0, |_| more);
                 (seen(3) + seen(5), None)
@@ -181,6 +183,65 @@ fn eviction_of_routes_and_counters_against_a_held_route() {
         for name in ["bucket", "window"] {
             assert_eq!(entry(&books, name), (total, total), "{name}: {books:?}");
         }
+        nothing_stays(&limiter);
+    });
+}
+
+/// One sweep has seen a counter at rest and stops; it is used, and let go by another sweep; and the first goes on. What
+/// is evicted must be at rest under the seal, not before it.
+#[test]
+fn a_counter_used_between_the_look_and_the_seal() {
+    let limits = policy(&four(30, 4));
+    explore(8000, move || {
+        let limiter = limiter(&limits);
+        let known = pass(&limiter, "a", 1, at(0));
+        limiter.cancel_at(known, at(0)).expect("it is open");
+        let sweep = || {
+            part(&limiter, |limiter| {
+                limiter.sweep_at(at(0));
+                0
+            })
+        };
+        let user = part(&limiter, |limiter| {
+            let permit = pass(limiter, "a", 4, at(0));
+            let settled = settle(limiter, permit, 2, at(0)).input;
+            limiter.sweep_at(at(0));
+            settled
+        });
+        let total = together(vec![sweep(), user]).into_iter().sum::<u64>();
+        let books = closed_books(&limiter, at(0));
+        for name in ["quota a", "bucket", "window"] {
+            assert_eq!(entry(&books, name), (total, total), "{name}: {books:?}");
+        }
+        nothing_stays(&limiter);
+    });
+}
+
+/// One stream was renewed and one was not: those who find the time of the one over leave the other alone.
+#[test]
+fn renewal_against_expiry() {
+    let limits = policy(&four(100, 4));
+    explore(4000, move || {
+        let limiter = limiter(&limits);
+        let (renewed, old) = (pass(&limiter, "a", 4, at(0)), pass(&limiter, "b", 3, at(0)));
+        limiter.renew_at(renewed, Duration::from_secs(300), at(1)).expect("it is open");
+        let late = at(61 * SECOND);
+        let parts = vec![
+            part(&limiter, move |limiter| settle(limiter, renewed, 6, late).input),
+            part(&limiter, move |limiter| {
+                limiter.sweep_at(late);
+                0
+            }),
+            part(&limiter, move |limiter| {
+                assert!(limiter.settle_at(old, Usage::new(1, 0), late).is_err(), "its time is over");
+                let again = limiter.renew_at(old, Duration::from_secs(300), late);
+                assert!(again.is_err(), "its time is over");
+                0
+            }),
+        ];
+        assert_eq!(together(parts).into_iter().sum::<u64>(), 6);
+        let books = closed_books(&limiter, late);
+        assert_eq!((entry(&books, "quota a"), entry(&books, "quota b")), ((6, 6), (3, 3)), "{books:?}");
         nothing_stays(&limiter);
     });
 }

@@ -7,6 +7,7 @@
 #![cfg(shuttle)]
 
 mod books;
+mod explore;
 mod rollback;
 mod stage;
 mod swaps;

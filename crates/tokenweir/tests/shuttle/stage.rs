@@ -1,9 +1,7 @@
-//! What the scenes share: how they are explored, what they are played with, and what is true at the end of each.
+//! What the scenes share: what they are played with, and what is true at the end of each.
 
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
-use shuttle::{Config, FailurePersistence, MaxSteps, Runner, thread};
+use shuttle::thread;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokenweir::{
     Decision, Estimate, Limiter, LimiterBuilder, ManualClock, Now, PermitId, Policy, Request, Settlement, Usage,
@@ -13,36 +11,6 @@ use tokenweir::{
 pub const SECOND: u64 = 1_000_000_000;
 /// 2026-03-28T12:00:00Z.
 const START: i64 = 1_774_699_200 * SECOND as i64;
-/// How many threads may be preempted against their priority, in the schedulers by priority.
-const DEPTHS: [usize; 3] = [1, 2, 4];
-
-/// Plays the scene under so many random schedules, and as many by priority. `SHUTTLE_ITERATIONS` says another number,
-/// and takes another seed each time; `SHUTTLE_SEED` says the seed.
-pub fn explore(ordinarily: usize, scene: impl Fn() + Send + Sync + 'static) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let iterations = number("SHUTTLE_ITERATIONS");
-    let by_clock = || std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-    let seed = number("SHUTTLE_SEED").or_else(|| iterations.map(|_| by_clock())).unwrap_or(20_261_123);
-    let iterations = iterations.map_or(ordinarily, |iterations| iterations as usize);
-    // Shown if the test fails: with it and as many iterations, the same schedules come again.
-    println!("SHUTTLE_SEED={seed} SHUTTLE_ITERATIONS={iterations}");
-    let scene = Arc::new(scene);
-    let play = |scheduler: Box<dyn Scheduler + Send>| {
-        let mut config = Config::new();
-        config.stack_size = 1 << 18;
-        config.max_steps = MaxSteps::FailAfter(200_000);
-        config.silence_warnings = true;
-        config.failure_persistence = FailurePersistence::Print;
-        let scene = scene.clone();
-        let played = Runner::new(scheduler, config).run(move || scene());
-        assert!(played > 0);
-    };
-    play(Box::new(RandomScheduler::new_from_seed(seed, iterations)));
-    for depth in DEPTHS {
-        let iterations = iterations / DEPTHS.len() + 1;
-        play(Box::new(PctScheduler::new_from_seed(seed ^ depth as u64, depth, iterations)));
-    }
-}
 
 /// An instant, both clocks at so many nanoseconds from the beginning.
 pub fn at(nanos: u64) -> Now {
@@ -115,16 +83,16 @@ pub fn settle(limiter: &Limiter, permit: PermitId, tokens: u64, now: Now) -> Set
 }
 
 /// Runs all of them to their end, and what each came to.
-pub fn together<T: Send + 'static>(parts: Vec<Box<dyn FnOnce() -> T + Send>>) -> Vec<T> {
+pub fn together<T: Send + 'static>(parts: Vec<Part<T>>) -> Vec<T> {
     let threads: Vec<_> = parts.into_iter().map(thread::spawn).collect();
     threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
 }
 
+/// What one thread of a scene does.
+pub type Part<T> = Box<dyn FnOnce() -> T + Send>;
+
 /// A part of a scene, with a limiter of its own to hold.
-pub fn part<T: Send + 'static>(
-    limiter: &Limiter,
-    act: impl FnOnce(&Limiter) -> T + Send + 'static,
-) -> Box<dyn FnOnce() -> T + Send> {
+pub fn part<T: Send + 'static>(limiter: &Limiter, act: impl FnOnce(&Limiter) -> T + Send + 'static) -> Part<T> {
     let limiter = limiter.clone();
     Box::new(move || act(&limiter))
 }

@@ -1,7 +1,8 @@
 //! Changes of policy while others charge and settle: consumption is kept, and the next decision is the new policy's.
 
+use super::explore::explore;
 use super::stage::{
-    Came, DAY, at, bucket, call, closed_books, entry, explore, limit, limiter, nothing_stays, part, pass, policy,
+    BY_PROJECT, Came, DAY, at, bucket, call, closed_books, entry, limit, limiter, nothing_stays, part, pass, policy,
     settle, together,
 };
 use tokenweir::{Estimate, Request};
@@ -112,6 +113,34 @@ fn a_limit_that_leaves_and_comes_back() {
         assert_eq!(entry(&books, "bucket"), (total, total), "{books:?}");
         // The one in between may have met the policy without the quota.
         assert!([6, total].map(|used| (used, used)).contains(&entry(&books, "quota")), "{books:?}");
+        nothing_stays(&limiter);
+    });
+}
+
+/// A counter comes into being while the policy changes, and then changes again: it is brought under every change, or
+/// its deficit would be read in other parts of a token than it was written in.
+#[test]
+fn a_counter_made_while_the_parts_of_a_token_change() {
+    let rates = |amount: u64, burst: u64| {
+        policy(&limit("bucket", "bucket", amount, &format!("per = '1m'\nburst = {burst}\n{BY_PROJECT}")))
+    };
+    let (slow, fast, faster) = (rates(60, 20), rates(6_000_000_000, 20), rates(6_000_000_000, 21));
+    explore(5000, move || {
+        let limiter = limiter(&slow);
+        let (fast, faster) = (fast.clone(), faster.clone());
+        let user = part(&limiter, |limiter| {
+            let permit = pass(limiter, "a", 8, at(0));
+            settle(limiter, permit, 8, at(0)).input
+        });
+        let change = part(&limiter, move |limiter| {
+            limiter.swap_policy_at(fast, at(0));
+            limiter.swap_policy_at(faster, at(0));
+            0
+        });
+        together(vec![user, change]);
+        // 8, and one more if it was there when the brim was raised by one.
+        let (used, lifetime) = entry(&closed_books(&limiter, at(0)), "bucket a");
+        assert!([8, 9].contains(&used) && lifetime == 8, "{used}");
         nothing_stays(&limiter);
     });
 }

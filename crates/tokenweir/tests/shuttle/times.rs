@@ -1,8 +1,9 @@
 //! Time moves on while others charge and give back: windows slide, periods end, buckets refill.
 
+use super::explore::explore;
 use super::stage::{
-    Came, DAY, SECOND, WINDOW, at, builder, call, closed_books, entry, explore, limit, limiter, never_above,
-    nothing_stays, part, pass, policy, settle, together,
+    Came, DAY, SECOND, WINDOW, at, builder, call, closed_books, entry, limit, limiter, never_above, nothing_stays,
+    part, pass, policy, settle, together,
 };
 
 use std::time::Duration;
