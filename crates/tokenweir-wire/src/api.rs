@@ -1,0 +1,96 @@
+//! The APIs whose bodies this crate reads.
+
+/// The shape of a request and its response. Azure OpenAI has those of OpenAI, Vertex those of Gemini and Anthropic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Api {
+    /// OpenAI Chat Completions.
+    ChatCompletions,
+    /// OpenAI Completions (legacy).
+    Completions,
+    /// OpenAI Embeddings.
+    Embeddings,
+    /// OpenAI Responses.
+    Responses,
+    /// Anthropic Messages.
+    Messages,
+    /// Gemini and Vertex `generateContent` and `streamGenerateContent`.
+    GenerateContent,
+}
+
+/// Which API a path is of, and what the path says besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Endpoint<'a> {
+    /// The API.
+    pub api: Api,
+    /// The deployment or model, where the path names it (Azure OpenAI, Gemini, Vertex); as written, not percent-decoded.
+    pub model: Option<&'a str>,
+    /// Whether the response is a stream, where the path says so (Gemini, Vertex); elsewhere the body does.
+    pub stream: Option<bool>,
+}
+
+impl<'a> Endpoint<'a> {
+    /// The endpoint that a URL's path names, by its last segments, whatever stands before them. A query is ignored.
+    ///
+    /// `None` for what generates no tokens (`/v1/models`, `/v1/messages/count_tokens`) and what is not known.
+    ///
+    /// # Example
+    /// ```
+    /// use tokenweir_wire::{Api, Endpoint};
+    /// let endpoint = Endpoint::of("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21").unwrap();
+    /// assert_eq!((endpoint.api, endpoint.model), (Api::ChatCompletions, Some("gpt-4o")));
+    /// ```
+    pub fn of(path: &'a str) -> Option<Self> {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut segments = path.rsplit('/');
+        let last = segments.next()?;
+        let before = segments.next().unwrap_or_default();
+        if let Some((model, method)) = last.split_once(':') {
+            let (api, stream) = match method {
+                "generateContent" => (Api::GenerateContent, false),
+                "streamGenerateContent" => (Api::GenerateContent, true),
+                "rawPredict" if path.contains("/publishers/anthropic/") => (Api::Messages, false),
+                "streamRawPredict" if path.contains("/publishers/anthropic/") => (Api::Messages, true),
+                _ => return None,
+            };
+            let model = Some(model).filter(|model| !model.is_empty());
+            return Some(Endpoint { api, model, stream: Some(stream) });
+        }
+        let api = match (before, last) {
+            ("chat", "completions") => Api::ChatCompletions,
+            (_, "completions") => Api::Completions,
+            (_, "embeddings") => Api::Embeddings,
+            (_, "responses") => Api::Responses,
+            (_, "messages") => Api::Messages,
+            _ => return None,
+        };
+        let mut names = path.split('/').skip_while(|&segment| segment != "deployments").skip(1);
+        let model = names.next().filter(|model| !model.is_empty() && names.next().is_some());
+        Some(Endpoint { api, model, stream: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_their_api() {
+        let of = |path| Endpoint::of(path).map(|endpoint| (endpoint.api, endpoint.model, endpoint.stream));
+        assert_eq!(of("/v1/chat/completions"), Some((Api::ChatCompletions, None, None)));
+        assert_eq!(of("/v1/completions/"), Some((Api::Completions, None, None)));
+        assert_eq!(of("/openai/deployments/ada/embeddings?x=/y"), Some((Api::Embeddings, Some("ada"), None)));
+        assert_eq!(of("/openai/v1/responses"), Some((Api::Responses, None, None)));
+        assert_eq!(of("/anthropic/v1/messages"), Some((Api::Messages, None, None)));
+        let gemini = Some((Api::GenerateContent, Some("gemini-2.5-pro"), Some(true)));
+        assert_eq!(of("/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse"), gemini);
+        let vertex = "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x:rawPredict";
+        assert_eq!(of(vertex), Some((Api::Messages, Some("claude-x"), Some(false))));
+        for none in ["", "/", "/v1/models", "/v1/messages/count_tokens", "/v1/responses/resp_1", "/x:embedContent"] {
+            assert_eq!(of(none), None, "{none}");
+        }
+        assert_eq!(of("/deployments//completions"), Some((Api::Completions, None, None)));
+    }
+}
