@@ -8,6 +8,8 @@
 //! - [`Estate`]: all of it, changed by an [`Operation`] of somebody, a [`Declaration`] of what the cloud around says, or by time;
 //! - [`rules`]: the requirements V-01 to V-23, as a table;
 //! - [`InstanceProvider`]: who makes and takes down instances;
+//! - [`diagnose`]: why something does not work, D-01 to D-12;
+//! - [`Estate::save`], [`Estate::load`]: all of it as a document;
 //! - [`AuditTrail`]: who did what, when, and how it ended.
 //!
 //! Facts about the service are marked where they stand: \[S\] from the vendor's page on enabling the AI Gateway, \[D\]
@@ -16,6 +18,8 @@
 
 mod audit;
 mod code;
+mod diagnosis;
+mod document;
 mod estate;
 mod finding;
 pub mod model;
@@ -26,6 +30,8 @@ mod settings;
 
 pub use audit::{AuditEntry, AuditOutcome, AuditTrail};
 pub use code::Code;
+pub use diagnosis::{Call, Cause, Certainty, Diagnosis, Direct, Listing, Observation, Spent, diagnose, diagnoses};
+pub use document::{Counters, DocumentError};
 pub use estate::Estate;
 pub use finding::{Applied, Finding, Refused, Severity};
 pub use operation::{AgentRegistration, Declaration, Event, Grant, Operation};
