@@ -72,7 +72,7 @@ impl AuditTrail {
 
     /// Adds an entry, and lets the oldest go beyond `most`.
     pub(super) fn push(&mut self, most: usize, mut entry: AuditEntry) {
-        entry.number = self.dropped + self.entries.len() as u64 + 1;
+        entry.number = self.dropped.saturating_add(self.entries.len() as u64 + 1);
         for text in [&mut entry.entity, &mut entry.detail] {
             let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end));
             if text.len() > LONGEST {
@@ -80,9 +80,14 @@ impl AuditTrail {
             }
         }
         self.entries.push_back(entry);
+        self.shorten(most);
+    }
+
+    /// Lets the oldest entries go beyond `most`.
+    pub(super) fn shorten(&mut self, most: usize) {
         while self.entries.len() > most.max(1) {
             self.entries.pop_front();
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
         }
     }
 }

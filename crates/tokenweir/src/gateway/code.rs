@@ -121,6 +121,10 @@ codes! {
     ResourceNotFound = "RESOURCE_NOT_FOUND",
     /// There is no such instance.
     InstanceNotFound = "INSTANCE_NOT_FOUND",
+    /// A document that cannot be read, or that contradicts itself.
+    DocumentInvalid = "DOCUMENT_INVALID",
+    /// A document of a version that is not known here.
+    DocumentVersion = "DOCUMENT_VERSION",
     /// The name is another's.
     NameTaken = "NAME_TAKEN",
 }

@@ -11,6 +11,8 @@
 //! - [`AuditTrail`]: who did what, when, and how it ended;
 //! - `compile`: a gateway's limits as one policy of the engine;
 //! - [`Gate`]: calls that arrive at a gateway, decided on, counted ([`Figures`]) and recorded ([`UsageRecord`]).
+//! - [`diagnose`]: why something does not work, D-01 to D-12;
+//! - [`Estate::save`], [`Estate::load`]: all of it as a document;
 //!
 //! Facts about the service are marked where they stand: \[S\] from the vendor's page on enabling the AI Gateway, \[D\]
 //! from other pages of the vendor, \[M\] measured by others, \[G\] read from a policy that the portal generates, \[I\]
@@ -19,6 +21,8 @@
 mod audit;
 mod code;
 mod compile;
+mod diagnosis;
+mod document;
 mod estate;
 mod figures;
 mod finding;
@@ -33,6 +37,10 @@ mod traffic;
 pub use audit::{AuditEntry, AuditOutcome, AuditTrail};
 pub use code::Code;
 pub use compile::{CompileError, Rates, Terms};
+pub use diagnosis::{
+    Cause, Certainty, Diagnosis, Direct, Listing, Observation, ObservedCall, Spent, diagnose, diagnoses,
+};
+pub use document::{Counters, DocumentError};
 pub use estate::Estate;
 pub use figures::Figures;
 pub use finding::{Applied, Finding, Refused, Severity};

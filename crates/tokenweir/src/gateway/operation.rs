@@ -67,6 +67,7 @@ events! {
     GateTool = "gate_tool",
     DeleteTool = "delete_tool",
     Declare = "declare",
+    Diagnose = "diagnose",
     Ready = "ready",
     Fail = "fail",
     Gone = "gone",

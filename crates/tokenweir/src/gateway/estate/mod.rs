@@ -23,7 +23,7 @@ use super::audit::{AuditEntry, AuditOutcome, AuditTrail};
 use super::code::Code;
 use super::finding::{Applied, Attempt, Finding, Refused, Severity};
 use super::model::{
-    AiGateway, ApimInstance, FoundryResource, InstanceName, Principal, PrincipalId, ResourceName, Timestamp,
+    AiGateway, ApimInstance, FoundryResource, InstanceName, Principal, PrincipalId, ResourceName, Scope, Timestamp,
 };
 use super::operation::{Declaration, Event, Operation};
 use super::provider::InstanceProvider;
@@ -281,14 +281,31 @@ impl Estate {
         }
     }
 
+    /// What keeps `by` from making a gateway for `resource`, as far as roles go: on `instance` if that exists, else on a new
+    /// one (D-04).
+    pub(super) fn lacking_roles(
+        &self,
+        by: &PrincipalId,
+        name: &ResourceName,
+        resource: &FoundryResource,
+        instance: Option<&InstanceName>,
+    ) -> Vec<Finding> {
+        let instance = instance.and_then(|name| self.holdings.instances.get_key_value(name));
+        let target = Scope::ResourceGroup(resource.site.subscription.clone(), resource.site.resource_group.clone());
+        let facts = Facts { instance, target: Some(&target), ..self.facts(by, name, resource) };
+        let event = if instance.is_some() { Event::UseExisting } else { Event::CreateGateway };
+        let mut findings = judge(event, &facts);
+        findings.retain(|finding| finding.code == Code::PermissionDenied || finding.aspect == Some("role"));
+        findings
+    }
+
     fn resource(&self, event: Event, name: &ResourceName) -> Result<&FoundryResource, Refused> {
-        self.holdings.resources.get(name).ok_or_else(|| {
-            Attempt::new(event, of_resource(name), "not known").refuse(
-                Code::ResourceNotFound,
-                format!("there is no Foundry resource {:?} here", name.as_str()),
-                "declare the resource, or correct its name",
-            )
-        })
+        self.holdings.resources.get(name).ok_or_else(|| no_resource(event, name))
+    }
+
+    /// That there is no such resource, for who only looks.
+    pub(super) fn unknown_resource(&self, name: &ResourceName) -> Refused {
+        no_resource(Event::Diagnose, name)
     }
 
     fn gateway_mut(&mut self, resource: &ResourceName) -> Option<&mut AiGateway> {
@@ -304,6 +321,14 @@ impl Holdings {
             .filter(move |(_, resource)| resource.gateway.as_ref().is_some_and(|gateway| gateway.instance == *instance))
             .map(|(name, _)| name)
     }
+}
+
+fn no_resource(event: Event, name: &ResourceName) -> Refused {
+    Attempt::new(event, of_resource(name), "not known").refuse(
+        Code::ResourceNotFound,
+        format!("there is no Foundry resource {:?} here", name.as_str()),
+        "declare the resource, or correct its name",
+    )
 }
 
 fn of_resource(name: &ResourceName) -> String {

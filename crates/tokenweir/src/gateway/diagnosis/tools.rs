@@ -1,0 +1,100 @@
+//! Tools and agents: D-10, D-11, and agents that are blocked.
+
+use super::Certainty::{Certain, Likely, Possible};
+use super::calls::old_address;
+use super::{Case, Found};
+use crate::gateway::model::{AgentStatus, GovernedTool, ToolRoute};
+use crate::gateway::rules::not_routed;
+
+/// The tool that was called.
+fn tool<'a>(case: &Case<'a>) -> Option<&'a GovernedTool> {
+    case.resource.projects.get(case.seen.project.as_ref()?)?.tools.get(case.seen.tool.as_ref()?)
+}
+
+/// D-10.
+pub(super) fn direct(case: &Case<'_>, found: &mut Found) {
+    let Some(call) = case.seen.call.as_ref().filter(|call| call.passed_gateway == Some(false)) else { return };
+    let Some(tool) = tool(case) else { return };
+    let recreate = "delete the tool and create it again";
+    if let Some(why) = not_routed(tool.kind, tool.auth) {
+        let remedy = "make it an MCP server without managed OAuth, and create it again";
+        return found.cause(Certain, "such a tool is not routed through a gateway", [why.to_owned()], remedy);
+    }
+    let Some(gateway) = case.gateway() else {
+        return found.cause(
+            Certain,
+            "there is no gateway",
+            [case.gateway_is()],
+            "create a gateway, then the tool again",
+        );
+    };
+    if let ToolRoute::Gated { endpoint } = &tool.route {
+        if !old_address(gateway, call, found) {
+            let evidence = format!("its address at the gateway is {endpoint}");
+            let remedy = "have the callers use that address";
+            found.cause(Possible, "its callers use the address of its server", [evidence], remedy);
+        }
+        return;
+    }
+    match gateway.enabled {
+        Some(enabled) if tool.created < enabled => {
+            let evidence = format!("it was made at {}, and the gateway Enabled at {enabled}", tool.created);
+            found.cause(Certain, "the tool is older than the gateway", [evidence], recreate);
+        }
+        Some(_) => {
+            let evidence = format!("it was made at {}, when its project was not behind the gateway", tool.created);
+            let remedy = "add the project, delete the tool and create it again";
+            found.cause(Certain, "the tool was made while its project was not behind the gateway", [evidence], remedy);
+        }
+        None => found.cause(Certain, "the gateway is not Enabled", [case.gateway_is()], recreate),
+    }
+}
+
+/// D-11.
+pub(super) fn failing(case: &Case<'_>, found: &mut Found) {
+    let (Some(call), Some(name)) = (&case.seen.call, &case.seen.tool) else { return };
+    let Some(status) = call.status.filter(|status| *status >= 400) else { return };
+    let evidence = format!("calls to tool {:?} end with status {status}", name.as_str());
+    let limit = case
+        .gateway()
+        .zip(case.seen.project.as_ref())
+        .and_then(|(gateway, project)| gateway.limits.tools.get(project)?.get(name));
+    match status {
+        429 if limit.is_some() => {
+            let remedy = "raise the tool's limit, or clear it";
+            found.cause(
+                Certain,
+                "the tool's own limit refuses",
+                [evidence, "a limit is set on the tool".to_owned()],
+                remedy,
+            );
+        }
+        429 => {
+            let remedy = "relax or disable the tool's rate policy in the portal, or slow its callers down";
+            found.cause(Likely, "a rate policy refuses", [evidence], remedy);
+        }
+        403 => {
+            let remedy = "let the callers' addresses pass the tool's ip-filter policy, or disable it";
+            found.cause(Likely, "an address filter refuses", [evidence], remedy);
+        }
+        401 => {
+            let remedy = "have the tool's policies keep the Authorization header, or set it anew";
+            found.cause(Likely, "a policy strips the header that proves who calls", [evidence], remedy);
+        }
+        _ => {
+            let remedy = "disable the tool's policies one by one until its calls succeed";
+            found.cause(Possible, "one of the tool's policies interferes", [evidence], remedy);
+        }
+    }
+}
+
+/// Calls to an agent that is blocked (b.4).
+pub(super) fn agent_refused(case: &Case<'_>, found: &mut Found) {
+    let (Some(project), Some(name)) = (&case.seen.project, &case.seen.agent) else { return };
+    let agent = case.resource.projects.get(project).and_then(|project| project.agents.get(name));
+    let refused = case.seen.call.as_ref().and_then(|call| call.status).is_some_and(|status| status >= 400);
+    if refused && agent.is_some_and(|agent| agent.status == AgentStatus::Blocked) {
+        let evidence = format!("custom agent {:?} is Blocked; it keeps running where it is hosted", name.as_str());
+        found.cause(Certain, "the agent is blocked", [evidence], "unblock the agent");
+    }
+}
