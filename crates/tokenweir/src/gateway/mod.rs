@@ -8,11 +8,11 @@
 //! - [`Estate`]: all of it, changed by an [`Operation`] of somebody, a [`Declaration`] of what the cloud around says, or by time;
 //! - [`rules`]: the requirements V-01 to V-23, as a table;
 //! - [`InstanceProvider`]: who makes and takes down instances;
+//! - [`diagnose`]: why something does not work, D-01 to D-12;
+//! - [`Estate::save`], [`Estate::load`]: all of it as a document;
 //! - [`AuditTrail`]: who did what, when, and how it ended;
 //! - `compile`: a gateway's limits as one policy of the engine;
 //! - [`Gate`]: calls that arrive at a gateway, decided on, counted ([`Figures`]) and recorded ([`UsageRecord`]).
-//! - [`diagnose`]: why something does not work, D-01 to D-12;
-//! - [`Estate::save`], [`Estate::load`]: all of it as a document;
 //!
 //! Facts about the service are marked where they stand: \[S\] from the vendor's page on enabling the AI Gateway, \[D\]
 //! from other pages of the vendor, \[M\] measured by others, \[G\] read from a policy that the portal generates, \[I\]

@@ -1,0 +1,37 @@
+//! The estate as a document.
+
+use super::support::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tokenweir::gateway::{Code, Estate, InProcessProvider};
+
+#[test]
+fn what_is_saved_is_loaded_and_goes_on() {
+    let mut estate = estate(true);
+    done(&mut estate, 0, on("create_gateway", json!({ "name": "front" })));
+    let counters = BTreeMap::from([("contoso".parse().expect("a name"), json!({ "kept": 1 }))]);
+    let document = estate.save(&counters);
+    let provider = InProcessProvider { ready_after: EIGHT_MINUTES, ..InProcessProvider::default() };
+    let (mut again, kept) = Estate::load(&document, provider).expect("its own document");
+    assert_eq!((again.save(&kept), &kept), (document, &counters));
+    // What was under way goes on.
+    assert_eq!(again.refresh(at(EIGHT_MINUTES)).len(), 1);
+    done(&mut again, 500, on("add_project", json!({ "project": "old" })));
+}
+
+#[test]
+fn another_version_an_unknown_field_and_a_contradiction_are_refused() {
+    let estate = with_gateway();
+    let document: Value = serde_json::from_str(&estate.save(&BTreeMap::new())).expect("JSON");
+    let load = |document: &Value| Estate::load(&document.to_string(), InProcessProvider::default()).map(|_| ());
+    assert!(load(&document).is_ok());
+    let mut newer = document.clone();
+    newer["version"] = json!(2);
+    assert_eq!(load(&newer).expect_err("a later version").code(), Code::DocumentVersion);
+    let mut unknown = document.clone();
+    unknown["estate"]["resources"]["contoso"]["colour"] = json!("red");
+    assert_eq!(load(&unknown).expect_err("an unknown field").code(), Code::DocumentInvalid);
+    let mut torn = document;
+    torn["estate"]["instances"].as_object_mut().expect("instances").remove("front");
+    assert_eq!(load(&torn).expect_err("a gateway without its instance").code(), Code::DocumentInvalid);
+}
