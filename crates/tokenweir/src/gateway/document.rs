@@ -247,9 +247,9 @@ fn problems_of(holdings: &Holdings, name: &ResourceName, resource: &FoundryResou
         {
             problems.push(format!("limit {:?} is for a project or deployment that is not there", limit_name.as_str()));
         }
-        let facts = Facts { keyed: Some((limit_name, limit, limits)), ..Facts::default() };
-        problems.extend(judge(Event::SetKeyedLimit, &facts).iter().map(ToString::to_string));
     }
+    let facts = Facts { after: Some(gateway), ..Facts::default() };
+    problems.extend(judge(Event::SetKeyedLimit, &facts).iter().map(ToString::to_string));
     let facts =
         Facts { dimensions: Some(&gateway.metric_dimensions), resource: Some((name, resource)), ..Facts::default() };
     problems.extend(judge(Event::SetMetricDimensions, &facts).iter().map(ToString::to_string));

@@ -46,7 +46,7 @@ fn a_document_that_cannot_be_changes_nothing() {
     star["estate"]["resources"]["contoso"]["projects"]["a*"] = json!({ "created": "2026-01-01T00:00:00Z" });
     star["estate"]["resources"]["contoso"]["gateway"]["limits"]["projects"]["a*"] =
         json!({ "d": { "tokens_per_minute": 1 } });
-    assert!(answer(&console, &json!({ "load": { "document": star } })).get("error").is_some());
+    assert_eq!(code(&console, json!({ "load": { "document": star } })), "DOCUMENT_INVALID");
     assert_eq!(ok(&console, json!({ "save": {} }))["document"], document);
     ok(&console, json!({ "settle": { "call": open["call"] } }));
     // One that can be ends the calls that are under way.
