@@ -260,7 +260,9 @@ fn exact(what: &'static str, name: &(impl AsRef<str> + ?Sized)) -> Result<String
 
 /// The same key is the same counter wherever it is used \[D\]: of several limits with one key, the one that stands for
 /// them all.
-pub(super) fn one_for_each_key(keyed: &BTreeMap<LimitName, KeyedLimit>) -> Result<Vec<(&LimitName, &KeyedLimit)>, CompileError> {
+pub(super) fn one_for_each_key(
+    keyed: &BTreeMap<LimitName, KeyedLimit>,
+) -> Result<Vec<(&LimitName, &KeyedLimit)>, CompileError> {
     let mut by_key: BTreeMap<&CounterKey, (&LimitName, &KeyedLimit)> = BTreeMap::new();
     for (name, limit) in keyed {
         let Some((first, known)) = by_key.get(&limit.key).copied() else {
