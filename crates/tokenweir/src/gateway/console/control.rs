@@ -189,8 +189,8 @@ impl Control {
     }
 
     /// Becomes what a document says, counters included.
-    pub(super) fn load(&mut self, document: &Value, now: Now) -> Result<Value, ConsoleError> {
-        let Document { holdings, audit, counters, console } = Document::read(&document.to_string())?;
+    pub(super) fn load(&mut self, document: &str, now: Now) -> Result<Value, ConsoleError> {
+        let Document { holdings, audit, counters, console } = Document::read(document)?;
         let profile = match &console {
             Some(settings) => settings.profile.clone(),
             None => self.making.profile.clone(),
