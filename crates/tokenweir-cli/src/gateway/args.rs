@@ -150,7 +150,8 @@ pub enum Action {
     /// "now".
     Command {
         /// The command.
-        json: String,
+        #[arg(value_name = "JSON")]
+        text: String,
     },
 }
 

@@ -123,7 +123,7 @@ pub fn run(session: &Session<'_>) -> Result<(), Failure> {
             let answer = session.ask(json!({ "policy": { "resource": session.resource()? } }))?;
             session.print(&answer, shown::json)
         }
-        Action::Command { json } => command(session, json),
+        Action::Command { text } => command(session, text),
     }
 }
 

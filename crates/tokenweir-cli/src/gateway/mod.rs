@@ -46,8 +46,8 @@ pub fn run(args: &Gateway) -> Result<(), Failure> {
         let session = Session { console: &console, args };
         let changes = session.ask(json!({ "refresh": {} }))?;
         let passed_on = changes["changes"].as_array().is_some_and(|changes| !changes.is_empty());
-        if passed_on && !args.common.json {
-            shown::changes(&changes)?;
+        if !args.common.json {
+            shown::changes(&changes);
         }
         let done = commands::run(&session);
         // The audit trail has what was refused as well.

@@ -4,8 +4,6 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::failure::Failure;
-use crate::output;
 use crate::text::{Table, grouped};
 
 /// JSON as it is.
@@ -42,9 +40,15 @@ pub fn applied(applied: &Value) -> String {
     out
 }
 
-/// What came to an end by itself.
-pub fn changes(answer: &Value) -> Result<(), Failure> {
-    each(&answer["changes"]).try_for_each(|change| output::print(&applied(change)))
+/// What came to an end by itself: said on the standard error, since it is no answer.
+pub fn changes(answer: &Value) {
+    use std::io::Write as _;
+    for change in each(&answer["changes"]) {
+        // The standard error may be closed; then there is nobody to tell.
+        for line in applied(change).lines() {
+            let _ = writeln!(std::io::stderr(), "meanwhile: {}", line.trim_start());
+        }
+    }
 }
 
 /// One call: what its client sees, and what is left.
