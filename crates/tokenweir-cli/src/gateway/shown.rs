@@ -15,6 +15,12 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
 }
 
+/// An instant to the second.
+fn instant(value: &Value) -> String {
+    let text = word(value);
+    text.split_once('.').map_or_else(|| text.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 fn number(value: &Value) -> String {
     value.as_i64().map_or_else(|| "-".to_owned(), grouped)
 }
@@ -96,9 +102,9 @@ pub fn status(answer: &Value) -> String {
 }
 
 fn described(instance: &Value) -> String {
-    let bills = match instance["billed_since"].as_str() {
-        Some(since) => format!("bills since {since}"),
-        None => "does not bill".to_owned(),
+    let bills = match &instance["billed_since"] {
+        Value::Null => "does not bill".to_owned(),
+        since => format!("bills since {}", instant(since)),
     };
     format!("{}, {}, {bills}", word(&instance["tier"]), word(&instance["status"]))
 }
@@ -114,7 +120,7 @@ fn gateway(out: &mut String, name: &str, resource: &Value, instances: &Value) {
         out,
         "resource {name}: gateway {} is {state} since {}",
         word(&gateway["name"]),
-        word(&gateway["since"])
+        instant(&gateway["since"])
     );
     if let Some(reason) = gateway["reason"].as_str() {
         let _ = writeln!(out, "  because: {reason}");
@@ -131,10 +137,7 @@ fn projects(out: &mut String, resource: &Value) {
             let row = |text: &str| if first { text.to_owned() } else { String::new() };
             let (left, resets) = match used.get("counters") {
                 Some(counters) => (format!("{} counters", number(counters)), "-".to_owned()),
-                None => (
-                    number(&used["remaining"]),
-                    word(&used["resets_at"]).split('.').next().unwrap_or("-").trim_end_matches('Z').to_owned(),
-                ),
+                None => (number(&used["remaining"]), instant(&used["resets_at"])),
             };
             let amount = number(&used["amount"]);
             let cells = [row(project), row(status), row(on), word(&used["name"]).to_owned()];
@@ -229,7 +232,7 @@ pub fn audit(answer: &Value) -> String {
                 format!("refused: {}", codes.join(", "))
             }
         };
-        let (at, by) = (word(&entry["at"]), word(&entry["by"]));
+        let (at, by) = (instant(&entry["at"]), word(&entry["by"]));
         let _ = writeln!(
             out,
             "{} {at} {by} {} {}: {done}",
