@@ -48,6 +48,10 @@
 /// Absent: a usage that the provider did not report, a wait that has no end.
 #define TOKENWEIR_ABSENT UINT64_MAX
 
+/// How much a tokenweir_usage_chunk_filter holds back at most, in bytes: what its calls put out is at most that much more
+/// than they were given.
+#define TOKENWEIR_MOST_HELD 4096
+
 /// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
 ///
 /// Codes are stable and never used again for something else; those below 1000 are the same in every language. A later
@@ -93,6 +97,10 @@ enum tokenweir_code
   TOKENWEIR_ARGUMENT_INVALID = 1004,
   /// The clock is of another kind: only a coarse one ticks, only a manual one is set.
   TOKENWEIR_CLOCK_KIND = 1005,
+  /// The text is no snapshot, or one of another version.
+  TOKENWEIR_SNAPSHOT_INVALID = 1006,
+  /// The body of a request is not one JSON object.
+  TOKENWEIR_BODY_INVALID = 1007,
   /// The library panicked, which is a fault of its own. The limiter goes on.
   TOKENWEIR_PANIC = 1099,
 };
@@ -171,6 +179,86 @@ typedef uint32_t tokenweir_when_full;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// The shape of a request and its response. Azure OpenAI has those of OpenAI, Vertex those of Gemini and Anthropic.
+enum tokenweir_api
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Nothing that generates tokens, or not known.
+  TOKENWEIR_API_NONE = 0,
+  /// OpenAI Chat Completions.
+  TOKENWEIR_API_CHAT_COMPLETIONS = 1,
+  /// OpenAI Completions (legacy).
+  TOKENWEIR_API_COMPLETIONS = 2,
+  /// OpenAI Embeddings.
+  TOKENWEIR_API_EMBEDDINGS = 3,
+  /// OpenAI Responses.
+  TOKENWEIR_API_RESPONSES = 4,
+  /// Anthropic Messages.
+  TOKENWEIR_API_MESSAGES = 5,
+  /// Gemini and Vertex generateContent and streamGenerateContent.
+  TOKENWEIR_API_GENERATE_CONTENT = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_api tokenweir_api;
+#else
+typedef uint32_t tokenweir_api;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// How a response ended, by its own word.
+enum tokenweir_ended
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// It said that it is over.
+  TOKENWEIR_ENDED_COMPLETE = 1,
+  /// It said that the call failed.
+  TOKENWEIR_ENDED_FAILED = 2,
+  /// It stopped in the middle, or has not ended yet.
+  TOKENWEIR_ENDED_BROKEN = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_ended tokenweir_ended;
+#else
+typedef uint32_t tokenweir_ended;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// In whose words a client is answered.
+enum tokenweir_dialect
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// OpenAI's API.
+  TOKENWEIR_DIALECT_OPENAI = 1,
+  /// Azure OpenAI.
+  TOKENWEIR_DIALECT_AZURE_OPENAI = 2,
+  /// Anthropic's API.
+  TOKENWEIR_DIALECT_ANTHROPIC = 3,
+  /// Gemini and Vertex.
+  TOKENWEIR_DIALECT_GEMINI = 4,
+  /// An API behind Azure API Management.
+  TOKENWEIR_DIALECT_APIM = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_dialect tokenweir_dialect;
+#else
+typedef uint32_t tokenweir_dialect;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What a client is told: a status, headers, a body. Read it with tokenweir_answer_read().
+///
+/// Ownership: the caller's, until tokenweir_answer_free(). Threads: any number may read it at once.
+typedef struct tokenweir_answer tokenweir_answer;
+
 /// Where a limiter's time comes from: the system's clocks, a coarse clock that the host ticks, or a manual one that the
 /// host sets.
 ///
@@ -209,6 +297,13 @@ typedef struct tokenweir_policy tokenweir_policy;
 /// Ownership: the caller's, until tokenweir_record_free(). Threads: any number may read it at once.
 typedef struct tokenweir_record tokenweir_record;
 
+/// Reads the usage out of one response as it passes, and counts what it can see until then. Its memory stays below 8 KiB
+/// whatever comes.
+///
+/// Ownership: the caller's, until tokenweir_response_meter_free(). Threads: any, one after the other; calls at once wait for
+/// one another.
+typedef struct tokenweir_response_meter tokenweir_response_meter;
+
 /// A ring in which a limiter keeps its decisions and settlements until they are polled. Writing never waits for a
 /// reader: when the ring is full the newest record is dropped and counted.
 ///
@@ -223,10 +318,17 @@ typedef struct tokenweir_ring tokenweir_ring;
 /// long as anything of it is used. Threads: any number may use it at once.
 typedef struct tokenweir_route tokenweir_route;
 
-/// A text that a call returned: UTF-8, mostly JSON.
+/// A text that a call returned: UTF-8, mostly JSON; where a call says so, the bytes of a body as they came.
 ///
 /// Ownership: the caller's, until tokenweir_text_free(). Threads: any number may read it at once.
 typedef struct tokenweir_text tokenweir_text;
+
+/// Withholds from a client the one chunk of a stream that it did not ask for: the one with the usage and no choices. Give
+/// a response meter what the upstream sent, before this.
+///
+/// Ownership: the caller's, until tokenweir_usage_chunk_filter_free(). Threads: any, one after the other; calls at once wait
+/// for one another.
+typedef struct tokenweir_usage_chunk_filter tokenweir_usage_chunk_filter;
 
 /// An instant: both clocks, in nanoseconds. Every call that depends on time takes a pointer to one; NULL there: the
 /// limiter's own clock is read. Do not mix the two on one limiter unless they tell the same time.
@@ -319,7 +421,7 @@ typedef struct {
   uint64_t reserved[4];
 } tokenweir_options;
 
-/// A name and a value, for instance a caller key: "user" and "u-17".
+/// A name and a value, for instance a caller key ("user" and "u-17") or a header.
 ///
 /// This struct stays as it is for good: it comes in arrays.
 typedef struct {
@@ -485,6 +587,93 @@ typedef struct {
   uint64_t reserved[4];
 } tokenweir_stats;
 
+/// What a request asks for. The call fills it; set size before. See tokenweir_asked_init().
+typedef struct {
+  /// sizeof(tokenweir_asked).
+  uint32_t size;
+  /// A tokenweir_api.
+  uint32_t api;
+  /// 1: it asks for a stream.
+  uint32_t stream;
+  /// 1: it asks for the usage at the end of the stream (stream_options.include_usage).
+  uint32_t include_usage;
+  /// 1: it refers to input that is not in its body (an earlier response, cached content), so input is too low.
+  uint32_t input_elsewhere;
+  /// The length of the model's name in bytes; 0 if none is given.
+  uint32_t model_length;
+  /// Input tokens, estimated.
+  uint64_t input;
+  /// The most output tokens that it allows, for all answers; TOKENWEIR_ABSENT if it states none.
+  uint64_t output;
+  /// How many answers there will be; at least 1.
+  uint64_t answers;
+  /// The model or deployment that the path names, as written there, or the body; with a NUL behind it. Nothing where
+  /// the name is longer than 256 bytes.
+  char model[264];
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_asked;
+
+/// What is held for the output of a request that states no bound: tokens, and a share of the input, for each answer. It is
+/// cut to a share of each limit, and never makes a request too large that its input alone is not. See
+/// tokenweir_output_rule_of().
+typedef struct {
+  /// sizeof(tokenweir_output_rule).
+  uint32_t size;
+  /// The thousandths of a limit that it may take, 1 to 1000; 0: 250.
+  uint32_t share_per_mille;
+  /// So many tokens.
+  uint64_t tokens;
+  /// And so many thousandths of the input: 500 is half as much output as input.
+  uint64_t per_mille_of_input;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_output_rule;
+
+/// What a response has used. What is not known is TOKENWEIR_ABSENT. The call fills it; set size before. See
+/// tokenweir_measured_init().
+typedef struct {
+  /// sizeof(tokenweir_measured).
+  uint32_t size;
+  /// A tokenweir_ended.
+  uint32_t ended;
+  /// 1 if input or output is not what the provider reported for the whole answer.
+  uint32_t estimated;
+  /// Not used.
+  uint32_t reserved0;
+  /// What to settle with: as the provider reported it, and the output that was counted where it did not.
+  tokenweir_usage usage;
+  /// Of the input, what was written to the provider's cache.
+  uint64_t cache_write;
+  /// Of the input, what is audio.
+  uint64_t audio_input;
+  /// Of the output, what is reasoning.
+  uint64_t reasoning;
+  /// Of the output, what is audio.
+  uint64_t audio_output;
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_measured;
+
+/// An answer's parts. The call fills it; set size before. See tokenweir_answer_view_init(). The pointers are into the
+/// answer and valid until it is freed; names, values and the body have a NUL behind them.
+typedef struct {
+  /// sizeof(tokenweir_answer_view).
+  uint32_t size;
+  /// The HTTP status; 0 for an admitted request, whose status is the upstream's.
+  uint32_t status;
+  /// The headers: names in lower case, values of visible ASCII and spaces.
+  const tokenweir_key *headers;
+  /// How many there are.
+  size_t header_count;
+  /// The body, JSON; "" for an admitted request.
+  const char *body;
+  /// In bytes.
+  size_t body_length;
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_answer_view;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -522,6 +711,13 @@ void tokenweir_text_free(tokenweir_text *text);
 ///
 /// Codes: NULL_ARGUMENT.
 tokenweir_code tokenweir_clock_new_system(tokenweir_clock **clock, tokenweir_error **error);
+
+/// Makes the operating system's clocks, whose monotonic time began `past_ns` nanoseconds ago, or now where the platform
+/// cannot say when that was. For a limiter that takes up the counters of another process: what its windows counted lies
+/// before its own beginning, so give it the length of the longest window.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_clock_new_system_with_past(uint64_t past_ns, tokenweir_clock **clock, tokenweir_error **error);
 
 /// Makes a clock that shows the present instant until the first tokenweir_clock_tick(), for event loops that keep a
 /// cached time: reading it costs next to nothing, and every decision until the next tick sees the same instant.
@@ -657,6 +853,30 @@ tokenweir_code tokenweir_limiter_swap_policy(const tokenweir_limiter *limiter,
 tokenweir_code tokenweir_limiter_sweep(const tokenweir_limiter *limiter,
                                        const tokenweir_now *now,
                                        tokenweir_error **error);
+
+/// The counters as a JSON document, to be taken up by the limiter of another process with tokenweir_limiter_restore():
+/// after an upgrade, or on the host's next start. What open permits hold counts as spent; what is admitted later is not in
+/// it. Traffic goes on meanwhile. Takes time in proportion to the number of live counters and open permits.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_snapshot(const tokenweir_limiter *limiter,
+                                          const tokenweir_now *now,
+                                          tokenweir_text **json,
+                                          tokenweir_error **error);
+
+/// Takes up the counters of another limiter, before the first request: what a counter has already stays, and what is
+/// restored comes on top. A counter is the same if its limit has the same name, scope, meter, algorithm and period; it never
+/// allows more than the one that was saved. In JSON: under `counters` how many were taken up, under `left_out` those that
+/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "no_room"). Give the limiter a clock made
+/// with tokenweir_clock_new_system_with_past().
+///
+/// Codes: SNAPSHOT_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID. Nothing has changed then.
+tokenweir_code tokenweir_limiter_restore(const tokenweir_limiter *limiter,
+                                         const char *snapshot,
+                                         size_t length,
+                                         const tokenweir_now *now,
+                                         tokenweir_text **json,
+                                         tokenweir_error **error);
 
 /// The denial in JSON: status, limit, retry_after_ns (null: no waiting helps), never_fits, table_full, every limit that
 /// refused under `refusals`, and what each enforced limit of the request has left under `remaining`.
@@ -834,6 +1054,166 @@ tokenweir_code tokenweir_limiter_stats(const tokenweir_limiter *limiter,
                                        tokenweir_stats *stats,
                                        tokenweir_error **error);
 
+/// The tokenweir_api that a URL's path names by its last segments, whatever stands before them; a query is ignored.
+/// TOKENWEIR_API_NONE for what generates no tokens (/v1/models), what is not known, and what is not UTF-8.
+uint32_t tokenweir_wire_api_of(const char *path, size_t length);
+
+/// Reads a request: what it asks for, and what it may cost, by four characters to a token and the like. With api 0 the
+/// path says which API it is, and what it says of model and stream goes before what the body says; otherwise the path is
+/// not looked at. The whole body in one piece; memory beside it stays below 8 KiB.
+///
+/// Codes: BODY_INVALID, NULL_ARGUMENT, STRUCT_SIZE, ARGUMENT_INVALID (an api that is none, or a path that names none).
+tokenweir_code tokenweir_wire_request_read(uint32_t api,
+                                           const char *path,
+                                           size_t path_length,
+                                           const char *body,
+                                           size_t body_length,
+                                           tokenweir_asked *asked,
+                                           tokenweir_error **error);
+
+/// What to admit a request with: its estimated input, and the output that it states. Where it states none, what `rule`
+/// says, cut to the limits that `request` meets. Nothing is taken from them.
+///
+/// Codes: as tokenweir_limiter_route().
+tokenweir_code tokenweir_wire_estimate(const tokenweir_asked *asked,
+                                       const tokenweir_output_rule *rule,
+                                       const tokenweir_limiter *limiter,
+                                       const tokenweir_request *request,
+                                       tokenweir_estimate *estimate,
+                                       tokenweir_error **error);
+
+/// Has a stream end with its usage, which Chat Completions and Completions report only where the request asks for it.
+/// `sent` is the body to send instead: the bytes that were given, with one insertion or replacement; NULL if they can be
+/// sent as they are. `client_asked` may be NULL; otherwise 0 is put there if the client does not expect the usage, so that
+/// a tokenweir_usage_chunk_filter should keep it back, and 1 if it does, or gets it from this API anyway.
+///
+/// Codes: BODY_INVALID, NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_wire_ask_usage(uint32_t api,
+                                        const char *body,
+                                        size_t length,
+                                        uint32_t *client_asked,
+                                        tokenweir_text **sent,
+                                        tokenweir_error **error);
+
+/// Makes a meter for one response of a tokenweir_api. `content_type` is the response's header: server-sent events if it is
+/// text/event-stream, else JSON.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_response_meter_new(uint32_t api,
+                                            const char *content_type,
+                                            size_t length,
+                                            tokenweir_response_meter **meter,
+                                            tokenweir_error **error);
+
+/// Takes the next chunk in; it may be cut anywhere. The bytes must be plain: what the upstream compressed is to be decoded
+/// before. Nothing that comes is an error: what cannot be read is counted as text or left unknown. `output` may be NULL;
+/// otherwise the output tokens are put there that it adds to earlier ones, to be given to tokenweir_limiter_observe().
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_response_meter_feed(const tokenweir_response_meter *meter,
+                                             const char *chunk,
+                                             size_t length,
+                                             uint64_t *output,
+                                             tokenweir_error **error);
+
+/// What the response has used, if it ended here. Settle with measured->usage.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_response_meter_measured(const tokenweir_response_meter *meter,
+                                                 tokenweir_measured *measured,
+                                                 tokenweir_error **error);
+
+/// Frees a meter. NULL is fine.
+void tokenweir_response_meter_free(tokenweir_response_meter *meter);
+
+/// Makes a filter for one stream.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_usage_chunk_filter_new(tokenweir_usage_chunk_filter **filter, tokenweir_error **error);
+
+/// Takes the next chunk in, and puts out what the client may have: `written` bytes at `out`, which has room for
+/// `capacity`, at least length + TOKENWEIR_MOST_HELD.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID. Nothing has changed then.
+tokenweir_code tokenweir_usage_chunk_filter_feed(const tokenweir_usage_chunk_filter *filter,
+                                                 const char *chunk,
+                                                 size_t length,
+                                                 char *out,
+                                                 size_t capacity,
+                                                 size_t *written,
+                                                 tokenweir_error **error);
+
+/// The stream is over: puts out what was held back of an event without an end, at most TOKENWEIR_MOST_HELD bytes. The
+/// filter is then as new.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID. Nothing has changed then.
+tokenweir_code tokenweir_usage_chunk_filter_finish(const tokenweir_usage_chunk_filter *filter,
+                                                   char *out,
+                                                   size_t capacity,
+                                                   size_t *written,
+                                                   tokenweir_error **error);
+
+/// Frees a filter. NULL is fine.
+void tokenweir_usage_chunk_filter_free(tokenweir_usage_chunk_filter *filter);
+
+/// The answer to a request that was denied, in a tokenweir_dialect: status, headers (how the limits stand, when to come
+/// back, which limit refused, the body's type) and body. `with_ietf` 1: with RateLimit-Policy and RateLimit of the IETF
+/// draft besides. `limiter` is the one that denied it, `now` the time of the denial.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_answer_refused(const tokenweir_limiter *limiter,
+                                        const tokenweir_denial *denial,
+                                        uint32_t dialect,
+                                        uint32_t with_ietf,
+                                        const tokenweir_now *now,
+                                        tokenweir_answer **answer,
+                                        tokenweir_error **error);
+
+/// The headers for a request that was admitted: how the limits that its permit met stand. Ask before it is settled.
+/// `with_ietf` as in tokenweir_answer_refused().
+///
+/// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_answer_admitted(const tokenweir_limiter *limiter,
+                                         uint64_t id,
+                                         uint32_t dialect,
+                                         uint32_t with_ietf,
+                                         const tokenweir_now *now,
+                                         tokenweir_answer **answer,
+                                         tokenweir_error **error);
+
+/// The answer to a request that failed in another way, by its HTTP status (400 to 599): a key that is missing, a model that
+/// is not there, an upstream that does not answer. `message` says what, in UTF-8.
+///
+/// Codes: NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_answer_failed(uint32_t dialect,
+                                       uint32_t status,
+                                       const char *message,
+                                       size_t length,
+                                       tokenweir_answer **answer,
+                                       tokenweir_error **error);
+
+/// Reads an answer's parts.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_answer_read(const tokenweir_answer *answer,
+                                     tokenweir_answer_view *view,
+                                     tokenweir_error **error);
+
+/// Frees an answer. NULL is fine.
+void tokenweir_answer_free(tokenweir_answer *answer);
+
+/// What the headers of an upstream's response say of its own limits, in JSON: under `requests`, `tokens`, `input_tokens`,
+/// `output_tokens`, `project_tokens` and `quota_tokens` each limit, remaining and reset_ns; under `named` those of the IETF
+/// draft with name, unit and window_ns besides; retry_after_ns. What is not said is null, and a header that cannot be read
+/// is as if it were not there. `now` is when the response came; NULL: the system's time.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_wire_upstream_limits(const tokenweir_key *headers,
+                                              size_t count,
+                                              const tokenweir_now *now,
+                                              tokenweir_text **json,
+                                              tokenweir_error **error);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -946,6 +1326,43 @@ static inline tokenweir_record_view tokenweir_record_view_init(void)
     memset(&view, 0, sizeof view);
     view.size = (uint32_t)sizeof view;
     return view;
+}
+
+/// Room for what a request asks for.
+static inline tokenweir_asked tokenweir_asked_init(void)
+{
+    tokenweir_asked asked;
+    memset(&asked, 0, sizeof asked);
+    asked.size = (uint32_t)sizeof asked;
+    return asked;
+}
+
+/// Room for what a response has used.
+static inline tokenweir_measured tokenweir_measured_init(void)
+{
+    tokenweir_measured measured;
+    memset(&measured, 0, sizeof measured);
+    measured.size = (uint32_t)sizeof measured;
+    return measured;
+}
+
+/// Room for an answer's parts.
+static inline tokenweir_answer_view tokenweir_answer_view_init(void)
+{
+    tokenweir_answer_view view;
+    memset(&view, 0, sizeof view);
+    view.size = (uint32_t)sizeof view;
+    return view;
+}
+
+/// So many output tokens for each answer of a request that states no bound, within a quarter of any limit.
+static inline tokenweir_output_rule tokenweir_output_rule_of(uint64_t tokens)
+{
+    tokenweir_output_rule rule;
+    memset(&rule, 0, sizeof rule);
+    rule.size = (uint32_t)sizeof rule;
+    rule.tokens = tokens;
+    return rule;
 }
 
 #endif /* TOKENWEIR_H */

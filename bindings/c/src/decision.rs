@@ -52,7 +52,7 @@ plain_struct!(tokenweir_decision);
 ///
 /// Ownership: the caller's, until tokenweir_denial_free(). Threads: any number may read it at once. It keeps the policy
 /// that it was made under; free it soon.
-pub struct tokenweir_denial(Denied);
+pub struct tokenweir_denial(pub(crate) Denied);
 
 /// How a permit ended.
 #[repr(u32)]
@@ -186,7 +186,7 @@ impl Answer<'_> {
 }
 
 /// As much of the name as goes before a NUL.
-fn fixed<const ROOM: usize>(name: &str) -> [c_char; ROOM] {
+pub(crate) fn fixed<const ROOM: usize>(name: &str) -> [c_char; ROOM] {
     let mut chars = [0; ROOM];
     let mut end = name.len().min(ROOM - 1);
     while !name.is_char_boundary(end) {

@@ -8,6 +8,8 @@ tokenweir_code tokenweir_test_clock_panics(const uint32_t *yes, tokenweir_error 
 static const char POLICY[] = "[[limit]]\nname = 'quota'\nmeter = 'total'\nalgorithm = 'quota'\namount = 100\n"
                              "period = 'never'\nscope = ['project']\n";
 
+static const char EMPTY[] = "{\"version\":1,\"taken_at\":0,\"limits\":[]}";
+
 static void panics(uint32_t yes)
 {
     DONE(tokenweir_test_clock_panics(&yes, &error));
@@ -24,6 +26,7 @@ int main(void)
     tokenweir_route *route = NULL, *none = NULL;
     tokenweir_error *error = NULL;
     tokenweir_text *text = NULL;
+    tokenweir_answer *answer = NULL;
     tokenweir_request request = tokenweir_request_of("search", "gpt-4o"), other = tokenweir_request_of("new", "gpt-4o");
     tokenweir_estimate estimate = tokenweir_estimate_of(10, 20);
     tokenweir_usage usage = tokenweir_usage_of(1, 2);
@@ -60,11 +63,14 @@ int main(void)
         PANICS(tokenweir_limiter_peek(limiter, &request, &estimate, NULL, &text, &error));
         PANICS(tokenweir_limiter_explain(limiter, &request, &estimate, NULL, &text, &error));
         PANICS(tokenweir_limiter_usage(limiter, NULL, NULL, &text, &error));
+        PANICS(tokenweir_limiter_snapshot(limiter, NULL, &text, &error));
+        PANICS(tokenweir_limiter_restore(limiter, EMPTY, sizeof EMPTY - 1, NULL, &text, &error));
+        PANICS(tokenweir_answer_admitted(limiter, id, TOKENWEIR_DIALECT_OPENAI, 0, NULL, &answer, &error));
         PANICS(tokenweir_limiter_swap_policy(limiter, policy, NULL, &error));
         PANICS(tokenweir_limiter_sweep(limiter, NULL, &error));
         PANICS(tokenweir_route_settle(route, id, &usage, NULL, &settlement, &error));
         PANICS(tokenweir_route_cancel(route, id, NULL, &settlement, &error));
-        CHECK(second == NULL && none == NULL && text == NULL);
+        CHECK(second == NULL && none == NULL && text == NULL && answer == NULL);
         panics(0);
         /* Nothing has moved: the permit is open, and what it holds is all that is held. */
         DONE(tokenweir_limiter_stats(limiter, &stats, &error));
