@@ -101,6 +101,8 @@ enum tokenweir_code
   TOKENWEIR_SNAPSHOT_INVALID = 1006,
   /// The body of a request is not one JSON object.
   TOKENWEIR_BODY_INVALID = 1007,
+  /// The options of a console cannot be taken.
+  TOKENWEIR_OPTIONS_INVALID = 1008,
   /// The library panicked, which is a fault of its own. The limiter goes on.
   TOKENWEIR_PANIC = 1099,
 };
@@ -265,6 +267,12 @@ typedef struct tokenweir_answer tokenweir_answer;
 /// Ownership: the caller's, until tokenweir_clock_free(). Limiters that were made with it keep what they need of it, so
 /// it may be freed before them. Threads: any number may use it at once, to read as to tick or set.
 typedef struct tokenweir_clock tokenweir_clock;
+
+/// The Admin console of Foundry resources and the traffic through their gateways, driven by commands in JSON.
+///
+/// Ownership: the caller's, until tokenweir_console_free(). Threads: any number may use it at once; calls wait for nobody
+/// who administers.
+typedef struct tokenweir_console tokenweir_console;
 
 /// A denial, with every limit that refused.
 ///
@@ -1213,6 +1221,55 @@ tokenweir_code tokenweir_wire_upstream_limits(const tokenweir_key *headers,
                                               const tokenweir_now *now,
                                               tokenweir_text **json,
                                               tokenweir_error **error);
+
+/// Makes a console without resources. `options` is a JSON object of `length` bytes, in which each field may be absent, or
+/// nothing, for every default: `profile` (how gateways count and answer: as API Management does; null: as limiters do),
+/// `provider` ({"ready_after": seconds, "delete_after": seconds, ...}: how long instances take), `time` ("system", or
+/// "given": by commands, as `now`), `records` (how many usage records are kept), `max_calls`, `max_counters`,
+/// `call_ttl_seconds`. `clock` is where the time comes from unless commands give it; NULL: the system's clocks.
+///
+/// Codes: OPTIONS_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_console_new(const char *options,
+                                     size_t length,
+                                     const tokenweir_clock *clock,
+                                     tokenweir_console **console,
+                                     tokenweir_error **error);
+
+/// Carries out a command: a JSON object with the command's name, and `now` (an instant like "2026-11-23T17:30:00Z") where the
+/// console is told the time. The answer is {"ok": ...} or {"error": {"code", "message", "next", "findings"}}; the words of
+/// `code` are stable. A command that is refused is an answer, so the code is OK; it has changed nothing but the audit
+/// trail. `refused` may be NULL; otherwise 1 is put there if it was, and 0 if not. Where there is one resource, `resource` may
+/// be left out, except in operations.
+///
+///   apply       by, operation                                  what it came to
+///   declare     resource, deployment, project, principal, ...  what it came to
+///   refresh                                                    changes: what came to an end
+///   status      resource                                       resources, instances with states, limits and their use
+///   candidates  by, resource                                   each instance, with what keeps it from hosting the gateway
+///   verify      resource, project, deployment, usage           passed, checks
+///   call        resource, project, deployment, agent, tool, keys, estimate, streamed, correlation_id, operation
+///                                                              outcome, and call to end it by, or status, headers, body
+///   observe     call, input, output                            spent
+///   settle      call, usage, response_code, ...                settlement, remaining, record
+///   cancel      call                                           as settle
+///   diagnose    resource, seen                                 causes
+///   audit       after, most                                    entries, dropped
+///   records     most                                           records, the oldest that were not taken, dropped
+///   policy      resource                                       the limits as one policy
+///   rules                                                      the requirements V-01 to V-23
+///   save        counters                                       document
+///   load        document                                       restored, left_out
+///
+/// Codes: NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_console_command(const tokenweir_console *console,
+                                         const char *command,
+                                         size_t length,
+                                         tokenweir_text **answer,
+                                         uint32_t *refused,
+                                         tokenweir_error **error);
+
+/// Frees a console. NULL is fine. Calls that are under way end as dropped.
+void tokenweir_console_free(tokenweir_console *console);
 
 #ifdef __cplusplus
 }  // extern "C"

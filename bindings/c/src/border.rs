@@ -28,6 +28,10 @@ pub(crate) enum Failure {
     Argument { what: &'static str, given: u64, remedy: &'static str },
     #[error("the snapshot cannot be read: {0}; give what tokenweir_limiter_snapshot() wrote, or begin without it")]
     Snapshot(serde_json::Error),
+    #[error(
+        "the options cannot be taken: {0}; give an object of the fields in tokenweir_console_new()'s comment, or nothing"
+    )]
+    Options(String),
     #[error(transparent)]
     Body(#[from] tokenweir_wire::RequestError),
     #[error("the clock is not {0}; make one that is, with the function of that name")]
@@ -47,6 +51,7 @@ impl Failure {
             Failure::Reserved(_) => tokenweir_code::TOKENWEIR_RESERVED_NOT_ZERO,
             Failure::Argument { .. } => tokenweir_code::TOKENWEIR_ARGUMENT_INVALID,
             Failure::Snapshot(_) => tokenweir_code::TOKENWEIR_SNAPSHOT_INVALID,
+            Failure::Options(_) => tokenweir_code::TOKENWEIR_OPTIONS_INVALID,
             Failure::Body(_) => tokenweir_code::TOKENWEIR_BODY_INVALID,
             Failure::ClockKind(_) => tokenweir_code::TOKENWEIR_CLOCK_KIND,
             Failure::Panic(_) => tokenweir_code::TOKENWEIR_PANIC,

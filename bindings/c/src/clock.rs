@@ -39,6 +39,16 @@ impl tokenweir_clock {
         }
     }
 
+    pub(crate) fn shared(&self) -> Arc<dyn Clock> {
+        match &self.0 {
+            Kind::System(clock) => clock.clone(),
+            Kind::Coarse(clock) => clock.clone(),
+            Kind::Manual(clock) => clock.clone(),
+            #[cfg(feature = "test-panic")]
+            Kind::Other(clock) => clock.clone(),
+        }
+    }
+
     fn now(&self) -> Now {
         match &self.0 {
             Kind::System(clock) => clock.now(),

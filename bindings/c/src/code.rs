@@ -51,6 +51,8 @@ pub enum tokenweir_code {
     TOKENWEIR_SNAPSHOT_INVALID = 1006,
     /// The body of a request is not one JSON object.
     TOKENWEIR_BODY_INVALID = 1007,
+    /// The options of a console cannot be taken.
+    TOKENWEIR_OPTIONS_INVALID = 1008,
     /// The library panicked, which is a fault of its own. The limiter goes on.
     TOKENWEIR_PANIC = 1099,
 }
@@ -58,7 +60,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 21] = [
+pub(crate) const CODES: [tokenweir_code; 22] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -79,6 +81,7 @@ pub(crate) const CODES: [tokenweir_code; 21] = [
     TOKENWEIR_CLOCK_KIND,
     TOKENWEIR_SNAPSHOT_INVALID,
     TOKENWEIR_BODY_INVALID,
+    TOKENWEIR_OPTIONS_INVALID,
     TOKENWEIR_PANIC,
 ];
 
@@ -105,6 +108,7 @@ impl tokenweir_code {
             TOKENWEIR_CLOCK_KIND => c"CLOCK_KIND",
             TOKENWEIR_SNAPSHOT_INVALID => c"SNAPSHOT_INVALID",
             TOKENWEIR_BODY_INVALID => c"BODY_INVALID",
+            TOKENWEIR_OPTIONS_INVALID => c"OPTIONS_INVALID",
             TOKENWEIR_PANIC => c"PANIC",
         }
     }

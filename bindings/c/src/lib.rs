@@ -8,6 +8,7 @@
 //! - `values`: the plain structs that go in; `decision`: what comes of admitting and settling;
 //! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each; `request`, `view`: what is done with a limiter;
 //! - `wire`: requests of providers' clients; `response`: what comes back, as it passes; `answer`: what clients are told;
+//! - `console`: the gateway model;
 //! - `json`: the form of what is not hot.
 
 // C's own names, and pointers are what this room is about: each block says which fact it relies on. What a pointer has
@@ -18,6 +19,7 @@ mod answer;
 mod border;
 mod clock;
 mod code;
+mod console;
 mod decision;
 mod error;
 mod json;
@@ -37,6 +39,7 @@ mod wire;
 pub use answer::*;
 pub use clock::*;
 pub use code::*;
+pub use console::*;
 pub use decision::*;
 pub use error::*;
 pub use limiter::*;

@@ -10,6 +10,8 @@ static const char POLICY[] = "[[limit]]\nname = 'quota'\nmeter = 'total'\nalgori
 
 static const char EMPTY[] = "{\"version\":1,\"taken_at\":0,\"limits\":[]}";
 
+static const char REFRESH[] = "{\"refresh\":{}}";
+
 static void panics(uint32_t yes)
 {
     DONE(tokenweir_test_clock_panics(&yes, &error));
@@ -27,6 +29,7 @@ int main(void)
     tokenweir_error *error = NULL;
     tokenweir_text *text = NULL;
     tokenweir_answer *answer = NULL;
+    tokenweir_console *console = NULL;
     tokenweir_request request = tokenweir_request_of("search", "gpt-4o"), other = tokenweir_request_of("new", "gpt-4o");
     tokenweir_estimate estimate = tokenweir_estimate_of(10, 20);
     tokenweir_usage usage = tokenweir_usage_of(1, 2);
@@ -42,6 +45,7 @@ int main(void)
     DONE(tokenweir_limiter_route(limiter, &request, NULL, &route, &error));
     DONE(tokenweir_route_admit(route, &estimate, NULL, &decision, NULL, &error));
     id = decision.permit;
+    DONE(tokenweir_console_new(NULL, 0, clock, &console, &error));
 
     for (int turn = 0; turn < 3; turn++) {
         panics(1);
@@ -66,6 +70,7 @@ int main(void)
         PANICS(tokenweir_limiter_snapshot(limiter, NULL, &text, &error));
         PANICS(tokenweir_limiter_restore(limiter, EMPTY, sizeof EMPTY - 1, NULL, &text, &error));
         PANICS(tokenweir_answer_admitted(limiter, id, TOKENWEIR_DIALECT_OPENAI, 0, NULL, &answer, &error));
+        PANICS(tokenweir_console_command(console, REFRESH, sizeof REFRESH - 1, &text, NULL, &error));
         PANICS(tokenweir_limiter_swap_policy(limiter, policy, NULL, &error));
         PANICS(tokenweir_limiter_sweep(limiter, NULL, &error));
         PANICS(tokenweir_route_settle(route, id, &usage, NULL, &settlement, &error));
@@ -77,6 +82,9 @@ int main(void)
         CHECK(stats.permits_open == 1);
         DONE(tokenweir_limiter_usage(limiter, NULL, NULL, &text, &error));
         CHECK(strstr(tokenweir_text_chars(text), "\"held\":30") != NULL);
+        tokenweir_text_free(text);
+        text = NULL;
+        DONE(tokenweir_console_command(console, REFRESH, sizeof REFRESH - 1, &text, NULL, &error));
         tokenweir_text_free(text);
         text = NULL;
         /* It can be settled, the policy be changed, and the next request be admitted. */
@@ -93,6 +101,7 @@ int main(void)
     tokenweir_route_free(route);
     tokenweir_limiter_free(limiter);
     tokenweir_policy_free(policy);
+    tokenweir_console_free(console);
     tokenweir_clock_free(clock);
     puts("panic: ok");
     return 0;
