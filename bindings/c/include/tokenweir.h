@@ -103,6 +103,8 @@ enum tokenweir_code
   TOKENWEIR_BODY_INVALID = 1007,
   /// The options of a console cannot be taken.
   TOKENWEIR_OPTIONS_INVALID = 1008,
+  /// The console has no resource of this name.
+  TOKENWEIR_RESOURCE_UNKNOWN = 1009,
   /// The library panicked, which is a fault of its own. The limiter goes on.
   TOKENWEIR_PANIC = 1099,
 };
@@ -120,7 +122,7 @@ enum tokenweir_outcome
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /// It has not.
+  /// It has not, or there was none.
   TOKENWEIR_OUTCOME_NONE = 0,
   /// With the provider's usage, or without any: see estimated.
   TOKENWEIR_OUTCOME_SETTLED = 1,
@@ -256,6 +258,35 @@ typedef uint32_t tokenweir_dialect;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// What came of a call at the gateway.
+enum tokenweir_call_outcome
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Something that this header does not know.
+  TOKENWEIR_CALL_OTHER = 0,
+  /// It is governed, and every limit had room.
+  TOKENWEIR_CALL_ADMITTED = 1,
+  /// It is not governed, and passes uncounted by limits.
+  TOKENWEIR_CALL_BYPASSED = 2,
+  /// A limit on tokens per minute, on calls or on concurrency refused it.
+  TOKENWEIR_CALL_REFUSED_RATE = 3,
+  /// A quota refused it.
+  TOKENWEIR_CALL_REFUSED_QUOTA = 4,
+  /// It is not governed, or of a project, deployment or tool that the resource does not have, and that was denied.
+  TOKENWEIR_CALL_REFUSED_UNGOVERNED = 5,
+  /// The agent that it is for is blocked.
+  TOKENWEIR_CALL_REFUSED_AGENT_BLOCKED = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_call_outcome tokenweir_call_outcome;
+#else
+typedef uint32_t tokenweir_call_outcome;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// What a client is told: a status, headers, a body. Read it with tokenweir_answer_read().
 ///
 /// Ownership: the caller's, until tokenweir_answer_free(). Threads: any number may read it at once.
@@ -288,11 +319,23 @@ typedef struct tokenweir_denial tokenweir_denial;
 /// Ownership: the caller's, until tokenweir_error_free(). Threads: any number may read it at once.
 typedef struct tokenweir_error tokenweir_error;
 
+/// The data path of one gateway: what is administered on the console applies to its next call.
+///
+/// Ownership: the caller's, until tokenweir_gate_free(). It may outlive the console's handle, and its calls may outlive it.
+/// Threads: any number may use it at once.
+typedef struct tokenweir_gate tokenweir_gate;
+
 /// Decides which requests may pass, holds their tokens and settles them.
 ///
 /// Ownership: the caller's, until tokenweir_limiter_free(); its routes keep it going until they are freed, too.
 /// Threads: any number may use it at once; admitting, observing and settling take no lock.
 typedef struct tokenweir_limiter tokenweir_limiter;
+
+/// A call that passes, until it has ended: it is settled or cancelled once.
+///
+/// Ownership: the caller's, until tokenweir_passage_free(), which ends a call that has not ended: what it was charged
+/// stands. Threads: any number may use it at once; they wait for one another.
+typedef struct tokenweir_passage tokenweir_passage;
 
 /// A policy: limits and prices, checked.
 ///
@@ -670,7 +713,7 @@ typedef struct {
   uint32_t size;
   /// The HTTP status; 0 for an admitted request, whose status is the upstream's.
   uint32_t status;
-  /// The headers: names in lower case, values of visible ASCII and spaces.
+  /// The headers: values of visible ASCII and spaces.
   const tokenweir_key *headers;
   /// How many there are.
   size_t header_count;
@@ -681,6 +724,97 @@ typedef struct {
   /// Not used.
   uint64_t reserved[4];
 } tokenweir_answer_view;
+
+/// One call to a model, an agent or a tool of a project. Text is UTF-8; NULL where there is none. See
+/// tokenweir_call_of().
+typedef struct {
+  /// sizeof(tokenweir_call).
+  uint32_t size;
+  /// 1: its response is streamed.
+  uint32_t streamed;
+  /// The project that calls.
+  const char *project;
+  /// In bytes.
+  size_t project_length;
+  /// The deployment that it calls, if it calls a model.
+  const char *deployment;
+  /// In bytes.
+  size_t deployment_length;
+  /// The custom agent that is called, or on whose behalf.
+  const char *agent;
+  /// In bytes.
+  size_t agent_length;
+  /// The tool that is called.
+  const char *tool;
+  /// In bytes.
+  size_t tool_length;
+  /// Who calls: user, subscription, address and what else limits or records tell callers apart by.
+  const tokenweir_key *keys;
+  /// How many there are.
+  size_t key_count;
+  /// What it is expected to take; TOKENWEIR_ABSENT, both of them, if that is not known.
+  uint64_t estimated_input;
+  /// What it is expected to take; TOKENWEIR_ABSENT, both of them, if that is not known.
+  uint64_t estimated_output;
+  /// The host's id of the call; the gate makes one if there is none.
+  const char *correlation_id;
+  /// In bytes.
+  size_t correlation_id_length;
+  /// What is done: "chat", "embeddings", "execute_tool".
+  const char *operation;
+  /// In bytes.
+  size_t operation_length;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_call;
+
+/// What a gate decides on a call. The call fills it; set size before. See tokenweir_verdict_init().
+typedef struct {
+  /// sizeof(tokenweir_verdict).
+  uint32_t size;
+  /// A tokenweir_call_outcome.
+  uint32_t outcome;
+  /// Refused: the HTTP status to answer with. 0 if it passes.
+  uint32_t status;
+  /// Refused: 1 if no waiting helps because the call is larger than a whole limit.
+  uint32_t never_fits;
+  /// Refused: whole seconds to wait; TOKENWEIR_ABSENT if none are told. 0 if it passes.
+  uint64_t retry_after_seconds;
+  /// The permit that holds its tokens; 0 if it is refused or bypasses.
+  uint64_t permit;
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_verdict;
+
+/// How a call ended, as far as the host knows. See tokenweir_completion_of().
+typedef struct {
+  /// sizeof(tokenweir_completion).
+  uint32_t size;
+  /// What the caller was answered with; 0 if that is not known.
+  uint32_t response_code;
+  /// What the provider answered with; 0 if that is not known.
+  uint32_t backend_response_code;
+  /// Zero.
+  uint32_t reserved0;
+  /// What the provider reported.
+  tokenweir_usage usage;
+  /// Of the output tokens, how many were spent on reasoning; TOKENWEIR_ABSENT if that is not known.
+  uint64_t reasoning;
+  /// Nanoseconds that the provider took; TOKENWEIR_ABSENT if that is not known.
+  uint64_t backend_ns;
+  /// Nanoseconds to the first piece of a stream; TOKENWEIR_ABSENT if that is not known.
+  uint64_t first_token_ns;
+  /// The deployment that served it, if it may be another than was asked for, in UTF-8; NULL if not.
+  const char *deployment_served;
+  /// In bytes.
+  size_t deployment_served_length;
+  /// The model that the provider says served it, in UTF-8; NULL if it does not.
+  const char *model_served;
+  /// In bytes.
+  size_t model_served_length;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_completion;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1271,6 +1405,69 @@ tokenweir_code tokenweir_console_command(const tokenweir_console *console,
 /// Frees a console. NULL is fine. Calls that are under way end as dropped.
 void tokenweir_console_free(tokenweir_console *console);
 
+/// The gate of the resource of this name, for calls that are not to pass through JSON. It follows what is administered on
+/// the console until the gateway is deleted or a document is loaded; ask for it again then.
+///
+/// Codes: RESOURCE_UNKNOWN, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_console_gate(const tokenweir_console *console,
+                                      const char *resource,
+                                      size_t length,
+                                      tokenweir_gate **gate,
+                                      tokenweir_error **error);
+
+/// Frees a gate. NULL is fine.
+void tokenweir_gate_free(tokenweir_gate *gate);
+
+/// Decides on a call: it passes, governed or not, or it is refused, in which case it has been counted and recorded.
+///
+/// OK both ways: `passage` is where a call that passes is put, to be ended, and NULL if it is refused. `answer` may be NULL;
+/// otherwise what the caller is told is put there: a refusal, or the headers of a call that passes, with status 0, all as
+/// the console's profile words them.
+///
+/// Codes: as tokenweir_limiter_admit(); the call is recorded as failed then, and no limit has been charged. Not recorded:
+/// NULL_ARGUMENT, UTF8_INVALID, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+tokenweir_code tokenweir_gate_admit(const tokenweir_gate *gate,
+                                    const tokenweir_call *call,
+                                    const tokenweir_now *now,
+                                    tokenweir_verdict *verdict,
+                                    tokenweir_passage **passage,
+                                    tokenweir_answer **answer,
+                                    tokenweir_error **error);
+
+/// Reports tokens that a stream has brought, as tokenweir_limiter_observe() does. A call that bypasses is charged nothing.
+///
+/// Codes: PERMIT_SETTLED, USAGE_INVALID, NULL_ARGUMENT.
+tokenweir_code tokenweir_passage_observe(const tokenweir_passage *passage,
+                                         uint64_t input,
+                                         uint64_t output,
+                                         const tokenweir_now *now,
+                                         uint32_t *spent,
+                                         tokenweir_error **error);
+
+/// Ends the call with what is known of its end. `settlement` may be NULL; of a call that bypassed there is nothing to
+/// settle, and its outcome is TOKENWEIR_OUTCOME_NONE.
+///
+/// Codes: USAGE_INVALID, after which what was charged stands; PERMIT_SETTLED if the call has ended or its permit has
+/// expired. With either the call has ended. Without anything having changed: NULL_ARGUMENT, UTF8_INVALID, STRUCT_SIZE,
+/// RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+tokenweir_code tokenweir_passage_settle(const tokenweir_passage *passage,
+                                        const tokenweir_completion *completion,
+                                        const tokenweir_now *now,
+                                        tokenweir_settlement *settlement,
+                                        tokenweir_error **error);
+
+/// Ends a call that never reached the provider: nothing is charged for it. `settlement` as in
+/// tokenweir_passage_settle().
+///
+/// Codes: PERMIT_SETTLED, NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_passage_cancel(const tokenweir_passage *passage,
+                                        const tokenweir_now *now,
+                                        tokenweir_settlement *settlement,
+                                        tokenweir_error **error);
+
+/// Frees a passage; a call that has not ended ends, and what it was charged stands. NULL is fine.
+void tokenweir_passage_free(tokenweir_passage *passage);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -1420,6 +1617,41 @@ static inline tokenweir_output_rule tokenweir_output_rule_of(uint64_t tokens)
     rule.size = (uint32_t)sizeof rule;
     rule.tokens = tokens;
     return rule;
+}
+
+/// A call to a model deployment, of names that end with a NUL, without an estimate. The pointers are kept in it.
+static inline tokenweir_call tokenweir_call_of(const char *project, const char *deployment)
+{
+    tokenweir_call call;
+    memset(&call, 0, sizeof call);
+    call.size = (uint32_t)sizeof call;
+    call.project = project;
+    call.project_length = project ? strlen(project) : 0;
+    call.deployment = deployment;
+    call.deployment_length = deployment ? strlen(deployment) : 0;
+    call.estimated_input = call.estimated_output = TOKENWEIR_ABSENT;
+    return call;
+}
+
+/// Room for a verdict.
+static inline tokenweir_verdict tokenweir_verdict_init(void)
+{
+    tokenweir_verdict verdict;
+    memset(&verdict, 0, sizeof verdict);
+    verdict.size = (uint32_t)sizeof verdict;
+    return verdict;
+}
+
+/// A call that went well and took so many tokens.
+static inline tokenweir_completion tokenweir_completion_of(uint64_t input, uint64_t output)
+{
+    tokenweir_completion completion;
+    memset(&completion, 0, sizeof completion);
+    completion.size = (uint32_t)sizeof completion;
+    completion.response_code = completion.backend_response_code = 200;
+    completion.usage = tokenweir_usage_of(input, output);
+    completion.reasoning = completion.backend_ns = completion.first_token_ns = TOKENWEIR_ABSENT;
+    return completion;
 }
 
 #endif /* TOKENWEIR_H */

@@ -10,7 +10,7 @@ use crate::text::{Chars, guarded_json, tokenweir_text};
 use crate::values::{tokenweir_key, tokenweir_now};
 use std::ffi::c_char;
 use tokenweir::{Clock, SystemClock};
-use tokenweir_wire::{Dialect, Header, Standing, UpstreamLimits, ietf_headers};
+use tokenweir_wire::{Dialect, Standing, UpstreamLimits, ietf_headers};
 
 /// In whose words a client is answered.
 #[repr(u32)]
@@ -55,8 +55,9 @@ pub struct tokenweir_answer {
 }
 
 impl tokenweir_answer {
-    fn new(status: u16, headers: Vec<Header>, body: &str) -> Self {
-        let characters: Box<[_]> = headers.iter().map(|(name, value)| (Chars::new(name), Chars::new(value))).collect();
+    pub(crate) fn new<N: AsRef<str>>(status: u16, headers: &[(N, String)], body: &str) -> Self {
+        let characters: Box<[_]> =
+            headers.iter().map(|(name, value)| (Chars::new(name.as_ref()), Chars::new(value))).collect();
         let header = |(name, value): &(Chars, Chars)| tokenweir_key {
             name: name.pointer(),
             name_length: name.length(),
@@ -77,7 +78,7 @@ pub struct tokenweir_answer_view {
     pub size: u32,
     /// The HTTP status; 0 for an admitted request, whose status is the upstream's.
     pub status: u32,
-    /// The headers: names in lower case, values of visible ASCII and spaces.
+    /// The headers: values of visible ASCII and spaces.
     pub headers: *const tokenweir_key,
     /// How many there are.
     pub header_count: usize,
@@ -116,7 +117,7 @@ pub unsafe extern "C" fn tokenweir_answer_refused(
             if with_ietf != 0 {
                 refused.headers.extend(ietf_headers(&Standing::of(denied.policy(), &denied.remaining(), now)));
             }
-            answer.give(tokenweir_answer::new(refused.status, refused.headers, &refused.body));
+            answer.give(tokenweir_answer::new(refused.status, &refused.headers, &refused.body));
             Ok(())
         })
     }
@@ -149,7 +150,7 @@ pub unsafe extern "C" fn tokenweir_answer_admitted(
             if with_ietf != 0 {
                 headers.extend(ietf_headers(&standings));
             }
-            answer.give(tokenweir_answer::new(0, headers, ""));
+            answer.give(tokenweir_answer::new(0, &headers, ""));
             Ok(())
         })
     }
@@ -176,8 +177,8 @@ pub unsafe extern "C" fn tokenweir_answer_failed(
             let given = u16::try_from(status).ok().filter(|status| (400..600).contains(status));
             let remedy = "give the HTTP status of a failure, 400 to 599";
             let status = given.ok_or(Failure::Argument { what: "status", given: status.into(), remedy })?;
-            let headers = vec![("content-type".into(), "application/json".to_owned())];
-            answer.give(tokenweir_answer::new(status, headers, &dialect.error_body(status, message)));
+            let headers = [("content-type", "application/json".to_owned())];
+            answer.give(tokenweir_answer::new(status, &headers, &dialect.error_body(status, message)));
             Ok(())
         })
     }

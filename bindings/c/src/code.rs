@@ -53,6 +53,8 @@ pub enum tokenweir_code {
     TOKENWEIR_BODY_INVALID = 1007,
     /// The options of a console cannot be taken.
     TOKENWEIR_OPTIONS_INVALID = 1008,
+    /// The console has no resource of this name.
+    TOKENWEIR_RESOURCE_UNKNOWN = 1009,
     /// The library panicked, which is a fault of its own. The limiter goes on.
     TOKENWEIR_PANIC = 1099,
 }
@@ -60,7 +62,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 22] = [
+pub(crate) const CODES: [tokenweir_code; 23] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -82,6 +84,7 @@ pub(crate) const CODES: [tokenweir_code; 22] = [
     TOKENWEIR_SNAPSHOT_INVALID,
     TOKENWEIR_BODY_INVALID,
     TOKENWEIR_OPTIONS_INVALID,
+    TOKENWEIR_RESOURCE_UNKNOWN,
     TOKENWEIR_PANIC,
 ];
 
@@ -109,6 +112,7 @@ impl tokenweir_code {
             TOKENWEIR_SNAPSHOT_INVALID => c"SNAPSHOT_INVALID",
             TOKENWEIR_BODY_INVALID => c"BODY_INVALID",
             TOKENWEIR_OPTIONS_INVALID => c"OPTIONS_INVALID",
+            TOKENWEIR_RESOURCE_UNKNOWN => c"RESOURCE_UNKNOWN",
             TOKENWEIR_PANIC => c"PANIC",
         }
     }

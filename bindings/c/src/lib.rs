@@ -8,7 +8,7 @@
 //! - `values`: the plain structs that go in; `decision`: what comes of admitting and settling;
 //! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each; `request`, `view`: what is done with a limiter;
 //! - `wire`: requests of providers' clients; `response`: what comes back, as it passes; `answer`: what clients are told;
-//! - `console`: the gateway model;
+//! - `console`: the gateway model; `gate`, `passage`: calls through one of its gateways;
 //! - `json`: the form of what is not hot.
 
 // C's own names, and pointers are what this room is about: each block says which fact it relies on. What a pointer has
@@ -22,8 +22,10 @@ mod code;
 mod console;
 mod decision;
 mod error;
+mod gate;
 mod json;
 mod limiter;
+mod passage;
 mod policy;
 mod request;
 mod response;
@@ -42,7 +44,9 @@ pub use code::*;
 pub use console::*;
 pub use decision::*;
 pub use error::*;
+pub use gate::*;
 pub use limiter::*;
+pub use passage::*;
 pub use policy::*;
 pub use request::*;
 pub use response::*;

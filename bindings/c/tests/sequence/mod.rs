@@ -135,6 +135,7 @@ struct Made {
     limiters: [*mut tokenweir_limiter; 2],
     routes: [*mut tokenweir_route; 4],
     wire: Wire,
+    gateway: Gateway,
     /// Of any limiter, open or not.
     permits: Vec<u64>,
     now: tokenweir_now,
@@ -167,8 +168,10 @@ macro_rules! call {
     }};
 }
 
-// Behind the macro that it calls by.
+// Behind the macro that they call by.
+mod gateway;
 mod wire;
+use gateway::Gateway;
 use wire::Wire;
 
 impl Made {
@@ -500,6 +503,7 @@ impl Made {
             self.limiters.iter_mut().for_each(|limiter| tokenweir_limiter_free(*limiter));
             self.routes.iter_mut().for_each(|route| tokenweir_route_free(*route));
             self.wire.finish();
+            self.gateway.finish();
         }
     }
 }
@@ -514,6 +518,7 @@ pub fn run(bytes: &[u8]) -> usize {
         limiters: [null_mut(); 2],
         routes: [null_mut(); 4],
         wire: Wire::new(),
+        gateway: Gateway::new(),
         permits: Vec::new(),
         now: tokenweir_now { mono: 0, wall: 0 },
     };
@@ -539,7 +544,8 @@ pub fn run(bytes: &[u8]) -> usize {
                 7..12 => made.end(&mut bytes),
                 12 | 13 => made.look(&mut bytes),
                 14 => made.clocks_and_records(&mut bytes),
-                _ => made.wire(&mut bytes),
+                _ if bytes.byte().is_multiple_of(2) => made.wire(&mut bytes),
+                _ => made.gateway(&mut bytes),
             }
         }
         let admitted = made.permits.len();

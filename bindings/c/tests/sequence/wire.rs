@@ -67,7 +67,7 @@ impl Wire {
 ///
 /// # Safety
 /// The answer is the library's or NULL.
-unsafe fn read(bytes: &mut Bytes<'_>, answer: *mut tokenweir_answer) {
+pub(super) unsafe fn read(bytes: &mut Bytes<'_>, answer: *mut tokenweir_answer) {
     // SAFETY: the caller's word; what is read is said to be there.
     unsafe {
         let mut view = tokenweir_answer_view { size: bytes.size::<tokenweir_answer_view>(), ..cleared() };
