@@ -15,7 +15,8 @@
  * results. Nothing is kept by thread: a permit may be settled on another thread than the one it was admitted on.
  *
  * Text goes in as pointer and length, without a NUL; a pointer of length 0 may be NULL. Names of projects, deployments
- * and values of keys are any bytes. Text that comes out is UTF-8.
+ * and values of keys are any bytes. Text that comes out is UTF-8; the bodies of requests and responses stay as they are, to
+ * the byte.
  *
  * Structs are the caller's own memory: a call reads or fills them and keeps no pointer to them. They begin with their
  * size, which the caller sets, and end with room for what may come; the functions at the end of this header prepare
