@@ -251,7 +251,7 @@ pub unsafe extern "C" fn tokenweir_gate_admit(
                         let headers = told(gate.headers(passed.remaining_at(now), None));
                         (answer, tokenweir_answer::new(0, &headers, ""))
                     });
-                    passage.give(tokenweir_passage::new(passed));
+                    passage.give(tokenweir_passage::new(gate, passed));
                     told
                 }
                 Verdict::Refused(refused) => {

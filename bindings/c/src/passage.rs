@@ -9,13 +9,17 @@ use crate::values::{flag, tokenweir_now, tokenweir_usage};
 use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokenweir::gateway::{Completion, Passage};
+use tokenweir::Now;
+use tokenweir::gateway::{Completion, Gate, Passage};
 
 /// A call that passes, until it has ended: it is settled or cancelled once.
 ///
 /// Ownership: the caller's, until tokenweir_passage_free(), which ends a call that has not ended: what it was charged
 /// stands. Threads: any number may use it at once; they wait for one another.
-pub struct tokenweir_passage(Mutex<Option<Passage>>);
+pub struct tokenweir_passage {
+    gate: Gate,
+    call: Mutex<Option<Passage>>,
+}
 
 /// How a call ended, as far as the host knows. See tokenweir_completion_of().
 #[repr(C)]
@@ -82,12 +86,17 @@ impl tokenweir_completion {
 }
 
 impl tokenweir_passage {
-    pub(crate) fn new(passage: Passage) -> Self {
-        tokenweir_passage(Mutex::new(Some(passage)))
+    pub(crate) fn new(gate: &Gate, call: Passage) -> Self {
+        tokenweir_passage { gate: gate.clone(), call: Mutex::new(Some(call)) }
+    }
+
+    /// When something is done: known before the call is taken, so that nothing is lost if that cannot be said.
+    fn at(&self, now: Option<Now>) -> Now {
+        now.unwrap_or_else(|| self.gate.now())
     }
 
     fn open(&self) -> MutexGuard<'_, Option<Passage>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The call, to be ended: nobody comes second.
@@ -112,12 +121,9 @@ pub unsafe extern "C" fn tokenweir_passage_observe(
     unsafe {
         guarded(error, || {
             let spent = if spent.is_null() { None } else { Some(place(spent, "spent")?) };
-            let open = shared(passage, "passage")?.open();
-            let passage = open.as_ref().ok_or(Failure::CallEnded)?;
-            let observed = match tokenweir_now::read(now) {
-                Some(now) => passage.observe_at(input, output, now)?,
-                None => passage.observe(input, output)?,
-            };
+            let passage = shared(passage, "passage")?;
+            let now = passage.at(tokenweir_now::read(now));
+            let observed = passage.open().as_ref().ok_or(Failure::CallEnded)?.observe_at(input, output, now)?;
             if let Some(spent) = spent {
                 spent.put(flag(observed.is_some_and(|observed| observed.spent)));
             }
@@ -144,11 +150,9 @@ pub unsafe extern "C" fn tokenweir_passage_settle(
     unsafe {
         guarded_end(settlement, error, || {
             let (passage, completion) = (shared(passage, "passage")?, input(completion)?.read()?);
-            let passage = passage.take()?;
-            Ok(match tokenweir_now::read(now) {
-                Some(now) => passage.settle_at(&completion, now)?,
-                None => passage.settle(&completion)?,
-            })
+            let now = passage.at(tokenweir_now::read(now));
+            let call = passage.take()?;
+            Ok(call.settle_at(&completion, now)?)
         })
     }
 }
@@ -167,11 +171,10 @@ pub unsafe extern "C" fn tokenweir_passage_cancel(
     // SAFETY: the pointers are as the header asks.
     unsafe {
         guarded_end(settlement, error, || {
-            let passage = shared(passage, "passage")?.take()?;
-            Ok(match tokenweir_now::read(now) {
-                Some(now) => passage.cancel_at(now)?,
-                None => passage.cancel()?,
-            })
+            let passage = shared(passage, "passage")?;
+            let now = passage.at(tokenweir_now::read(now));
+            let call = passage.take()?;
+            Ok(call.cancel_at(now)?)
         })
     }
 }
