@@ -47,6 +47,14 @@ pub enum tokenweir_code {
     TOKENWEIR_ARGUMENT_INVALID = 1004,
     /// The clock is of another kind: only a coarse one ticks, only a manual one is set.
     TOKENWEIR_CLOCK_KIND = 1005,
+    /// The text is no snapshot, or one of another version.
+    TOKENWEIR_SNAPSHOT_INVALID = 1006,
+    /// The body of a request is not one JSON object.
+    TOKENWEIR_BODY_INVALID = 1007,
+    /// The options of a console cannot be taken.
+    TOKENWEIR_OPTIONS_INVALID = 1008,
+    /// The console has no resource of this name.
+    TOKENWEIR_RESOURCE_UNKNOWN = 1009,
     /// The library panicked, which is a fault of its own. The limiter goes on.
     TOKENWEIR_PANIC = 1099,
 }
@@ -54,7 +62,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 19] = [
+pub(crate) const CODES: [tokenweir_code; 23] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -73,6 +81,10 @@ pub(crate) const CODES: [tokenweir_code; 19] = [
     TOKENWEIR_RESERVED_NOT_ZERO,
     TOKENWEIR_ARGUMENT_INVALID,
     TOKENWEIR_CLOCK_KIND,
+    TOKENWEIR_SNAPSHOT_INVALID,
+    TOKENWEIR_BODY_INVALID,
+    TOKENWEIR_OPTIONS_INVALID,
+    TOKENWEIR_RESOURCE_UNKNOWN,
     TOKENWEIR_PANIC,
 ];
 
@@ -97,6 +109,10 @@ impl tokenweir_code {
             TOKENWEIR_RESERVED_NOT_ZERO => c"RESERVED_NOT_ZERO",
             TOKENWEIR_ARGUMENT_INVALID => c"ARGUMENT_INVALID",
             TOKENWEIR_CLOCK_KIND => c"CLOCK_KIND",
+            TOKENWEIR_SNAPSHOT_INVALID => c"SNAPSHOT_INVALID",
+            TOKENWEIR_BODY_INVALID => c"BODY_INVALID",
+            TOKENWEIR_OPTIONS_INVALID => c"OPTIONS_INVALID",
+            TOKENWEIR_RESOURCE_UNKNOWN => c"RESOURCE_UNKNOWN",
             TOKENWEIR_PANIC => c"PANIC",
         }
     }
