@@ -1,6 +1,7 @@
 //! One model for each race on a counter's words. Run by `scripts/loom`.
 
 use super::bucket::{Bucket, BucketRule, Charged};
+use super::floors::Histories;
 use super::in_flight::InFlight;
 use super::quota::Quota;
 use super::window::{Window, WindowRule};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 /// One token a nanosecond, in whole tokens: deficits are small numbers.
 fn rule(capacity: u64) -> BucketRule {
-    BucketRule::new(capacity, 1_000_000_000, 1_000_000_000, 0)
+    BucketRule::new(capacity, 1_000_000_000, 1_000_000_000, 0, Arc::new(Histories::new(8)))
 }
 
 fn taken(charged: Result<Charged, super::bucket::Stale>) -> Option<u64> {
