@@ -469,8 +469,11 @@ typedef struct {
   uint64_t max_permits;
   /// Nanoseconds that a permit lives unless it is settled or renewed; 0: 10 minutes.
   uint64_t permit_ttl_ns;
+  /// The most buckets that may keep a history at once, 12 KiB each; 0: 5,000. Further ones give back less of what was
+  /// estimated and not used, the less the longer a call lasted; see tokenweir_stats.
+  uint64_t max_histories;
   /// Zero.
-  uint64_t reserved[4];
+  uint64_t reserved[3];
 } tokenweir_options;
 
 /// A name and a value, for instance a caller key ("user" and "u-17") or a header.
@@ -635,8 +638,12 @@ typedef struct {
   uint64_t routes;
   /// Open permits.
   uint64_t permits_open;
+  /// Buckets that keep a history of their deficit.
+  uint64_t histories;
+  /// How many may.
+  uint64_t max_histories;
   /// Not used.
-  uint64_t reserved[4];
+  uint64_t reserved[2];
 } tokenweir_stats;
 
 /// What a request asks for. The call fills it; set size before. See tokenweir_asked_init().

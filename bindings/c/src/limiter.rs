@@ -50,11 +50,14 @@ pub struct tokenweir_options {
     pub max_permits: u64,
     /// Nanoseconds that a permit lives unless it is settled or renewed; 0: 10 minutes.
     pub permit_ttl_ns: u64,
+    /// The most buckets that may keep a history at once, 12 KiB each; 0: 5,000. Further ones give back less of what was
+    /// estimated and not used, the less the longer a call lasted; see tokenweir_stats.
+    pub max_histories: u64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
-plain_struct!(tokenweir_options, reserved = [0; 4]);
+plain_struct!(tokenweir_options, reserved = [0; 3]);
 
 impl tokenweir_options {
     /// # Safety
@@ -86,6 +89,9 @@ impl tokenweir_options {
         }
         if self.max_permits > 0 {
             builder = builder.max_permits(most(self.max_permits));
+        }
+        if self.max_histories > 0 {
+            builder = builder.max_histories(most(self.max_histories));
         }
         if self.permit_ttl_ns > 0 {
             builder = builder.permit_ttl(Duration::from_nanos(self.permit_ttl_ns));

@@ -520,6 +520,7 @@ static void results(void)
 
     DONE(tokenweir_limiter_stats(its.limiter, &stats, &error));
     CHECK(stats.permits_open == 0 && stats.counters > 0 && stats.max_counters == 100000 && stats.refused_full == 0);
+    CHECK(stats.max_histories == 5000);
     DONE(tokenweir_limiter_policy(its.limiter, &policy, &error));
     DONE(tokenweir_policy_json(policy, &its.text, &error));
     CHECK(strstr(tokenweir_text_chars(its.text), "\"key_names\":[]") != NULL);

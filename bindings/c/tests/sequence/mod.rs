@@ -269,6 +269,7 @@ impl Made {
                 }
                 4 | 5 => {
                     let mut limiter = null_mut();
+                    let [reserved @ .., _] = bytes.reserved();
                     let options = tokenweir_options {
                         size: bytes.size::<tokenweir_options>(),
                         when_full: bytes.byte().into(),
@@ -278,7 +279,8 @@ impl Made {
                         max_routes: (bytes.number() % 1000),
                         max_permits: (bytes.number() % 100),
                         permit_ttl_ns: bytes.number() << 20,
-                        reserved: bytes.reserved(),
+                        max_histories: (bytes.number() % 10),
+                        reserved,
                     };
                     let options = tokenweir_options { when_full: options.when_full % 3, ..options };
                     let policy = self.policies[bytes.below(3)];

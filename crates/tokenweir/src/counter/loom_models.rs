@@ -1,6 +1,7 @@
 //! One model for each race on a counter's words. Run by `scripts/loom`.
 
 use super::bucket::{Bucket, BucketRule, Charged};
+use super::floors::Histories;
 use super::in_flight::InFlight;
 use super::quota::Quota;
 use super::window::{Window, WindowRule};
@@ -10,7 +11,12 @@ use std::sync::Arc;
 
 /// One token a nanosecond, in whole tokens: deficits are small numbers.
 fn rule(capacity: u64) -> BucketRule {
-    BucketRule::new(capacity, 1_000_000_000, 1_000_000_000, 0)
+    rule_with(capacity, 1)
+}
+
+/// The same; so many buckets may keep a history.
+fn rule_with(capacity: u64, histories: usize) -> BucketRule {
+    BucketRule::new(capacity, 1_000_000_000, 1_000_000_000, 0, Arc::new(Histories::new(histories)))
 }
 
 fn taken(charged: Result<Charged, super::bucket::Stale>) -> Option<u64> {
@@ -93,6 +99,43 @@ fn bucket_two_returns_never_spend_the_same_floor() {
 }
 
 #[test]
+fn bucket_two_returns_without_a_history_give_back_what_their_own_charges_warrant() {
+    model(|| {
+        let rule = Arc::new(rule_with(10, 0));
+        let bucket = Arc::new(Bucket::new(&rule));
+        let first = taken(bucket.charge(&rule, 5, 0)).unwrap();
+        let second = taken(bucket.charge(&rule, 5, 0)).unwrap();
+        let other = {
+            let (rule, bucket) = (rule.clone(), bucket.clone());
+            thread::spawn(move || bucket.give_back(&rule, (5, first, 0), 5, 2).unwrap())
+        };
+        // Of either charge 3 were not refilled by 2; when both are gone, so is the deficit of 8 but for these.
+        assert_eq!(bucket.give_back(&rule, (5, second, 0), 5, 2), Ok(3));
+        assert_eq!(other.join().unwrap(), 3);
+        assert_eq!(bucket.deficit(&rule, 2), Ok(2));
+    });
+}
+
+/// A history goes to one bucket of two, and the other goes without.
+#[test]
+fn bucket_the_last_place_for_a_history_goes_to_one() {
+    model(|| {
+        let histories = Arc::new(Histories::new(1));
+        let other = {
+            let histories = histories.clone();
+            thread::spawn(move || histories.place())
+        };
+        let mine = histories.place();
+        let theirs = other.join().unwrap();
+        assert!(!(mine.is_some() && theirs.is_some()), "there is room for one");
+        assert!(histories.refused(), "and it is known that one went without");
+        drop((mine, theirs));
+        assert_eq!(histories.kept(), 0);
+        assert!(histories.place().is_some());
+    });
+}
+
+#[test]
 fn bucket_change_of_policy_against_a_charge() {
     model(|| {
         let old = Arc::new(rule(10));
@@ -147,23 +190,38 @@ fn window_two_charges_never_share_a_token() {
     });
 }
 
-#[test]
-fn window_return_against_expiry_takes_off_once() {
-    model(|| {
+/// A return to the first sub-window, while a charge at `at` moves the window on. At 25 the first sub-window is one that
+/// leaves; at 15 it is not yet.
+fn window_return_against_a_move(at: u64) {
+    model(move || {
         let rule = WindowRule { amount: 10, sub_window: 10 };
         let window = Arc::new(Window::new(1));
         let receipt = window.charge(&rule, 4, 5).unwrap();
-        assert!(window.charge(&rule, 3, 15).is_some());
         let other = {
             let window = window.clone();
-            thread::spawn(move || window.give_back(&rule, (receipt, 5), 2, 15))
+            thread::spawn(move || window.charge(&rule, 3, at).is_some())
         };
-        // At 25 the first sub-window has left, with 4 or with 2.
-        let _ = window.used(&rule, 25);
-        assert!(other.join().unwrap() <= 2);
+        let back = window.give_back(&rule, (receipt, 5), 2, 5);
+        assert!(other.join().unwrap(), "3 fit beside 4");
+        assert!(back <= 2);
+        // As long as the sub-window counts, less what came back; afterwards nothing of it, neither more nor less.
+        if at < 20 {
+            assert_eq!(window.used(&rule, 15), 7 - back);
+        }
         assert_eq!(window.used(&rule, 25), 3);
+        assert!(window.charge(&rule, 7, 25).is_some(), "all the rest is there");
         assert_eq!(window.used(&rule, 45), 0);
     });
+}
+
+#[test]
+fn window_return_against_expiry_takes_off_once() {
+    window_return_against_a_move(25);
+}
+
+#[test]
+fn window_return_against_the_next_sub_window_takes_off_once() {
+    window_return_against_a_move(15);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::route::Leg;
 use super::rule::Rule;
 use crate::counter::bucket::BucketRule;
+use crate::counter::floors::Histories;
 use crate::policy::{Algorithm, Limit, Meter, Policy, Until};
 use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
@@ -62,11 +63,12 @@ impl Known {
 }
 
 /// All identities that a policy or a counter has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Identities {
     known: HashMap<Identity, Known>,
     next: u32,
     generation: u64,
+    histories: Arc<Histories>,
 }
 
 type Legs = Vec<Arc<[Leg]>>;
@@ -125,6 +127,11 @@ impl Compiled {
 }
 
 impl Identities {
+    /// None yet; their buckets share this room for histories.
+    pub(crate) fn new(histories: Arc<Histories>) -> Self {
+        Identities { known: HashMap::new(), next: 0, generation: 0, histories }
+    }
+
     /// Makes `policy` ready, as of monotonic `now`. Buckets of limits that are still there go on from what they were.
     pub(crate) fn compile(&mut self, policy: Policy, now: u64) -> Compiled {
         let mut rules = Vec::with_capacity(policy.limits().len());
@@ -140,7 +147,7 @@ impl Identities {
             if let Algorithm::Bucket { amount, per, burst } = limit.algorithm() {
                 known.bucket = Some(match known.bucket.take() {
                     Some(before) => before.changed(*burst, *amount, now),
-                    None => BucketRule::new(*burst, *amount, *per, now),
+                    None => BucketRule::new(*burst, *amount, *per, now, self.histories.clone()),
                 });
             }
             rules.push(known.rule());

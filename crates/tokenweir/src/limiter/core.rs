@@ -6,6 +6,7 @@ use super::route::{Caller, Leg, Resolved, Routes};
 use super::rule::Rule;
 use super::slab::Slab;
 use crate::clock::{Clock, Now};
+use crate::counter::floors::Histories;
 use crate::error::Error;
 use crate::policy::{Mode, Policy};
 use crate::record::Observer;
@@ -46,6 +47,7 @@ pub(crate) struct Core {
     /// Held only by those who change the policy.
     pub(super) identities: Mutex<Identities>,
     pub(crate) counters: Counters,
+    pub(crate) histories: Arc<Histories>,
     pub(crate) routes: Routes,
     pub(crate) slab: Slab,
     /// No permit expires before this instant (monotonic).
@@ -80,12 +82,14 @@ pub(crate) struct Parts {
     pub(crate) permit_ttl: u64,
     pub(crate) max_permits: usize,
     pub(crate) max_counters: usize,
+    pub(crate) max_histories: usize,
     pub(crate) max_routes: usize,
 }
 
 impl Core {
     pub(crate) fn new(policy: Policy, parts: Parts) -> Self {
-        let mut identities = Identities::default();
+        let histories = Arc::new(Histories::new(parts.max_histories));
+        let mut identities = Identities::new(histories.clone());
         let compiled = identities.compile(policy, parts.clock.mono());
         let random = hasher().hash_one(compiled.generation);
         Core {
@@ -99,6 +103,7 @@ impl Core {
             coming: ArcSwapOption::empty(),
             identities: Mutex::new(identities),
             counters: Counters::new(parts.max_counters),
+            histories,
             routes: Routes::new(parts.max_routes),
             slab: Slab::new(parts.max_permits, random),
             next_expiry: AtomicU64::new(u64::MAX),

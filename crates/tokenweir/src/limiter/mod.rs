@@ -8,7 +8,7 @@
 //!   their own;
 //! - `decision`: permits and denials; `view`: looking without taking; `snapshot`: counters that outlive the process.
 //!
-//! Once a route exists, admitting and settling on it takes no lock and allocates nothing.
+//! Once a route exists, admitting and settling on it takes no lock, and allocates nothing but a bucket's history, once.
 
 mod admit;
 mod compiled;
@@ -97,6 +97,18 @@ impl LimiterBuilder {
         self
     }
 
+    /// The most buckets that may keep a history of their deficit at once; 5,000 unless set, which is 60 MiB: one takes
+    /// 12 KiB, from the bucket's first return among overlapping calls on, or once more than 1/32 of it is in use.
+    ///
+    /// By its history a bucket gives tokens back as if they had never been taken. One that goes without gives back what
+    /// is left of the charge after all that was refilled since, as if nobody else had used it: never more, often less,
+    /// the less the longer the call lasted. A history goes with its counter, when that is evicted; a host with more busy
+    /// buckets than this may call [`sweep`](Limiter::sweep) when it is idle. 0: no bucket keeps one.
+    pub fn max_histories(mut self, most: usize) -> Self {
+        self.parts.max_histories = most;
+        self
+    }
+
     /// The most routes (distinct project, deployment and caller keys) that are kept resolved; as many as counters, or
     /// 65,536 if that is more, unless set; at most 2^24. Idle ones make room for new ones; when all are held by open
     /// permits or handles, one more is an error, [`Error::TableFull`].
@@ -156,6 +168,7 @@ impl Limiter {
                 permit_ttl: nanos(Duration::from_secs(600)),
                 max_permits: 1 << 20,
                 max_counters: 100_000,
+                max_histories: 5_000,
                 max_routes: 0,
             },
             max_routes: None,

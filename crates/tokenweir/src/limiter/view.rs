@@ -123,6 +123,11 @@ pub struct Stats {
     pub routes: usize,
     /// Open permits.
     pub permits_open: usize,
+    /// Buckets that keep a history of their deficit, 12 KiB each.
+    pub histories: usize,
+    /// How many may. Once as many do, further ones go without and give back less; see
+    /// [`LimiterBuilder::max_histories`](crate::LimiterBuilder::max_histories).
+    pub max_histories: usize,
 }
 
 impl Core {
@@ -255,6 +260,8 @@ impl Core {
             admitted_full: self.admitted_full.load(Relaxed),
             routes: self.routes.live(),
             permits_open: self.slab.open_slots().count(),
+            histories: self.histories.kept(),
+            max_histories: self.histories.most(),
         }
     }
 }
