@@ -54,6 +54,36 @@ impl Now {
     }
 }
 
+/// The operating system's clocks, as a limiter reads them if it is given no other: `SystemClock(*, past=0.0)`.
+///
+/// `past` seconds is how far its monotonic reading goes back. Give a limiter that takes up a snapshot a clock with a past
+/// of at least the longest window: what the window counted then leaves when it would have. ValueError if it is below 0.
+#[pyclass(frozen, module = "tokenweir")]
+pub struct SystemClock(pub Arc<tokenweir::SystemClock>);
+
+#[pymethods]
+impl SystemClock {
+    #[new]
+    #[pyo3(signature = (*, past=0.0))]
+    fn new(past: f64) -> PyResult<Self> {
+        Ok(SystemClock(Arc::new(tokenweir::SystemClock::with_past(span("past", past)?))))
+    }
+
+    /// What it shows.
+    fn now(&self) -> Now {
+        Now(self.0.now())
+    }
+
+    fn __repr__(&self) -> String {
+        let now = self.0.now();
+        format!("<SystemClock at mono={} wall={}>", now.mono, now.wall)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("cannot pickle a SystemClock: its origin is an instant of this process"))
+    }
+}
+
 /// A clock that stands still until it is told otherwise, for tests and simulation: `ManualClock(start=None)`.
 ///
 /// It starts at `start`, or with both readings 0. It may go backwards. Any thread may read and move it.

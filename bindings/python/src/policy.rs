@@ -23,6 +23,13 @@ value! {
         scope: Vec<String>,
         /// `enforce`, or `shadow`: it only reports what it would have done.
         mode: &'static str,
+        /// For how long a request that is charged nothing at admission passes: until use has `reached` the amount, or until
+        /// it has `passed` it (windows and quotas only).
+        until: &'static str,
+        /// The limit that it stands in for where it matches, or None.
+        overrides: Option<String>,
+        /// Whether a request that lacks a caller key of its scope is an error, instead of none of its business.
+        require: bool,
     }
 }
 
@@ -84,6 +91,9 @@ impl Policy {
             amount: limit.algorithm().amount(),
             scope: limit.scope().iter().map(ToString::to_string).collect(),
             mode: limit.mode().as_str(),
+            until: limit.until().as_str(),
+            overrides: limit.overrides().map(str::to_owned),
+            require: limit.require(),
         };
         self.0.limits().iter().map(limit).collect()
     }

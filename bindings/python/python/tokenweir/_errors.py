@@ -56,11 +56,20 @@ class CapacityError(Error):
     """All permits are open (code 30), or the table of counters or routes is full of entries in use (31)."""
 
 
+class SnapshotError(Error, ValueError):
+    """A snapshot cannot be read (code 40): it is none, or of a version that this library does not know."""
+
+
 class TraceError(Error, ValueError):
-    """A line of a trace is wrong, or the engine cannot decide on it; then `__cause__` is what the engine said."""
+    """A line of a trace is wrong (code 50), or the engine cannot decide on it; then `__cause__` is what the engine said, and
+    the code is its own."""
 
     line: int = 0
     """The number of the line, counted from 1."""
+
+
+class BodyError(Error, ValueError):
+    """The body of a request to a model is not JSON (code 60), or not one object (61)."""
 
 
 class Denied(Error):
@@ -91,7 +100,9 @@ for _public in (
     UsageError,
     PermitError,
     CapacityError,
+    SnapshotError,
     TraceError,
+    BodyError,
     Denied,
     AcquireTimeout,
 ):
