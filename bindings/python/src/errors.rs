@@ -43,12 +43,14 @@ pub fn bad_trace(error: tokenweir_replay::Error) -> PyErr {
     })
 }
 
+// The codes from 1000 on are those of C (`bindings/c/src/code.rs`).
+
 /// The exception of a snapshot that cannot be read.
 #[cold]
 pub fn bad_snapshot(error: serde_json::Error) -> PyErr {
     Python::attach(|py| {
         let said = format!("the snapshot is not valid: {error}; give the text that Limiter.snapshot returned");
-        let made = coded(py, "SnapshotError", &said, 40, "SNAPSHOT_INVALID");
+        let made = coded(py, "SnapshotError", &said, 1006, "SNAPSHOT_INVALID");
         made.map_or_else(|failed| failed, PyErr::from_value)
     })
 }
@@ -57,7 +59,7 @@ pub fn bad_snapshot(error: serde_json::Error) -> PyErr {
 #[cold]
 pub fn bad_body(error: tokenweir_wire::RequestError) -> PyErr {
     Python::attach(|py| {
-        let made = coded(py, "BodyError", &error, error.code(), error.name());
+        let made = coded(py, "BodyError", &error, 1007, "BODY_INVALID");
         made.map_or_else(|failed| failed, PyErr::from_value)
     })
 }

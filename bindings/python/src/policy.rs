@@ -33,6 +33,22 @@ value! {
     }
 }
 
+impl Limit {
+    fn of(limit: &tokenweir::policy::Limit) -> Self {
+        Limit {
+            name: limit.name().to_string(),
+            meter: limit.meter().as_str(),
+            algorithm: limit.algorithm().as_str(),
+            amount: limit.algorithm().amount(),
+            scope: limit.scope().iter().map(ToString::to_string).collect(),
+            mode: limit.mode().as_str(),
+            until: limit.until().as_str(),
+            overrides: limit.overrides().map(str::to_owned),
+            require: limit.require(),
+        }
+    }
+}
+
 /// A valid policy: limits and prices, in the order of the document. It cannot be changed.
 ///
 /// Read one with `Policy.from_file`, `from_toml`, `from_json` or `from_dict`. Each raises PolicyError with everything that
@@ -84,18 +100,12 @@ impl Policy {
     /// Its limits, in order.
     #[getter]
     fn limits(&self) -> Vec<Limit> {
-        let limit = |limit: &tokenweir::policy::Limit| Limit {
-            name: limit.name().to_string(),
-            meter: limit.meter().as_str(),
-            algorithm: limit.algorithm().as_str(),
-            amount: limit.algorithm().amount(),
-            scope: limit.scope().iter().map(ToString::to_string).collect(),
-            mode: limit.mode().as_str(),
-            until: limit.until().as_str(),
-            overrides: limit.overrides().map(str::to_owned),
-            require: limit.require(),
-        };
-        self.0.limits().iter().map(limit).collect()
+        self.0.limits().iter().map(Limit::of).collect()
+    }
+
+    /// The limit of this name; None if it has none.
+    fn limit(&self, name: &str) -> Option<Limit> {
+        self.0.limit(name).map(Limit::of)
     }
 
     /// The caller keys that its limits look at, sorted, without `key:`. A request may leave all others out.

@@ -84,7 +84,7 @@ def test_what_is_no_snapshot_is_refused_whole(document: str | bytes, said: str) 
     gate = limiter(BUCKET)
     with pytest.raises(tokenweir.SnapshotError, match=said) as raised:
         gate.restore(document)
-    assert (raised.value.code, raised.value.name) == (40, "SNAPSHOT_INVALID")
+    assert (raised.value.code, raised.value.name) == (1006, "SNAPSHOT_INVALID")
     assert gate.usage() == []
     with pytest.raises(TypeError, match="snapshot is dict"):
         gate.restore({})  # type: ignore[arg-type]
@@ -116,10 +116,10 @@ def test_a_clock_of_the_system_is_what_a_limiter_has_by_default() -> None:
 def test_a_limit_says_until_when_it_admits() -> None:
     passed = QUOTA | {"name": "post-paid", "until": "passed", "amount": 100}
     gate = limiter(passed, BUCKET | {"name": "exception", "overrides": "post-paid", "match": {"project": "x"}})
-    limits = {limit.name: limit for limit in gate.policy.limits}
-    assert (limits["post-paid"].until, limits["exception"].until) == ("passed", "reached")
-    assert (limits["exception"].overrides, limits["post-paid"].overrides) == ("post-paid", None)
-    assert limits["post-paid"].require is False
+    found, exception = gate.policy.limit("post-paid"), gate.policy.limit("exception")
+    assert found and exception and gate.policy.limit("none") is None
+    assert (found.until, exception.until) == ("passed", "reached")
+    assert (found.overrides, exception.overrides, found.require) == (None, "post-paid", False)
     # Charged afterwards: use that equals the amount still lets one more pass.
     gate.reserve("search", "gpt-4o").settle(100, 0)
     gate.reserve("search", "gpt-4o").settle(1, 0)

@@ -57,7 +57,7 @@ class CapacityError(Error):
 
 
 class SnapshotError(Error, ValueError):
-    """A snapshot cannot be read (code 40): it is none, or of a version that this library does not know."""
+    """A snapshot cannot be read (code 1006): it is none, or of a version that this library does not know."""
 
 
 class TraceError(Error, ValueError):
@@ -69,7 +69,7 @@ class TraceError(Error, ValueError):
 
 
 class BodyError(Error, ValueError):
-    """The body of a request to a model is not JSON (code 60), or not one object (61)."""
+    """The body of a request to a model is not one JSON object (code 1007)."""
 
 
 class Denied(Error):

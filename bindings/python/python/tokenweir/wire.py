@@ -10,7 +10,7 @@ marked as an estimate.
     estimate = asked.estimate(wire.OutputRule(1024), limiter, "search", asked.model)
     decision = limiter.admit("search", asked.model, estimate.input, estimate.output)
     if not decision:
-        refused = wire.Dialect("openai").refused(decision)    # status, headers, body
+        refused = wire.Dialect.of(path).refused(decision)     # status, headers, body
     else:
         sent = wire.StreamUsage.of(path, body).ask(body)      # asks for the usage at the end of a stream
         meter = wire.ResponseMeter(path, content_type)

@@ -1,6 +1,6 @@
 //! What a client is told.
 
-use super::system_now;
+use super::{endpoint, system_now};
 use crate::clock::Now;
 use crate::convert::instant;
 use crate::denial::Denial;
@@ -37,6 +37,12 @@ impl Dialect {
             let words = tokenweir_wire::Dialect::ALL.map(tokenweir_wire::Dialect::as_str).join(", ");
             PyValueError::new_err(format!("{name:?} is no dialect; give one of {words}"))
         })
+    }
+
+    /// That of the clients which use a path, or an API. ValueError for one that takes no tokens.
+    #[staticmethod]
+    fn of(path_or_api: &str) -> PyResult<Self> {
+        endpoint(path_or_api).map(|endpoint| Dialect(endpoint.dialect()))
     }
 
     /// Its name.

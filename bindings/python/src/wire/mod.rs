@@ -21,12 +21,15 @@ use tokenweir::Clock;
 use tokenweir_wire::Api;
 
 /// The endpoint of a path, or of the word for an API.
+fn found(path_or_api: &str) -> Option<tokenweir_wire::Endpoint<'_>> {
+    tokenweir_wire::Endpoint::of(path_or_api).or_else(|| Api::from_word(path_or_api).map(Into::into))
+}
+
 fn endpoint(path_or_api: &str) -> PyResult<tokenweir_wire::Endpoint<'_>> {
-    tokenweir_wire::Endpoint::of(path_or_api).or_else(|| Api::from_word(path_or_api).map(Into::into)).ok_or_else(|| {
+    found(path_or_api).ok_or_else(|| {
         let words = Api::ALL.map(Api::as_str).join(", ");
-        PyValueError::new_err(format!(
-            "{path_or_api:?} takes no tokens; give a path such as /v1/responses, or one of {words}"
-        ))
+        let what = format!("{path_or_api:?} takes no tokens; give a path such as /v1/responses, or one of {words}");
+        PyValueError::new_err(what)
     })
 }
 

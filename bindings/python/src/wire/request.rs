@@ -1,6 +1,6 @@
 //! Requests.
 
-use super::endpoint;
+use super::{endpoint, found};
 use crate::convert::{body, with_request};
 use crate::errors::{bad_body, raise};
 use crate::limiter::Limiter;
@@ -24,11 +24,11 @@ value! {
         dialect: Dialect,
     }
     {
-        /// The endpoint that a URL's path names, by its last segments; a query is ignored. None for what generates no
-        /// tokens and what is not known.
+        /// The endpoint that a URL's path names, by its last segments (a query is ignored), or the word for an API does.
+        /// None for what generates no tokens and what is not known.
         #[staticmethod]
-        fn of(path: &str) -> Option<Self> {
-            let found = tokenweir_wire::Endpoint::of(path)?;
+        fn of(path_or_api: &str) -> Option<Self> {
+            let found = found(path_or_api)?;
             Some(Endpoint {
                 api: found.api.as_str(),
                 model: found.model.map(str::to_owned),

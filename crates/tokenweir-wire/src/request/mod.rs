@@ -31,24 +31,6 @@ pub enum RequestError {
     NotObject,
 }
 
-impl RequestError {
-    /// The stable number of this kind of error, among those of [`tokenweir::Error::code`].
-    pub const fn code(&self) -> u16 {
-        match self {
-            RequestError::NotJson { .. } => 60,
-            RequestError::NotObject => 61,
-        }
-    }
-
-    /// The stable name that goes with [`code`](RequestError::code).
-    pub const fn name(&self) -> &'static str {
-        match self {
-            RequestError::NotJson { .. } => "BODY_NOT_JSON",
-            RequestError::NotObject => "BODY_NOT_OBJECT",
-        }
-    }
-}
-
 /// How what is not plain text is counted in a request, in tokens. All of it is an estimate that the provider's own
 /// figure replaces when the call is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,17 +164,5 @@ impl<E: Estimator> RequestReader<E> {
             input_elsewhere: reading.elsewhere,
             model: reading.model,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_and_names_are_what_they_always_were() {
-        let codes =
-            [RequestError::NotJson { at: 0 }, RequestError::NotObject].map(|error| (error.code(), error.name()));
-        assert_eq!(codes, [(60, "BODY_NOT_JSON"), (61, "BODY_NOT_OBJECT")]);
     }
 }
