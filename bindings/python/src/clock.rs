@@ -6,6 +6,20 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use tokenweir::Clock;
 
+/// The clock that a host has given.
+pub fn given(clock: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Clock>> {
+    if let Ok(manual) = clock.cast::<ManualClock>() {
+        Ok(manual.get().0.clone())
+    } else if let Ok(coarse) = clock.cast::<CoarseClock>() {
+        Ok(coarse.get().0.clone())
+    } else if let Ok(system) = clock.cast::<SystemClock>() {
+        Ok(system.get().0.clone())
+    } else {
+        let what = "clock is none of ours; give a SystemClock, a CoarseClock, a ManualClock or None";
+        Err(PyTypeError::new_err(what))
+    }
+}
+
 /// One reading of a clock: `Now(mono, wall)`, both in whole nanoseconds.
 ///
 /// `mono` counts from an origin of the clock's own and is what buckets and windows run on (0 to 2**63 - 1). `wall` counts

@@ -64,6 +64,21 @@ pub fn bad_body(error: tokenweir_wire::RequestError) -> PyErr {
     })
 }
 
+/// The exception of policy documents of API Management that were refused.
+#[cold]
+pub fn not_imported(error: tokenweir_apim::ImportError) -> PyErr {
+    Python::attach(|py| {
+        let made = class(py, "ApimError").and_then(|class| class.call1((error.to_string(),)));
+        let made = made.and_then(|made| {
+            let class = class(py, "ApimProblem")?;
+            let problem = |p: &tokenweir_apim::Problem| class.call1((&p.file, p.line, p.code, &p.message, &p.remedy));
+            made.setattr("problems", error.problems().iter().map(problem).collect::<PyResult<Vec<_>>>()?)?;
+            Ok(made)
+        });
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
 /// The exception of a refusal, where the caller asked for a permit or nothing.
 #[cold]
 pub fn refused(py: Python<'_>, denial: Bound<'_, PyAny>) -> PyErr {

@@ -3,6 +3,7 @@
 //! - `convert`: names, tokens, instants and waits between the two languages;
 //! - `errors`: the core's errors as the package's exceptions (`tokenweir/_errors.py`);
 //! - `clock`, `policy`, `limiter`, `permit`, `denial`, `view`, `record`, `snapshot`, `replay`: one for each room of the API;
+//! - `console`, `apim`: what `tokenweir.gateway` and `tokenweir.apim` are made of;
 //! - `wire`: `tokenweir.wire`, what passes between a client and a model.
 //!
 //! Every class is frozen: its state is the core's atomics, so no call can find it borrowed, with or without a global
@@ -11,7 +12,9 @@
 
 use pyo3::prelude::*;
 
+mod apim;
 mod clock;
+mod console;
 mod convert;
 mod denial;
 mod errors;
@@ -31,7 +34,11 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::apim::import_apim;
+    #[pymodule_export]
     use super::clock::{CoarseClock, ManualClock, Now, SystemClock};
+    #[pymodule_export]
+    use super::console::Console;
     #[pymodule_export]
     use super::denial::{Denial, Refusal};
     #[pymodule_export]

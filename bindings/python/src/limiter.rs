@@ -1,6 +1,6 @@
 //! The limiter, and routes held for callers that come again.
 
-use crate::clock::{CoarseClock, ManualClock, Now, SystemClock};
+use crate::clock::{self, Now};
 use crate::convert::{bytes, instant, scope_of, span, tokens, with_request};
 use crate::denial::Denial;
 use crate::errors::{bad_snapshot, raise, refused};
@@ -45,16 +45,7 @@ impl Limiter {
     ) -> PyResult<Self> {
         let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
         if let Some(clock) = clock {
-            if let Ok(manual) = clock.cast::<ManualClock>() {
-                builder = builder.clock(manual.get().0.clone());
-            } else if let Ok(coarse) = clock.cast::<CoarseClock>() {
-                builder = builder.clock(coarse.get().0.clone());
-            } else if let Ok(system) = clock.cast::<SystemClock>() {
-                builder = builder.clock(system.get().0.clone());
-            } else {
-                let what = "clock is none of ours; give a SystemClock, a CoarseClock, a ManualClock or None";
-                return Err(PyTypeError::new_err(what));
-            }
+            builder = builder.clock(clock::given(clock)?);
         }
         let mut callback = None;
         if let Some(observer) = observer {

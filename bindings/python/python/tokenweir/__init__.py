@@ -28,15 +28,19 @@ any thread. All exceptions are a tokenweir.Error, with the `code` and `name` tha
 error but a value, unless the caller asked for a permit or nothing (`reserve`, `acquire`).
 
 `tokenweir.wire` reads requests to models and their responses, `tokenweir.asgi` is a middleware for FastAPI and Starlette,
-`tokenweir.litellm` is for LiteLLM's proxy.
+`tokenweir.litellm` is for LiteLLM's proxy. `tokenweir.gateway` is the AI Gateway of a Foundry resource, `tokenweir.apim`
+imports policies of API Management.
 """
 
 from tokenweir._errors import (
     AcquireTimeout,
+    ApimError,
+    ApimProblem,
     BodyError,
     CapacityError,
     Denied,
     Error,
+    GatewayError,
     PermitError,
     PolicyError,
     Problem,
@@ -79,6 +83,8 @@ from tokenweir._native import (
 
 __all__ = [
     "AcquireTimeout",
+    "ApimError",
+    "ApimProblem",
     "BodyError",
     "CapacityError",
     "CoarseClock",
@@ -89,6 +95,7 @@ __all__ = [
     "Estimate",
     "ExplainedLimit",
     "Explanation",
+    "GatewayError",
     "LeftOut",
     "Limit",
     "LimitView",

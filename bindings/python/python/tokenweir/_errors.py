@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenweir._native import Denial
 
@@ -72,6 +72,40 @@ class BodyError(Error, ValueError):
     """The body of a request to a model is not one JSON object (code 1007)."""
 
 
+class GatewayError(Error):
+    """A command to a gateway's console was refused. It has changed nothing but the audit trail.
+
+    `name` is its stable code, such as PROJECT_NOT_ENABLED; the number stays 0.
+    """
+
+    next: str = ""
+    """What to do."""
+    findings: list[dict[str, Any]] = []
+    """Everything that stands against an operation, in order of weight, and then what is advice."""
+
+
+class ApimProblem(NamedTuple):
+    """One thing that is wrong with a policy document of API Management."""
+
+    file: str
+    """The name that the document was given."""
+    line: int
+    """Counted from 1."""
+    code: str
+    """A stable code, in capitals."""
+    message: str
+    """What is wrong; names the element or attribute and what was found."""
+    remedy: str
+    """What to do about it."""
+
+
+class ApimError(Error, ValueError):
+    """Policy documents of API Management were refused. Its text has one line for each problem."""
+
+    problems: list[ApimProblem] = []
+    """Everything that is wrong, by document and line."""
+
+
 class Denied(Error):
     """A permit was asked for with `reserve` or `acquire`, and refused. `denial` says everything about it."""
 
@@ -103,6 +137,9 @@ for _public in (
     SnapshotError,
     TraceError,
     BodyError,
+    GatewayError,
+    ApimProblem,
+    ApimError,
     Denied,
     AcquireTimeout,
 ):

@@ -1,6 +1,6 @@
 """The engine. Import `tokenweir`, which has everything that is in here."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, NoReturn, final
@@ -10,6 +10,7 @@ from typing_extensions import Self, disjoint_base
 __all__ = [
     "Asked",
     "CoarseClock",
+    "Console",
     "CounterUsage",
     "Denial",
     "Dialect",
@@ -50,6 +51,7 @@ __all__ = [
     "UsageChunkFilter",
     "__version__",
     "ietf_headers",
+    "import_apim",
     "replay",
 ]
 
@@ -700,3 +702,17 @@ class UpstreamLimits:
     def retry_after(self) -> float | None: ...
 
 def ietf_headers(permit: Permit, *, now: Now | None = None) -> list[tuple[str, str]]: ...
+
+@final
+class Console:
+    def __new__(cls, options: str, clock: SystemClock | CoarseClock | ManualClock | None = None) -> Self: ...
+    def command(self, command: str) -> str: ...
+
+def import_apim(
+    tier: str,
+    documents: Sequence[tuple[str, str, str, str | None]],
+    fragments: Mapping[str, str],
+    named_values: Mapping[str, str],
+    placeholders: Mapping[str, str],
+    parts: Mapping[str, str],
+) -> tuple[Policy, str, str]: ...
