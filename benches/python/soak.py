@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import faulthandler
 import gc
+import json
 import random
 import sys
 import tempfile
@@ -26,6 +27,7 @@ import httpx
 import psutil
 from books import Books
 from serving import Provider, model, proxy, serving
+from visitor import visit
 from waiting import until
 
 KEYS = 20
@@ -76,19 +78,7 @@ async def client(number: int, address: str, seed: int, until_when: float, status
                 path, body = "/v1/messages", body | {"max_tokens": 50}
             if dice.random() < 0.5 and "max_tokens" not in body and path == "/v1/chat/completions":
                 body["max_tokens"] = dice.choice([1, 10, 100, 1_000, 5_000])
-            leaves = dice.random() < 0.3
-            try:
-                # Some leave before there is an answer.
-                patience = httpx.Timeout(30, read=dice.choice([0.005, 0.02])) if leaves and dice.random() < 0.3 else 30
-                async with http.stream("POST", path, json=body, headers=headers, timeout=patience) as response:
-                    statuses[response.status_code] += 1
-                    words = dice.randrange(1, 10)
-                    async for _ in response.aiter_lines():
-                        words -= leaves
-                        if words == 0:
-                            break
-            except httpx.HTTPError:
-                statuses[0] += 1
+            await visit(http, dice, statuses, path, json.dumps(body), headers)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from books import Books
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from serving import serving
+from visitor import visit
 from waiting import until
 
 import tokenweir
@@ -129,20 +130,7 @@ async def client(number: int, address: str, seed: int, until_when: float, status
             if dice.random() < 0.5:
                 body["max_tokens"] = dice.choice([1, 10, 100, 1_000, 5_000])
             sent = json.dumps(body) if dice.random() < 0.97 else "no request"
-            leaves = dice.random() < 0.33
-            try:
-                # Some leave before there is an answer.
-                patience = httpx.Timeout(30, read=dice.choice([0.001, 0.01])) if leaves and dice.random() < 0.3 else 30
-                path, headers = "/v1/chat/completions", {"x-api-key": key}
-                async with http.stream("POST", path, content=sent, headers=headers, timeout=patience) as response:
-                    statuses[response.status_code] += 1
-                    pieces = dice.randrange(1, 10)
-                    async for _ in response.aiter_raw():
-                        pieces -= leaves
-                        if pieces == 0:
-                            break
-            except httpx.HTTPError:
-                statuses[0] += 1
+            await visit(http, dice, statuses, "/v1/chat/completions", sent, {"x-api-key": key})
 
 
 def main() -> None:

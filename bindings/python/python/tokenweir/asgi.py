@@ -22,8 +22,9 @@ application sees it, or answered in the words of its API: 401 without a known ke
 - with a compressed response, by its estimate: add this middleware before one that compresses (the last one that is added
   to an application is the outermost).
 
-An application that knows better settles the permit itself: it is `scope["tokenweir.permit"]`. All else passes untouched.
-Counters live in the process: a server with several workers counts in each of them.
+An application that knows better settles the permit itself: it is `scope["tokenweir.permit"]`. All else passes untouched, and
+so do websockets. Counters live in the process: a server with several workers counts in each of them. `examples/fastapi` in
+the repository is a service to try.
 """
 
 from __future__ import annotations
