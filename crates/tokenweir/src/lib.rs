@@ -34,8 +34,9 @@
 //! # Rooms
 //! `clock` and `counter` are the ground; `policy` says what operators want; `table` keeps counters by key; `limiter`
 //! puts them together; [`apim`] says how API Management counts and answers, [`gateway`] is the gateway of a Foundry
-//! resource. Arrows point only in that order. The core does no I/O, starts no thread, has no global state
-//! and no `unsafe`.
+//! resource. Arrows point only in that order. The core starts no thread and has no `unsafe`. It does no I/O and has no
+//! global state, but for time zones: when a policy names one, the system's zone files are read, and kept for the life of
+//! the process.
 
 #![forbid(unsafe_code)]
 
