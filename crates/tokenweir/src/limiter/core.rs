@@ -2,6 +2,7 @@
 
 use super::compiled::{Compiled, Identities};
 use super::decision::Denied;
+use super::keeper::Keeper;
 use super::route::{Caller, Leg, Resolved, Routes};
 use super::rule::Rule;
 use super::slab::Slab;
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::policy::{Mode, Policy};
 use crate::record::Observer;
 use crate::request::Request;
+use crate::store::StoreError;
 use crate::sync::{
     AtomicU64, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},
@@ -59,6 +61,8 @@ pub(crate) struct Core {
     evict_phase: AtomicUsize,
     pub(crate) refused_full: AtomicU64,
     pub(crate) admitted_full: AtomicU64,
+    /// Where there is a store.
+    pub(crate) keeper: Option<Keeper>,
 }
 
 /// How long, at most, a sweep that found nothing at rest is believed: pins are let go without a word.
@@ -81,11 +85,12 @@ pub(crate) struct Parts {
     pub(crate) max_permits: usize,
     pub(crate) max_counters: usize,
     pub(crate) max_routes: usize,
+    pub(crate) keeper: Option<Keeper>,
 }
 
 impl Core {
     pub(crate) fn new(policy: Policy, parts: Parts) -> Self {
-        let mut identities = Identities::default();
+        let mut identities = Identities::new(parts.keeper.as_ref().map(Keeper::lease_part));
         let compiled = identities.compile(policy, parts.clock.mono());
         let random = hasher().hash_one(compiled.generation);
         Core {
@@ -108,6 +113,7 @@ impl Core {
             evict_phase: AtomicUsize::new(0),
             refused_full: AtomicU64::new(0),
             admitted_full: AtomicU64::new(0),
+            keeper: parts.keeper,
         }
     }
 
@@ -205,7 +211,14 @@ impl Core {
         for applied in &resolution.applied {
             let identity = compiled.identities[applied.limit];
             let enforced = compiled.policy.limits()[applied.limit].mode() == Mode::Enforce;
-            let Some(counter) = self.counter(&compiled, applied.limit, identity, &applied.key, now) else {
+            let counter = match self.counter(&compiled, applied.limit, identity, &applied.key, now) {
+                Ok(counter) => counter,
+                Err(failed) => {
+                    met.iter().for_each(|(_, counter)| counter.pins.unpin());
+                    return Err(failed.into());
+                }
+            };
+            let Some(counter) = counter else {
                 if enforced && self.when_full == WhenFull::Deny {
                     met.iter().for_each(|(_, counter)| counter.pins.unpin());
                     self.refused_full.fetch_add(1, Relaxed);
@@ -227,6 +240,7 @@ impl Core {
         let (legs, counters): (Vec<Leg>, SmallVec<_>) = met.into_iter().unzip();
         let route = Arc::new(Resolved {
             has_places: legs.iter().any(|leg| compiled.rules[leg.limit].is_in_flight()),
+            kept: legs.iter().any(|leg| compiled.rules[leg.limit].kept().is_some()),
             wants_wall: legs.iter().any(|leg| compiled.rules[leg.limit].is_quota()),
             legs: compiled.shared(legs),
             counters,
@@ -260,13 +274,17 @@ impl Core {
         identity: u32,
         key: &[u8],
         now: Now,
-    ) -> Option<Arc<Counter>> {
-        let fresh = || compiled.rules[limit].fresh();
-        if let Some(counter) = self.counters.pin(identity, key, fresh) {
-            return Some(counter);
+    ) -> Result<Option<Arc<Counter>>, StoreError> {
+        let rule = &compiled.rules[limit];
+        let fresh = || match (&self.keeper, rule.kept()) {
+            (Some(keeper), Some((_, kept))) => keeper.recorded(kept, key),
+            _ => Ok(rule.fresh()),
+        };
+        if let Some(counter) = self.counters.pin(identity, key, fresh)? {
+            return Ok(Some(counter));
         }
         if !self.sweep(now, false) {
-            return None;
+            return Ok(None);
         }
         self.counters.pin(identity, key, fresh)
     }
