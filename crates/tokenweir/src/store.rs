@@ -17,7 +17,8 @@ pub struct CounterName<'a> {
 }
 
 impl<'a> CounterName<'a> {
-    pub(crate) fn new(limit: &'a str, key: &'a [u8]) -> Self {
+    /// The counter of a limit with these scope values.
+    pub fn new(limit: &'a str, key: &'a [u8]) -> Self {
         CounterName { limit, key }
     }
 }

@@ -16,7 +16,7 @@ enum Step {
     Observe { which: usize, tokens: u64 },
     Cancel { which: usize },
     Pass { minutes: u64 },
-    StepBack { minutes: u64 },
+    Rewind { minutes: u64 },
     Renew,
     GiveBack,
     Restart,
@@ -31,7 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (which(), 0u64..2_000).prop_map(|(which, tokens)| Step::Observe { which, tokens }),
         1 => which().prop_map(|which| Step::Cancel { which }),
         1 => (0u64..100).prop_map(|minutes| Step::Pass { minutes }),
-        1 => (0u64..100).prop_map(|minutes| Step::StepBack { minutes }),
+        1 => (0u64..100).prop_map(|minutes| Step::Rewind { minutes }),
         1 => Just(Step::Renew),
         1 => Just(Step::GiveBack),
         1 => Just(Step::Restart),
@@ -98,7 +98,7 @@ proptest! {
                     open.iter().for_each(|id| drop(limiter.renew(*id, std::time::Duration::from_secs(360_000))));
                     open.retain(|id| limiter.observe(*id, 0, 0).is_ok());
                 }
-                Step::StepBack { minutes } => {
+                Step::Rewind { minutes } => {
                     let mut now = limiter.now();
                     now.wall -= i64::try_from(minutes * 60_000_000_000)?;
                     clock.set(now);
