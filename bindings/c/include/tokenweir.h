@@ -86,6 +86,8 @@ enum tokenweir_code
   TOKENWEIR_PERMITS_EXHAUSTED = 30,
   /// A route cannot be held: the table of counters or routes is full of entries in use.
   TOKENWEIR_TABLE_FULL = 31,
+  /// The store that keeps quotas failed.
+  TOKENWEIR_STORE_FAILED = 40,
   /// A pointer that must not be NULL is NULL.
   TOKENWEIR_NULL_ARGUMENT = 1000,
   /// A text is not UTF-8.

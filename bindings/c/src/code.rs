@@ -35,6 +35,8 @@ pub enum tokenweir_code {
     TOKENWEIR_PERMITS_EXHAUSTED = 30,
     /// A route cannot be held: the table of counters or routes is full of entries in use.
     TOKENWEIR_TABLE_FULL = 31,
+    /// The store that keeps quotas failed.
+    TOKENWEIR_STORE_FAILED = 40,
     /// A pointer that must not be NULL is NULL.
     TOKENWEIR_NULL_ARGUMENT = 1000,
     /// A text is not UTF-8.
@@ -62,7 +64,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 23] = [
+pub(crate) const CODES: [tokenweir_code; 24] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -75,6 +77,7 @@ pub(crate) const CODES: [tokenweir_code; 23] = [
     TOKENWEIR_PERMIT_UNKNOWN,
     TOKENWEIR_PERMITS_EXHAUSTED,
     TOKENWEIR_TABLE_FULL,
+    TOKENWEIR_STORE_FAILED,
     TOKENWEIR_NULL_ARGUMENT,
     TOKENWEIR_UTF8_INVALID,
     TOKENWEIR_STRUCT_SIZE,
@@ -103,6 +106,7 @@ impl tokenweir_code {
             TOKENWEIR_PERMIT_UNKNOWN => c"PERMIT_UNKNOWN",
             TOKENWEIR_PERMITS_EXHAUSTED => c"PERMITS_EXHAUSTED",
             TOKENWEIR_TABLE_FULL => c"TABLE_FULL",
+            TOKENWEIR_STORE_FAILED => c"STORE_FAILED",
             TOKENWEIR_NULL_ARGUMENT => c"NULL_ARGUMENT",
             TOKENWEIR_UTF8_INVALID => c"UTF8_INVALID",
             TOKENWEIR_STRUCT_SIZE => c"STRUCT_SIZE",
@@ -147,7 +151,7 @@ mod tests {
     fn codes_are_the_engines() {
         let id = PermitId::new(7).expect("not 0");
         let limit = || "l".to_owned();
-        let errors: [Error; 11] = [
+        let errors: [Error; 12] = [
             Policy::from_toml("limit = 1").expect_err("not a policy").into(),
             ResolveError::EmptyKey { part: "project".into() }.into(),
             ResolveError::KeyMissing { limit: limit(), key: "user".into() }.into(),
@@ -159,6 +163,7 @@ mod tests {
             Error::PermitUnknown { id },
             Error::PermitsExhausted { most: 1 },
             Error::TableFull { limit: limit(), budget: 1 },
+            tokenweir::store::StoreError::new("r").into(),
         ];
         for error in &errors {
             let code = of_engine(error.code());

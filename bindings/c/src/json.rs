@@ -112,6 +112,7 @@ pub(crate) fn restored(restored: &Restored) -> Value {
     let reason = |reason| match reason {
         LeftOutReason::NoSuchLimit => "no_such_limit",
         LeftOutReason::Changed => "changed",
+        LeftOutReason::Kept => "kept",
         LeftOutReason::NoRoom => "no_room",
         // The engine has learnt another.
         _ => "other",

@@ -244,6 +244,7 @@ fn restored(restored: &Restored) -> Value {
         let reason = match left_out.reason {
             LeftOutReason::NoSuchLimit => "there is no such limit",
             LeftOutReason::Changed => "the limit counts something else now",
+            LeftOutReason::Kept => "a store keeps it",
             LeftOutReason::NoRoom => "there is no room for it",
         };
         json!({ "limit": left_out.limit, "counters": left_out.counters, "reason": reason })
