@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use smallvec::SmallVec;
 
 use super::call::Call;
 use super::passage::{Passage, RefusedCall, Verdict};
@@ -14,17 +13,14 @@ use super::standing::{Stand, Standing, Wrong};
 use crate::apim::{Profile, Remaining};
 use crate::clock::Now;
 use crate::error::Error;
-use crate::gateway::compile::{AGENT, CompileError, TOOL, Terms};
+use crate::gateway::compile::{CompileError, Terms};
 use crate::gateway::figures::{Counts, Figures};
 use crate::gateway::model::{FoundryResource, GatewayName, ProjectName, ResourceName};
 use crate::gateway::record::{CallOutcome, LastError, RecordObserver, UsageRecord};
 use crate::limiter::{Decision, Denied, Limiter, LimiterBuilder};
 use crate::policy::Policy;
-use crate::request::{Estimate, Key, Request};
+use crate::request::Estimate;
 use crate::sync::Mutex;
-
-/// What a call that is not to a model has for a deployment: no name of one, since names have no control characters.
-const NO_DEPLOYMENT: &str = "\0";
 
 /// Why a gate cannot be built, or cannot follow its model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -226,6 +222,11 @@ impl Gate {
         &self.inner.limiter
     }
 
+    /// How it charges and answers, where that is not as the engine does.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.inner.profile.as_ref()
+    }
+
     /// All calls, by what came of them.
     pub fn figures(&self) -> Figures {
         self.inner.total.read()
@@ -258,7 +259,7 @@ impl Gate {
         match standing.stand(call) {
             Stand::Governed => {
                 let estimate = self.charged_at_once(call);
-                match with_request(call, |request| self.inner.limiter.admit_at(request, estimate, now))? {
+                match call.with_request(|request| self.inner.limiter.admit_at(request, estimate, now))? {
                     Decision::Admitted(permit) => {
                         let id = permit.into_id();
                         let record = self.begin(&standing, call, CallOutcome::Admitted, now);
@@ -296,7 +297,7 @@ impl Gate {
         if self.inner.standing.load().stand(call) != Stand::Governed {
             return Ok(Remaining::default());
         }
-        let peek = with_request(call, |request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
+        let peek = call.with_request(|request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
         let left: Vec<_> = peek.limits.into_iter().map(|view| (view.limit, view.remaining)).collect();
         Ok(self.inner.remaining(&left, 0))
     }
@@ -405,12 +406,4 @@ impl Inner {
     fn correlation_id(&self) -> String {
         format!("{:016x}{:016x}", self.run, self.calls.fetch_add(1, Relaxed))
     }
-}
-
-/// Passes the engine's request of a call.
-fn with_request<T>(call: &Call<'_>, act: impl FnOnce(&Request<'_>) -> T) -> T {
-    let mut keys: SmallVec<[Key<'_>; 8]> = call.keys.into();
-    keys.extend(call.agent.map(|agent| Key::new(AGENT, agent)));
-    keys.extend(call.tool.map(|tool| Key::new(TOOL, tool)));
-    act(&Request::new(call.project, call.deployment.unwrap_or(NO_DEPLOYMENT)).with_keys(&keys))
 }
