@@ -17,7 +17,7 @@ use crate::gateway::compile::{CompileError, Terms};
 use crate::gateway::figures::{Counts, Figures};
 use crate::gateway::model::{FoundryResource, GatewayName, ProjectName, ResourceName};
 use crate::gateway::record::{CallOutcome, LastError, RecordObserver, UsageRecord};
-use crate::limiter::{Decision, Denied, Limiter, LimiterBuilder};
+use crate::limiter::{Decision, Denied, Limiter, LimiterBuilder, Peek};
 use crate::policy::Policy;
 use crate::request::Estimate;
 use crate::sync::Mutex;
@@ -89,11 +89,11 @@ pub struct Gate {
 pub(super) struct Inner {
     pub(super) limiter: Limiter,
     resource: ResourceName,
-    standing: ArcSwap<Standing>,
-    terms: Terms,
+    pub(super) standing: ArcSwap<Standing>,
+    pub(super) terms: Terms,
     pub(super) profile: Option<Profile>,
     observers: Vec<Arc<dyn RecordObserver>>,
-    total: Counts,
+    pub(super) total: Counts,
     /// Ids of calls: a part of the gate's own and a number.
     run: u64,
     calls: AtomicU64,
@@ -245,7 +245,7 @@ impl Gate {
     /// Decides on a call: it passes, governed or not, or it is refused.
     ///
     /// # Errors
-    /// As [`Limiter::admit`]; the call is neither counted nor recorded then.
+    /// As [`Limiter::admit`]. The call is counted and recorded as [`CallOutcome::Failed`]; no limit has been charged.
     pub fn admit(&self, call: &Call<'_>) -> Result<Verdict, Error> {
         self.admit_at(call, self.now())
     }
@@ -259,13 +259,20 @@ impl Gate {
         match standing.stand(call) {
             Stand::Governed => {
                 let estimate = self.charged_at_once(call);
-                match call.with_request(|request| self.inner.limiter.admit_at(request, estimate, now))? {
-                    Decision::Admitted(permit) => {
+                match call.with_request(|request| self.inner.limiter.admit_at(request, estimate, now)) {
+                    Err(error) => {
+                        let mut record = self.begin(&standing, call, CallOutcome::Failed, now);
+                        let (source, reason) = ("tokenweir".to_owned(), error.name().to_owned());
+                        record.last_error = Some(LastError { source, reason, message: error.to_string() });
+                        self.inner.tell(&record);
+                        Err(error)
+                    }
+                    Ok(Decision::Admitted(permit)) => {
                         let id = permit.into_id();
                         let record = self.begin(&standing, call, CallOutcome::Admitted, now);
                         Ok(Verdict::Passed(Passage::new(self.clone(), Some(id), record, now, estimate)))
                     }
-                    Decision::Denied(denied) => {
+                    Ok(Decision::Denied(denied)) => {
                         Ok(Verdict::Refused(self.refuse(&standing, call, denied, estimate, now)))
                     }
                 }
@@ -300,6 +307,19 @@ impl Gate {
         let peek = call.with_request(|request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
         let left: Vec<_> = peek.limits.into_iter().map(|view| (view.limit, view.remaining)).collect();
         Ok(self.inner.remaining(&left, 0))
+    }
+
+    /// Whether calls of this kind are governed, and so counted by limits.
+    pub(in crate::gateway) fn governs(&self, call: &Call<'_>) -> bool {
+        self.inner.standing.load().stand(call) == Stand::Governed
+    }
+
+    /// What would come of a call that is charged `estimate` at once. Nothing is taken.
+    ///
+    /// # Errors
+    /// As [`Limiter::peek`].
+    pub(in crate::gateway) fn peek_at(&self, call: &Call<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
+        call.with_request(|request| self.inner.limiter.peek_at(request, estimate, now))
     }
 
     /// What of a call's estimate is charged at admission.

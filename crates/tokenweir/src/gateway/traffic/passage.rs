@@ -13,6 +13,9 @@ use crate::limiter::{Denied, Observed};
 use crate::record::{Outcome, Settlement};
 use crate::request::{Estimate, PermitId, Usage};
 
+/// What ending a call came to, and its record.
+pub(in crate::gateway) type Ended = (Result<Option<Settlement>, Error>, Option<Box<UsageRecord>>);
+
 /// What a gate decides on a call.
 #[must_use = "a call that passes is to be ended, and one that is refused is to be answered"]
 #[derive(Debug)]
@@ -182,7 +185,12 @@ impl Passage {
     ///
     /// # Errors
     /// As [`settle`](Passage::settle).
-    pub fn settle_at(mut self, completion: &Completion<'_>, now: Now) -> Result<Option<Settlement>, Error> {
+    pub fn settle_at(self, completion: &Completion<'_>, now: Now) -> Result<Option<Settlement>, Error> {
+        self.settle_recorded(completion, now).0
+    }
+
+    /// As [`settle_at`](Passage::settle_at), with the record that observers have had.
+    pub(in crate::gateway) fn settle_recorded(mut self, completion: &Completion<'_>, now: Now) -> Ended {
         if let Some(record) = &mut self.record {
             record.deployment_served = completion.deployment_served.map(str::to_owned);
             record.model_served = completion.model_served.map(str::to_owned);
@@ -210,13 +218,10 @@ impl Passage {
             record.estimated = completion.estimated.then_some(true);
         }
         match settled {
-            None => {
-                self.end(None, now);
-                Ok(None)
-            }
+            None => (Ok(None), self.end(None, now)),
             Some((settlement, result)) => {
-                self.end(settlement, now);
-                result.map(Some)
+                let record = self.end(settlement, now);
+                (result.map(Some), record)
             }
         }
     }
@@ -234,15 +239,20 @@ impl Passage {
     ///
     /// # Errors
     /// As [`cancel`](Passage::cancel).
-    pub fn cancel_at(mut self, now: Now) -> Result<Option<Settlement>, Error> {
+    pub fn cancel_at(self, now: Now) -> Result<Option<Settlement>, Error> {
+        self.cancel_recorded(now).0
+    }
+
+    /// As [`cancel_at`](Passage::cancel_at), with the record that observers have had.
+    pub(in crate::gateway) fn cancel_recorded(mut self, now: Now) -> Ended {
         let cancelled = self.permit.map(|permit| self.gate.limiter().cancel_at(permit, now)).transpose();
-        self.end(cancelled.clone().ok().flatten(), now);
-        cancelled
+        let record = self.end(cancelled.clone().ok().flatten(), now);
+        (cancelled, record)
     }
 
     /// Completes the record and passes it on, once.
-    fn end(&mut self, settlement: Option<Settlement>, now: Now) {
-        let Some(mut record) = self.record.take() else { return };
+    fn end(&mut self, settlement: Option<Settlement>, now: Now) -> Option<Box<UsageRecord>> {
+        let mut record = self.record.take()?;
         record.total_time = Duration::from_nanos(now.mono.saturating_sub(self.began.mono));
         record.ended = match (&settlement, self.permit) {
             (Some(settlement), _) => Some(settlement.outcome),
@@ -256,6 +266,7 @@ impl Passage {
             record.estimated = Some(settlement.estimated || record.estimated == Some(true));
         }
         self.gate.inner.tell(&record);
+        Some(record)
     }
 }
 
