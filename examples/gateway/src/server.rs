@@ -203,6 +203,7 @@ pub async fn start(path: &Path, sample: Sample) -> Result<Running, StartError> {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(admin::metrics))
         .route("/admin", any(admin::serve))
+        .route("/admin/", any(admin::serve))
         .route("/admin/{*view}", any(admin::serve))
         .with_state(shared.clone())
         .fallback_service(metered);
