@@ -126,6 +126,20 @@ impl Asked {
         reader.finish()
     }
 
+    /// A request of which nothing is known but its length: a token for every four bytes of it, and no bound of the output.
+    pub fn by_length(api: Api, bytes: u64) -> Self {
+        Asked {
+            api,
+            model: None,
+            stream: false,
+            include_usage: false,
+            input: bytes.div_ceil(4).min(MOST),
+            answers: 1,
+            output: (api == Api::Embeddings).then_some(0),
+            input_elsewhere: false,
+        }
+    }
+
     /// What OpenAI's own tokens-per-minute limit takes for the request at arrival: the larger of input and output, not
     /// their sum.
     pub fn openai_charge(&self) -> u64 {

@@ -169,7 +169,7 @@ pub struct UsageRecord {
     /// What was charged for the completion in the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub charged_output: Option<u64>,
-    /// Whether a part of what was charged is the estimate, because no usage was reported.
+    /// Whether a part of what was charged is the estimate or was counted by the host, because no usage was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated: Option<bool>,
     /// How its permit ended, if it had one.

@@ -292,6 +292,7 @@ impl SettleFields {
     pub(super) fn completion(&self) -> Completion<'_> {
         Completion {
             usage: self.usage.unwrap_or_default().into(),
+            estimated: false,
             reasoning: self.reasoning,
             response_code: self.response_code,
             backend_response_code: self.backend_response_code,

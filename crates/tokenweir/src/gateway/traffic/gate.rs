@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use smallvec::SmallVec;
 
 use super::call::Call;
 use super::passage::{Passage, RefusedCall, Verdict};
@@ -15,17 +14,14 @@ use super::standing::{Stand, Standing, Wrong};
 use crate::apim::{Profile, Remaining};
 use crate::clock::Now;
 use crate::error::Error;
-use crate::gateway::compile::{AGENT, CompileError, TOOL, Terms};
+use crate::gateway::compile::{CompileError, Terms};
 use crate::gateway::figures::{Counts, Figures};
 use crate::gateway::model::{FoundryResource, GatewayName, ProjectName, ResourceName};
 use crate::gateway::record::{CallOutcome, LastError, RecordObserver, UsageRecord};
 use crate::limiter::{Decision, Denied, Limiter, LimiterBuilder, Peek};
 use crate::policy::Policy;
-use crate::request::{Estimate, Key, Request};
+use crate::request::Estimate;
 use crate::sync::Mutex;
-
-/// What a call that is not to a model has for a deployment: no name of one, since names have no control characters.
-const NO_DEPLOYMENT: &str = "\0";
 
 /// Why a gate cannot be built, or cannot follow its model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -229,12 +225,12 @@ impl Gate {
 
     /// What limits have left, and what a call has consumed once that is known, as headers of its profile's names.
     pub fn headers(&self, left: Remaining, consumed: Option<u64>) -> Vec<(String, u64)> {
-        self.profile().headers(left, consumed)
+        self.named_by().headers(left, consumed)
     }
 
     /// The headers of a refusal, by its profile's names.
     pub fn refusal_headers(&self, refused: &RefusedCall) -> Vec<(String, u64)> {
-        let profile = self.profile();
+        let profile = self.named_by();
         match refused.answer() {
             Some(answer) => answer.headers(&profile),
             None => profile.headers.retry_after.clone().zip(refused.retry_after()).into_iter().collect(),
@@ -242,8 +238,13 @@ impl Gate {
     }
 
     /// Where the engine answers for itself, only the headers' names are of a profile: the default one.
-    fn profile(&self) -> Cow<'_, Profile> {
+    fn named_by(&self) -> Cow<'_, Profile> {
         self.inner.profile.as_ref().map_or_else(Cow::default, Cow::Borrowed)
+    }
+
+    /// How it charges and answers, where that is not as the engine does.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.inner.profile.as_ref()
     }
 
     /// All calls, by what came of them.
@@ -278,7 +279,7 @@ impl Gate {
         match standing.stand(call) {
             Stand::Governed => {
                 let estimate = self.charged_at_once(call);
-                match with_request(call, |request| self.inner.limiter.admit_at(request, estimate, now)) {
+                match call.with_request(|request| self.inner.limiter.admit_at(request, estimate, now)) {
                     Err(error) => {
                         let mut record = self.begin(&standing, call, CallOutcome::Failed, now);
                         let (source, reason) = ("tokenweir".to_owned(), error.name().to_owned());
@@ -323,7 +324,7 @@ impl Gate {
         if self.inner.standing.load().stand(call) != Stand::Governed {
             return Ok(Remaining::default());
         }
-        let peek = with_request(call, |request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
+        let peek = call.with_request(|request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
         let left: Vec<_> = peek.limits.into_iter().map(|view| (view.limit, view.remaining)).collect();
         Ok(self.inner.remaining(&left, 0))
     }
@@ -338,7 +339,7 @@ impl Gate {
     /// # Errors
     /// As [`Limiter::peek`].
     pub(in crate::gateway) fn peek_at(&self, call: &Call<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
-        with_request(call, |request| self.inner.limiter.peek_at(request, estimate, now))
+        call.with_request(|request| self.inner.limiter.peek_at(request, estimate, now))
     }
 
     /// What of a call's estimate is charged at admission.
@@ -445,12 +446,4 @@ impl Inner {
     fn correlation_id(&self) -> String {
         format!("{:016x}{:016x}", self.run, self.calls.fetch_add(1, Relaxed))
     }
-}
-
-/// Passes the engine's request of a call.
-fn with_request<T>(call: &Call<'_>, act: impl FnOnce(&Request<'_>) -> T) -> T {
-    let mut keys: SmallVec<[Key<'_>; 8]> = call.keys.into();
-    keys.extend(call.agent.map(|agent| Key::new(AGENT, agent)));
-    keys.extend(call.tool.map(|tool| Key::new(TOOL, tool)));
-    act(&Request::new(call.project, call.deployment.unwrap_or(NO_DEPLOYMENT)).with_keys(&keys))
 }

@@ -141,6 +141,11 @@ impl Passage {
         self.record.as_ref().map_or("", |record| &record.correlation_id)
     }
 
+    /// What of its estimate was charged when it was admitted.
+    pub fn charged(&self) -> Estimate {
+        self.charged
+    }
+
     /// What its limits have left at `now`, for headers. On a stream: what was left before it was charged.
     pub fn remaining_at(&self, now: Now) -> Remaining {
         let Some(permit) = self.permit else { return Remaining::default() };
@@ -218,6 +223,7 @@ impl Passage {
         if let Some(record) = &mut self.record {
             (record.input, record.cached_input, record.output) = (usage.input, usage.cached_input, usage.output);
             record.reasoning = completion.reasoning;
+            record.estimated = completion.estimated.then_some(true);
         }
         match settled {
             None => (Ok(None), self.end(None, now)),
@@ -265,7 +271,7 @@ impl Passage {
         if let Some(settlement) = settlement {
             record.charged_input = Some(settlement.input);
             record.charged_output = Some(settlement.output);
-            record.estimated = Some(settlement.estimated);
+            record.estimated = Some(settlement.estimated || record.estimated == Some(true));
         }
         self.gate.inner.tell(&record);
         Some(record)
