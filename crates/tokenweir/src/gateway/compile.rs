@@ -104,7 +104,10 @@ pub enum CompileError {
         limit: String,
     },
     /// V-17. Two keyed limits of one key are one counter, and cannot be.
-    #[error("the limits {first:?} and {second:?} have the same key, so they are one counter, and {reason}")]
+    #[error(
+        "the limits {:?} and {:?} have the same key, so they are one counter, and {reason}", .first.as_str(),
+        .second.as_str()
+    )]
     CounterConflict {
         /// The first by name.
         first: LimitName,
@@ -260,7 +263,9 @@ fn exact(what: &'static str, name: &(impl AsRef<str> + ?Sized)) -> Result<String
 
 /// The same key is the same counter wherever it is used \[D\]: of several limits with one key, the one that stands for
 /// them all.
-pub(super) fn one_for_each_key(keyed: &BTreeMap<LimitName, KeyedLimit>) -> Result<Vec<(&LimitName, &KeyedLimit)>, CompileError> {
+pub(super) fn one_for_each_key(
+    keyed: &BTreeMap<LimitName, KeyedLimit>,
+) -> Result<Vec<(&LimitName, &KeyedLimit)>, CompileError> {
     let mut by_key: BTreeMap<&CounterKey, (&LimitName, &KeyedLimit)> = BTreeMap::new();
     for (name, limit) in keyed {
         let Some((first, known)) = by_key.get(&limit.key).copied() else {
@@ -400,7 +405,7 @@ impl Compiler<'_> {
             Rates::Buckets => limit.insert("algorithm".into(), "bucket".into()),
             Rates::Windows { sub_windows } => {
                 let nanos = u64::from(seconds) * 1_000_000_000;
-                let fitting = (1..=sub_windows).rev().find(|parts| nanos.is_multiple_of(u64::from(*parts)));
+                let fitting = (1..=sub_windows.min(500)).rev().find(|parts| nanos.is_multiple_of(u64::from(*parts)));
                 limit.insert("sub_windows".into(), fitting.unwrap_or(1).into());
                 limit.insert("until".into(), self.terms.rates_until.as_str().into());
                 limit.insert("algorithm".into(), "window".into())

@@ -6,8 +6,8 @@ use super::{Estate, gateway_state, of_gateway};
 use crate::gateway::code::Code;
 use crate::gateway::finding::{Applied, Attempt, Refused};
 use crate::gateway::model::{
-    AiGateway, DeploymentName, FoundryResource, KeyedLimitFields, LimitError, LimitName, Limits, MetricDimension, PrincipalId, ProjectName,
-    ResourceName, TokenLimitFields, TrafficSettings,
+    AiGateway, DeploymentName, FoundryResource, KeyedLimitFields, LimitError, LimitName, Limits, MetricDimension,
+    PrincipalId, ProjectName, ResourceName, TokenLimitFields, TrafficSettings,
 };
 use crate::gateway::operation::Event;
 use crate::gateway::rules::{Facts, judge};
