@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
-use tokenweir::{Estimate, Limiter, ManualClock, Now, PermitId, Policy, Request, Usage, UsageFilter};
+use tokenweir::{Error, Estimate, Limiter, ManualClock, Now, PermitId, Policy, Request, Usage, UsageFilter};
 
 const WORKERS: u64 = 3;
 const STEPS: u64 = 40_000;
@@ -54,7 +54,12 @@ fn work(limiter: &Limiter, time: &Time, seed: u64) -> (Books, u64) {
         let deployment = format!("deployment {}", random.below(2));
         let (estimate, now) = (random.below(200), time.now(&mut random));
         let decision = limiter.admit_at(&Request::new(&project, &deployment), Estimate::new(0, estimate), now);
-        match decision.expect("it resolves").admitted() {
+        let decision = match decision {
+            // Open permits hold all routes there may be.
+            Err(Error::TableFull { .. }) => None,
+            decision => decision.expect("it resolves").admitted(),
+        };
+        match decision {
             Some(permit) => open.push((permit.into_id(), project, estimate)),
             None => denied += 1,
         }
