@@ -590,11 +590,12 @@ class TestReplay:
         rows = tokenweir.replay(policy(), self.TRACE + b"{}\n")
         with pytest.raises(tokenweir.TraceError, match='line 3: the field "at" is missing') as raised:
             list(rows)
-        assert raised.value.line == 3
+        assert (raised.value.line, raised.value.code, raised.value.name) == (3, 50, "TRACE_INVALID")
         need = policy(limit(scope=["key:user"], require=True))
         with pytest.raises(tokenweir.TraceError, match="line 1: ") as raised:
             list(tokenweir.replay(need, self.TRACE))
         assert isinstance(raised.value.__cause__, tokenweir.RequestError)
+        assert (raised.value.code, raised.value.name) == (11, "KEY_MISSING")
 
     def test_the_azure_format(self) -> None:
         trace = b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,500,10\n"

@@ -166,7 +166,7 @@ impl Importer {
                 } else if mark.imported || !limits.is_empty() || used.contains(&element) {
                     report.imported.push(Accounted { place, limits, notes: notes(mark.notes) });
                 } else {
-                    report.not_about_limits.push(Accounted { place, limits, notes: Vec::new() });
+                    report.not_about_limits.push(Accounted { place, limits, notes: notes(mark.remarks) });
                 }
             }
         }

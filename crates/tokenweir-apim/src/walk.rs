@@ -30,6 +30,8 @@ pub(crate) struct Mark {
     pub(crate) imported: bool,
     pub(crate) not_mapped: BTreeSet<String>,
     pub(crate) notes: BTreeSet<String>,
+    /// To be said of it although it is not about limits.
+    pub(crate) remarks: BTreeSet<String>,
 }
 
 /// A limit that was found, in one case.
@@ -241,6 +243,7 @@ impl<'w> Walk<'w> {
             "set-variable" => self.set_variable(place, at),
             "retry" => self.children(&Place { retried: true, ..place.clone() }, at),
             "wait" => self.children(place, at),
+            "return-response" => self.returns(place, at),
             "limit-concurrency" => {
                 self.limit(place, at);
                 self.children(place, at);
@@ -316,6 +319,25 @@ impl<'w> Walk<'w> {
         inner.includes.push(id);
         let root = self.documents[found].tree.elements.first().map_or("", |root| &root.name);
         if root == "fragment" { self.children(&inner, 0) } else { self.policy(&inner, 0) }
+    }
+
+    /// The end of a run. What comes after it is run all the same: a limit too many is the strict side.
+    fn returns(&mut self, place: &Place, at: usize) {
+        if place.section != "inbound" {
+            return;
+        }
+        let element = self.element(place.document, at);
+        let status = element.children.iter().map(|child| self.element(place.document, *child));
+        let code = status.filter(|child| child.name == "set-status").find_map(|status| status.attribute("code"));
+        let refuses = code.is_some_and(|code| self.values.fill(&code.value).is_ok_and(|code| code.trim() == "429"));
+        let mark = self.mark(place.document, at);
+        if refuses {
+            mark.not_mapped
+                .insert("it refuses with 429 by a condition of its own, which is no limit that counts".into());
+        } else {
+            let note = "requests that come to it are answered there; limits after it are imported as if they went on";
+            mark.remarks.insert(note.into());
+        }
     }
 
     fn limit(&mut self, place: &Place, at: usize) {

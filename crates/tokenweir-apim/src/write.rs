@@ -76,7 +76,8 @@ pub(crate) fn policy(limits: &[Planned], report: &Report, classic: bool) -> Stri
             &mut out,
             "",
             "API Management counts tokens after the answer (post-paid): admit with an estimate of 0 tokens and settle with \
-             the usage to do the same. An estimate makes the limits hard ones.",
+             the usage to do the same. An estimate makes the limits hard ones. It does not count tokens from a cache, and a \
+             token quota lasts until it is passed.",
         );
     }
     if !report.parts.is_empty() {
@@ -159,6 +160,13 @@ fn table(out: &mut String, limit: &Planned, classic: bool) {
         let matches: Vec<String> =
             limit.matches.iter().map(|(part, pattern)| format!("{} = {}", key(part), quoted(pattern))).collect();
         let _ = writeln!(out, "match = {{ {} }}", matches.join(", "));
+    }
+    // As its profile says of them: see `tokenweir::apim::Profile`.
+    if matches!(limit.dimension, Dimension::TokenQuota { .. }) {
+        out.push_str("until = \"passed\"\n");
+    }
+    if meter == "total" {
+        out.push_str("weights = { cached_input = 0 }\n");
     }
     if let Some(overrides) = &limit.overrides {
         let _ = writeln!(out, "overrides = {}", quoted(overrides));

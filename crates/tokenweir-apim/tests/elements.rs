@@ -250,3 +250,62 @@ fn metric_dimensions_are_told() {
     let listed: Vec<usize> = imported.report.not_mapped.iter().map(|one| one.place.line).collect();
     assert_eq!(listed, [5, 6]);
 }
+
+#[test]
+fn token_limits_last_and_weigh_as_the_service_has_them() {
+    let imported = import(&format!(
+        "<llm-token-limit {KEY} tokens-per-minute=\"100\" token-quota=\"400\" token-quota-period=\"Hourly\" />\n\
+         <quota calls=\"5\" renewal-period=\"3600\" />"
+    ));
+    let policy = tokenweir::Policy::from_toml(&imported.toml).expect("a policy");
+    let until: Vec<_> = policy.limits().iter().map(|limit| limit.until().as_str()).collect();
+    assert_eq!(until, ["reached", "passed", "reached"]);
+    // Post-paid, as the host of an imported policy does it: use of exactly the quota still admits, one more does not.
+    let limiter = tokenweir::Limiter::builder(policy).clock(tokenweir::ManualClock::default()).build();
+    let keys = [tokenweir::Key::new("subscription", "s")];
+    let request = tokenweir::Request::new("p", "d").with_keys(&keys);
+    let minute = |n: u64| tokenweir::Now::at(n * 60_000_000_000);
+    for (at, cached, input) in [(0, 900, 1000), (1, 0, 100), (2, 0, 100), (3, 0, 100)] {
+        let decision = limiter.admit_at(&request, tokenweir::Estimate::default(), minute(at)).expect("a decision");
+        let permit = decision.admitted().unwrap_or_else(|| panic!("it passes at {at}"));
+        permit.settle_at(tokenweir::Usage::new(input, 0).with_cached(cached), minute(at)).expect("settled");
+    }
+    let used = |limit: &str| {
+        let filter = tokenweir::UsageFilter { limit: Some(limit.to_owned()), ..Default::default() };
+        limiter.usage_at(&filter, minute(4)).iter().map(|counter| counter.used).sum::<u64>()
+    };
+    assert_eq!(used(&imported.report.limits[1].name), 400, "what comes from the cache weighs nothing");
+    let decision = limiter.admit_at(&request, tokenweir::Estimate::default(), minute(4)).expect("a decision");
+    decision
+        .admitted()
+        .expect("use equals the quota")
+        .settle_at(tokenweir::Usage::new(1, 0), minute(4))
+        .expect("settled");
+    let denied = limiter.admit_at(&request, tokenweir::Estimate::default(), minute(5)).expect("a decision").denied();
+    let refused: Vec<_> = denied.iter().flat_map(|denied| denied.refusals()).map(|refusal| refusal.status).collect();
+    assert!(refused.contains(&403), "{refused:?}");
+}
+
+#[test]
+fn a_response_that_is_returned_is_listed_and_one_of_429_is_not_mapped() {
+    let returned = |code: &str| {
+        import(&format!(
+            "<choose><when condition=\"@(context.User.Id == &quot;u&quot;)\"><return-response><set-status code=\"{code}\" />\
+             </return-response></when></choose>\n<llm-token-limit {KEY} tokens-per-minute=\"100\" />"
+        ))
+    };
+    let about = |list: &[tokenweir_apim::Accounted]| {
+        let is_it = |one: &&tokenweir_apim::Accounted| one.place.element == "return-response";
+        list.iter().find(is_it).map(|one| one.notes.join("; "))
+    };
+    for other in ["401", "403", "200"] {
+        let imported = returned(other);
+        let notes = about(&imported.report.not_about_limits).unwrap_or_else(|| panic!("{other} is listed"));
+        assert!(notes.contains("answered there"), "{notes}");
+        assert!(imported.report.not_mapped.is_empty(), "{other}");
+    }
+    let imported = returned("429");
+    let notes = about(&imported.report.not_mapped).expect("it is listed");
+    assert!(notes.contains("refuses with 429"), "{notes}");
+    assert_eq!(limits(&imported), ["100 total bucket by key:subscription"]);
+}

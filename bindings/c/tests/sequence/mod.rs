@@ -134,6 +134,8 @@ struct Made {
     policies: [*mut tokenweir_policy; 3],
     limiters: [*mut tokenweir_limiter; 2],
     routes: [*mut tokenweir_route; 4],
+    wire: Wire,
+    gateway: Gateway,
     /// Of any limiter, open or not.
     permits: Vec<u64>,
     now: tokenweir_now,
@@ -165,6 +167,12 @@ macro_rules! call {
         came_back(code, error, asked)
     }};
 }
+
+// Behind the macro that they call by.
+mod gateway;
+mod wire;
+use gateway::Gateway;
+use wire::Wire;
 
 impl Made {
     fn permit(&self, bytes: &mut Bytes<'_>) -> u64 {
@@ -351,6 +359,9 @@ impl Made {
             let mut text = null_mut();
             call!(bytes, tokenweir_denial_json(denial, bytes.place(&mut text)));
             Self::read(text);
+            if !denial.is_null() || bytes.rarely() {
+                self.refuse(bytes, denial);
+            }
             tokenweir_denial_free(denial);
         }
     }
@@ -493,6 +504,8 @@ impl Made {
             self.policies.iter_mut().for_each(|policy| tokenweir_policy_free(*policy));
             self.limiters.iter_mut().for_each(|limiter| tokenweir_limiter_free(*limiter));
             self.routes.iter_mut().for_each(|route| tokenweir_route_free(*route));
+            self.wire.finish();
+            self.gateway.finish();
         }
     }
 }
@@ -506,6 +519,8 @@ pub fn run(bytes: &[u8]) -> usize {
         policies: [null_mut(); 3],
         limiters: [null_mut(); 2],
         routes: [null_mut(); 4],
+        wire: Wire::new(),
+        gateway: Gateway::new(),
         permits: Vec::new(),
         now: tokenweir_now { mono: 0, wall: 0 },
     };
@@ -530,7 +545,9 @@ pub fn run(bytes: &[u8]) -> usize {
                 2..7 => made.admit(&mut bytes),
                 7..12 => made.end(&mut bytes),
                 12 | 13 => made.look(&mut bytes),
-                _ => made.clocks_and_records(&mut bytes),
+                14 => made.clocks_and_records(&mut bytes),
+                _ if bytes.byte().is_multiple_of(2) => made.wire(&mut bytes),
+                _ => made.gateway(&mut bytes),
             }
         }
         let admitted = made.permits.len();

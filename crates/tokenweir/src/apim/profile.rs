@@ -1,10 +1,13 @@
 //! The settings of the profile.
 
+use serde::{Deserialize, Serialize};
+
 use crate::policy::Until;
 use crate::request::Estimate;
 
 /// Which of the service's two algorithms counts tokens per minute \[D\].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Classic tiers: a sliding window of a minute.
     Classic,
@@ -13,7 +16,8 @@ pub enum Tier {
 }
 
 /// Which refusal a caller is told when several limits refuse \[U\].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum First {
     /// A quota's before a rate's: a 403 outlives a 429.
     #[default]
@@ -25,7 +29,8 @@ pub enum First {
 }
 
 /// What a caller that found a bucket in debt is told to wait for \[U\].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BucketRetry {
     /// One whole token, so that a retry at that second succeeds.
     #[default]
@@ -35,7 +40,8 @@ pub enum BucketRetry {
 }
 
 /// By which names the response headers go. One without a name is not sent \[D\].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Headers {
     /// Whole seconds to wait, on refusals.
@@ -62,6 +68,8 @@ impl Default for Headers {
 
 /// How API Management behaves, with a setting for each point that is not confirmed.
 ///
+/// As JSON it is an object of these fields; one that is absent is as the v2 tiers have it.
+///
 /// # Example
 /// ```
 /// use tokenweir::apim::{First, Profile};
@@ -72,7 +80,8 @@ impl Default for Headers {
 /// assert_eq!(profile.estimate(900, false).input, 0);
 /// assert_eq!(profile.estimate(900, true).input, 900);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Profile {
     /// Which algorithm counts tokens per minute.
@@ -104,6 +113,13 @@ pub struct Profile {
     pub concurrency_message: String,
     /// By which names the response headers go.
     pub headers: Headers,
+}
+
+impl Default for Profile {
+    /// The v2 tiers.
+    fn default() -> Self {
+        Self::v2()
+    }
 }
 
 impl Profile {

@@ -361,6 +361,55 @@ fn quota_a_quick_charge_against_the_next_period() {
     });
 }
 
+/// What a store would have recorded, by turns as the limiter's keeper has it.
+struct Ledger(loom::sync::Mutex<u64>);
+
+impl Ledger {
+    /// Records what is used, and `more`.
+    fn cover(&self, quota: &Quota, more: u64) {
+        let mut recorded = self.0.lock().unwrap();
+        if let Some(leased) = quota.leased()
+            && !leased.covers()
+        {
+            *recorded = leased.used + more;
+            quota.lease(leased.period, *recorded);
+        }
+    }
+
+    /// Records exactly what is used.
+    fn give_back(&self, quota: &Quota) {
+        let mut recorded = self.0.lock().unwrap();
+        let Some(leased) = quota.leased() else { return };
+        quota.lease(leased.period, leased.used);
+        let now = quota.leased().unwrap();
+        *recorded = now.used.max(leased.used);
+        quota.lease(leased.period, *recorded);
+    }
+}
+
+#[test]
+fn quota_a_charge_is_recorded_though_its_lease_is_given_back() {
+    model(|| {
+        let (quota, ledger) = (Arc::new(Quota::kept(None)), Arc::new(Ledger(loom::sync::Mutex::new(0))));
+        assert!(quota.charge(0, 1, 10).is_some());
+        ledger.cover(&quota, 4);
+        let other = {
+            let (quota, ledger) = (quota.clone(), ledger.clone());
+            thread::spawn(move || {
+                let charged = quickly(|to| quota.look(0, 2, 10, to), |ready| quota.make(ready)).is_some();
+                if quota.leased().is_some_and(|leased| !leased.covers()) {
+                    ledger.cover(&quota, 0);
+                }
+                let recorded = *ledger.0.lock().unwrap();
+                assert!(!charged || recorded >= 3, "an admission that is out is recorded");
+            })
+        };
+        ledger.give_back(&quota);
+        other.join().unwrap();
+        assert!(*ledger.0.lock().unwrap() >= quota.used(0).0);
+    });
+}
+
 #[test]
 fn in_flight_a_quick_charge_takes_the_last_place_alone() {
     model(|| {

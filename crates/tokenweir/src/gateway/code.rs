@@ -127,6 +127,24 @@ codes! {
     DocumentVersion = "DOCUMENT_VERSION",
     /// The name is another's.
     NameTaken = "NAME_TAKEN",
+    // Limits that cannot be put in force.
+    /// A quota of kilobytes: bytes are not counted.
+    BandwidthUnsupported = "BANDWIDTH_UNSUPPORTED",
+    /// The engine refuses the limits.
+    PolicyInvalid = "POLICY_INVALID",
+    // Commands to a console.
+    /// A command that is no JSON, is not known, or has a field that is not known, lacks one or has a value that cannot be.
+    CommandInvalid = "COMMAND_INVALID",
+    /// A command that is too long.
+    CommandTooLarge = "COMMAND_TOO_LARGE",
+    /// The console is told the time, and was not.
+    NowMissing = "NOW_MISSING",
+    /// The console has a clock, and was told the time.
+    NowNotTaken = "NOW_NOT_TAKEN",
+    /// No call of this id is under way.
+    CallUnknown = "CALL_UNKNOWN",
+    /// As many calls are under way as may be.
+    CallsExhausted = "CALLS_EXHAUSTED",
 }
 
 impl fmt::Display for Code {

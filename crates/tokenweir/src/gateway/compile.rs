@@ -17,6 +17,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::code::Code;
 use super::model::{
     AiGateway, CallQuota, CallRate, CounterKey, KeyPart, KeyedLimit, LimitName, LimitScope, QuotaPeriod, TokenLimit,
     TrafficSettings, WorkloadLimit,
@@ -103,7 +104,10 @@ pub enum CompileError {
         limit: String,
     },
     /// V-17. Two keyed limits of one key are one counter, and cannot be.
-    #[error("the limits {first:?} and {second:?} have the same key, so they are one counter, and {reason}")]
+    #[error(
+        "the limits {:?} and {:?} have the same key, so they are one counter, and {reason}", .first.as_str(),
+        .second.as_str()
+    )]
     CounterConflict {
         /// The first by name.
         first: LimitName,
@@ -119,15 +123,33 @@ pub enum CompileError {
 
 impl CompileError {
     /// The stable code.
-    pub const fn code(&self) -> &'static str {
+    pub const fn code(&self) -> Code {
         match self {
-            CompileError::Star { .. } => "NAME_INVALID",
-            CompileError::TooLarge { .. } => "OUT_OF_RANGE",
-            CompileError::Bandwidth { .. } => "BANDWIDTH_UNSUPPORTED",
-            CompileError::CounterConflict { .. } => "COUNTER_CONFLICT",
-            CompileError::Policy(_) => "POLICY_INVALID",
+            CompileError::Star { .. } => Code::NameInvalid,
+            CompileError::TooLarge { .. } => Code::OutOfRange,
+            CompileError::Bandwidth { .. } => Code::BandwidthUnsupported,
+            CompileError::CounterConflict { .. } => Code::CounterConflict,
+            CompileError::Policy(_) => Code::PolicyInvalid,
         }
     }
+}
+
+/// What the names of a project's limits on a deployment begin with, before `: `.
+pub(super) fn of_project(project: &str, deployment: &str) -> String {
+    format!("project {project:?} on {deployment:?}")
+}
+
+/// The same of the limits on all projects.
+pub(super) const AGGREGATE: &str = "all projects";
+
+/// The same of a keyed limit.
+pub(super) fn of_key(name: &str) -> String {
+    format!("key {name:?}")
+}
+
+/// The same of the limits on an agent or a tool (`what`).
+pub(super) fn of_workload(what: &str, name: &str, project: &str) -> String {
+    format!("{what} {name:?} of {project:?}")
 }
 
 impl AiGateway {
@@ -138,13 +160,21 @@ impl AiGateway {
     /// # Errors
     /// [`CompileError`]: what cannot be put in force is never dropped in silence.
     pub fn policy(&self, terms: &Terms) -> Result<Policy, CompileError> {
+        Ok(Policy::from_json(&self.policy_document(terms)?.to_string())?)
+    }
+
+    /// The same policy as operators write it, in JSON.
+    ///
+    /// # Errors
+    /// As [`policy`](AiGateway::policy), but for what the engine finds.
+    pub fn policy_document(&self, terms: &Terms) -> Result<Value, CompileError> {
         let mut compiler = Compiler { terms, traffic: &self.traffic, limits: Vec::new() };
         for (project, deployments) in &self.limits.projects {
             // A project that was removed and added again starts with rates that nobody has used; quotas go on \[U\].
             let times = self.memberships.get(project).map_or(0, |membership| membership.enabled_times);
             for (deployment, limit) in deployments {
                 let on = On {
-                    name: format!("project {:?} on {:?}", project.as_str(), deployment.as_str()),
+                    name: of_project(project.as_str(), deployment.as_str()),
                     scope: vec!["project".to_owned(), "deployment".to_owned()],
                     matches: vec![
                         ("project", exact("project", project)?),
@@ -156,7 +186,7 @@ impl AiGateway {
             }
         }
         if let Some(limit) = self.limits.aggregate {
-            compiler.tokens(&On::new("all projects"), limit)?;
+            compiler.tokens(&On::new(AGGREGATE), limit)?;
         }
         for (name, keyed) in one_for_each_key(&self.limits.keyed)? {
             compiler.workload(&on_key(name, keyed)?, keyed.limit)?;
@@ -171,7 +201,7 @@ impl AiGateway {
                 compiler.workload(&part("tool", "key:tool", tool.as_str(), project.as_str())?, *limit)?;
             }
         }
-        Ok(Policy::from_json(&json!({ "limit": compiler.limits }).to_string())?)
+        Ok(json!({ "limit": compiler.limits }))
     }
 }
 
@@ -193,7 +223,7 @@ impl On {
 /// An agent or a tool of a project.
 fn part(what: &'static str, key: &'static str, name: &str, project: &str) -> Result<On, CompileError> {
     Ok(On {
-        name: format!("{what} {name:?} of {project:?}"),
+        name: of_workload(what, name, project),
         scope: vec!["project".to_owned(), key.to_owned()],
         matches: vec![("project", exact("project", project)?), (key, exact(what, name)?)],
         again: 0,
@@ -201,7 +231,7 @@ fn part(what: &'static str, key: &'static str, name: &str, project: &str) -> Res
 }
 
 fn on_key(name: &LimitName, keyed: &KeyedLimit) -> Result<On, CompileError> {
-    let mut on = On::new(format!("key {:?}", name.as_str()));
+    let mut on = On::new(of_key(name.as_str()));
     for part in keyed.key.parts() {
         let part = match part {
             KeyPart::Project => "project".to_owned(),
@@ -233,7 +263,9 @@ fn exact(what: &'static str, name: &(impl AsRef<str> + ?Sized)) -> Result<String
 
 /// The same key is the same counter wherever it is used \[D\]: of several limits with one key, the one that stands for
 /// them all.
-fn one_for_each_key(keyed: &BTreeMap<LimitName, KeyedLimit>) -> Result<Vec<(&LimitName, &KeyedLimit)>, CompileError> {
+pub(super) fn one_for_each_key(
+    keyed: &BTreeMap<LimitName, KeyedLimit>,
+) -> Result<Vec<(&LimitName, &KeyedLimit)>, CompileError> {
     let mut by_key: BTreeMap<&CounterKey, (&LimitName, &KeyedLimit)> = BTreeMap::new();
     for (name, limit) in keyed {
         let Some((first, known)) = by_key.get(&limit.key).copied() else {

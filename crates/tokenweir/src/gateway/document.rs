@@ -1,7 +1,7 @@
 //! An estate as a document: JSON with a version.
 //!
 //! ```json
-//! {"format": "tokenweir gateway", "version": 1, "estate": {}, "audit": {}, "counters": {"contoso": {}}}
+//! {"format": "tokenweir gateway", "version": 1, "estate": {}, "audit": {}, "counters": {"contoso": {}}, "console": {}}
 //! ```
 //!
 //! What is read is checked as if it had been administered here: unknown fields, names given twice, and parts that
@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Code;
 use super::audit::AuditTrail;
+use super::console::ConsoleSettings;
 use super::estate::{Estate, Holdings};
 use super::model::{FoundryResource, GatewayState, InstanceStatus, MembershipStatus, ResourceName};
 use super::operation::Event;
@@ -76,6 +77,8 @@ struct Written<'a> {
     audit: &'a AuditTrail,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     counters: &'a Counters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    console: Option<&'a ConsoleSettings>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +93,16 @@ struct Read {
     audit: AuditTrail,
     #[serde(default)]
     counters: Counters,
+    #[serde(default)]
+    console: Option<ConsoleSettings>,
+}
+
+/// What a document says, checked.
+pub(super) struct Document {
+    pub(super) holdings: Holdings,
+    pub(super) audit: AuditTrail,
+    pub(super) counters: Counters,
+    pub(super) console: Option<ConsoleSettings>,
 }
 
 /// As much as is needed to know whether the rest can be read.
@@ -106,10 +119,18 @@ impl Estate {
     ///
     /// Equal estates make equal documents.
     pub fn save(&self, counters: &Counters) -> String {
-        let written =
-            Written { format: FORMAT, version: VERSION, estate: &self.holdings, audit: &self.audit, counters };
         // Cannot fail: every key is a string, and writing to memory does not fail.
-        serde_json::to_string_pretty(&written).unwrap_or_default()
+        serde_json::to_string_pretty(&self.written(counters, None)).unwrap_or_default()
+    }
+
+    /// The same as a value, with what a console keeps beside it.
+    pub(super) fn document(&self, counters: &Counters, console: &ConsoleSettings) -> serde_json::Value {
+        serde_json::to_value(self.written(counters, Some(console))).unwrap_or_default()
+    }
+
+    fn written<'a>(&'a self, counters: &'a Counters, console: Option<&'a ConsoleSettings>) -> Written<'a> {
+        let (estate, audit) = (&self.holdings, &self.audit);
+        Written { format: FORMAT, version: VERSION, estate, audit, counters, console }
     }
 
     /// The estate that a document describes, and the counters that came with it. Work that was under way goes on:
@@ -121,20 +142,28 @@ impl Estate {
         document: &str,
         provider: impl InstanceProvider + Send + 'static,
     ) -> Result<(Estate, Counters), DocumentError> {
+        let Document { holdings, audit, counters, .. } = Document::read(document)?;
+        Ok((Estate::of(holdings, audit, Box::new(provider)), counters))
+    }
+}
+
+impl Document {
+    pub(super) fn read(document: &str) -> Result<Document, DocumentError> {
         let unreadable = |error: serde_json::Error| DocumentError::Unreadable { reason: error.to_string() };
-        serde_json::from_str::<EachOnce>(document).map_err(unreadable)?;
+        each_once(document).map_err(unreadable)?;
         let heading: Heading = serde_json::from_str(document).map_err(unreadable)?;
         if heading.format != FORMAT || heading.version != VERSION {
             let found = format!("of format {} and version {}", heading.format, heading.version);
             return Err(DocumentError::Version { found });
         }
-        let Read { estate: holdings, mut audit, counters, .. } = serde_json::from_str(document).map_err(unreadable)?;
+        let Read { estate: holdings, mut audit, counters, console, .. } =
+            serde_json::from_str(document).map_err(unreadable)?;
         let problems = problems(&holdings, &audit, &counters);
         if !problems.is_empty() {
             return Err(DocumentError::Inconsistent { problems });
         }
         audit.shorten(holdings.settings.audit_entries);
-        Ok((Estate::of(holdings, audit, Box::new(provider)), counters))
+        Ok(Document { holdings, audit, counters, console })
     }
 }
 
@@ -218,12 +247,17 @@ fn problems_of(holdings: &Holdings, name: &ResourceName, resource: &FoundryResou
         {
             problems.push(format!("limit {:?} is for a project or deployment that is not there", limit_name.as_str()));
         }
-        let facts = Facts { keyed: Some((limit_name, limit, limits)), ..Facts::default() };
-        problems.extend(judge(Event::SetKeyedLimit, &facts).iter().map(ToString::to_string));
     }
+    let facts = Facts { after: Some(gateway), ..Facts::default() };
+    problems.extend(judge(Event::SetKeyedLimit, &facts).iter().map(ToString::to_string));
     let facts =
         Facts { dimensions: Some(&gateway.metric_dimensions), resource: Some((name, resource)), ..Facts::default() };
     problems.extend(judge(Event::SetMetricDimensions, &facts).iter().map(ToString::to_string));
+}
+
+/// Whether a text is JSON in which no object has a name twice.
+pub(super) fn each_once(text: &str) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<EachOnce>(text).map(|_| ())
 }
 
 /// Any JSON in which no object has a name twice: otherwise the last one would win unseen.

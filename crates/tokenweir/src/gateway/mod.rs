@@ -12,6 +12,7 @@
 //! - [`Estate::save`], [`Estate::load`]: all of it as a document;
 //! - [`AuditTrail`]: who did what, when, and how it ended;
 //! - `compile`: a gateway's limits as one policy of the engine;
+//! - [`Console`]: all of it behind commands in JSON, for other languages and the command line;
 //! - [`Gate`]: calls that arrive at a gateway, decided on, counted ([`Figures`]) and recorded ([`UsageRecord`]).
 //!
 //! Facts about the service are marked where they stand: \[S\] from the vendor's page on enabling the AI Gateway, \[D\]
@@ -21,6 +22,7 @@
 mod audit;
 mod code;
 mod compile;
+mod console;
 mod diagnosis;
 mod document;
 mod estate;
@@ -37,6 +39,7 @@ mod traffic;
 pub use audit::{AuditEntry, AuditOutcome, AuditTrail};
 pub use code::Code;
 pub use compile::{CompileError, Rates, Terms};
+pub use console::{Console, ConsoleBuilder, ConsoleError, ConsoleOptions, ConsoleSettings, ConsoleTime};
 pub use diagnosis::{
     Cause, Certainty, Diagnosis, Direct, Listing, Observation, ObservedCall, Spent, diagnose, diagnoses,
 };
@@ -49,4 +52,4 @@ pub use provider::{InProcessProvider, InstanceProvider, Progress, Task, TaskKind
 pub use record::{CallOutcome, LastError, RecordObserver, UsageRecord};
 pub use rules::{Rule, rules};
 pub use settings::Settings;
-pub use traffic::{Call, Completion, Gate, GateBuilder, GateError, Passage, RefusedCall, Verdict};
+pub use traffic::{Call, Completion, Gate, GateBuilder, GateError, Passage, RefusedCall, SavedGate, Verdict};

@@ -1,5 +1,7 @@
 //! Who makes and takes down instances.
 
+use serde::{Deserialize, Serialize};
+
 use super::model::{ApimInstance, InstanceName, Timestamp};
 
 /// What is asked of a provider.
@@ -63,7 +65,8 @@ pub trait InstanceProvider {
 /// let broken = InProcessProvider { failure: Some("no capacity in the region".to_owned()), ..at_once };
 /// # let _ = (as_in_the_cloud, broken);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct InProcessProvider {
     /// Seconds until an instance or an association is ready.
     pub ready_after: u64,

@@ -30,17 +30,21 @@ pub enum CallOutcome {
     RefusedUngoverned,
     /// The agent that it is for is blocked.
     RefusedAgentBlocked,
+    /// Its limits could not be asked: a caller key is missing, or there is no room for a permit. The host was given the
+    /// error, and decides what becomes of the call.
+    Failed,
 }
 
 impl CallOutcome {
     /// All there are, in the order of their numbers.
-    pub const ALL: [CallOutcome; 6] = [
+    pub const ALL: [CallOutcome; 7] = [
         CallOutcome::Admitted,
         CallOutcome::RefusedRate,
         CallOutcome::RefusedQuota,
         CallOutcome::Bypassed,
         CallOutcome::RefusedUngoverned,
         CallOutcome::RefusedAgentBlocked,
+        CallOutcome::Failed,
     ];
 
     /// The word for logs and metrics.
@@ -52,6 +56,7 @@ impl CallOutcome {
             CallOutcome::Bypassed => "bypassed",
             CallOutcome::RefusedUngoverned => "refused-ungoverned",
             CallOutcome::RefusedAgentBlocked => "refused-agent-blocked",
+            CallOutcome::Failed => "failed",
         }
     }
 }
@@ -164,7 +169,7 @@ pub struct UsageRecord {
     /// What was charged for the completion in the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub charged_output: Option<u64>,
-    /// Whether a part of what was charged is the estimate, because no usage was reported.
+    /// Whether a part of what was charged is the estimate or was counted by the host, because no usage was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated: Option<bool>,
     /// How its permit ended, if it had one.

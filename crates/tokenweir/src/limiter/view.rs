@@ -2,6 +2,7 @@
 
 use super::core::{Core, Found};
 use super::decision::Denied;
+use super::keeper::Keeper;
 use super::route::{Leg, Resolved, charge_of};
 use super::rule::Outlook;
 use super::slab::NOT_CHARGED;
@@ -128,6 +129,8 @@ pub struct Stats {
     /// How many may. Once as many do, further ones go without and give back less; see
     /// [`LimiterBuilder::max_histories`](crate::LimiterBuilder::max_histories).
     pub max_histories: usize,
+    /// How often the store of quotas has failed.
+    pub store_failures: u64,
 }
 
 impl Core {
@@ -262,6 +265,7 @@ impl Core {
             permits_open: self.slab.open_slots().count(),
             histories: self.histories.kept(),
             max_histories: self.histories.most(),
+            store_failures: self.keeper.as_ref().map_or(0, Keeper::failures),
         }
     }
 }

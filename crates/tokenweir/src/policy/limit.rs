@@ -314,7 +314,8 @@ impl fmt::Display for Mode {
 /// For how long requests that are charged nothing at admission pass: those of a host that charges at settlement.
 ///
 /// It makes no difference to a charge of 1 or more, which passes if it fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Until {
     /// Until use has reached the amount.
     #[default]

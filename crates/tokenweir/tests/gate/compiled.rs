@@ -5,7 +5,7 @@ use crate::{Scene, s};
 use std::collections::BTreeMap;
 use tokenweir::apim::{Profile, Tier};
 use tokenweir::gateway::model::{CallQuota, KeyPart, KeyedLimit, LimitScope, Limits, WorkloadLimit};
-use tokenweir::gateway::{Call, CompileError, Gate, GateError, Terms};
+use tokenweir::gateway::{Call, Code, CompileError, Gate, GateError, Terms};
 use tokenweir::policy::{Algorithm, Mode, Until};
 use tokenweir::{Estimate, Key, Policy};
 
@@ -167,16 +167,19 @@ fn a_keyed_limit_counts_by_its_key() {
 fn what_cannot_be_put_in_force_is_an_error_that_names_it() {
     let refused = |limits: Limits| gateway(limits).policy(&Terms::native()).expect_err("not a policy");
     let star = refused(on("p*", "d", tokens(Some(1), None)));
-    assert_eq!((star.code(), star.to_string().contains("\"p*\" has a *")), ("NAME_INVALID", true));
+    assert_eq!((star.code(), star.to_string().contains("\"p*\" has a *")), (Code::NameInvalid, true));
     let large = refused(on("p", "d", tokens(None, Some((1 << 60, "Yearly")))));
-    assert_eq!((large.code(), large.to_string().contains("token quota: 1152921504606846976")), ("OUT_OF_RANGE", true));
+    assert_eq!(
+        (large.code(), large.to_string().contains("token quota: 1152921504606846976")),
+        (Code::OutOfRange, true)
+    );
     let quota = CallQuota::new(Some(5), Some(1000), 0).expect("a quota");
     let bandwidth = WorkloadLimit::new(None, Some(quota), None, None).expect("a limit");
     let tools = [(name("p"), BTreeMap::from([(name("t"), bandwidth)]))].into();
     let bandwidth = refused(Limits { tools, ..Limits::default() });
     assert_eq!(
         (bandwidth.code(), bandwidth.to_string().contains("tool \"t\" of \"p\"")),
-        ("BANDWIDTH_UNSUPPORTED", true)
+        (Code::BandwidthUnsupported, true)
     );
     // Names that would read alike stay apart.
     let alike = [("a\" on \"b", "c"), ("a", "b\" on \"c")];

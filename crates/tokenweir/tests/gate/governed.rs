@@ -61,7 +61,7 @@ fn a_project_that_is_disabled_bypasses_or_is_denied() {
     scene.take(Call::model("P1", "d"), 100, s(0));
     assert_eq!(scene.refuse(&Call::model("P1", "d"), s(0)).status(), 403);
     let figures = scene.gate.project_figures(&name("P1")).expect("a project");
-    let [admitted, rate, quota, bypassed, ungoverned, _] = CallOutcome::ALL.map(|outcome| figures.of(outcome));
+    let [admitted, rate, quota, bypassed, ungoverned, ..] = CallOutcome::ALL.map(|outcome| figures.of(outcome));
     assert_eq!((admitted, rate, quota, bypassed, ungoverned), (1, 0, 1, 2, 1));
     assert_eq!(figures.requests(), 5);
     assert_eq!(figures.each().map(|(_, calls)| calls).sum::<u64>(), 5);

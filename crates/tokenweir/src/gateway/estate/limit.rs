@@ -6,8 +6,8 @@ use super::{Estate, gateway_state, of_gateway};
 use crate::gateway::code::Code;
 use crate::gateway::finding::{Applied, Attempt, Refused};
 use crate::gateway::model::{
-    AiGateway, DeploymentName, KeyedLimitFields, LimitError, LimitName, MetricDimension, PrincipalId, ProjectName,
-    ResourceName, TokenLimitFields, TrafficSettings,
+    AiGateway, DeploymentName, FoundryResource, KeyedLimitFields, LimitError, LimitName, Limits, MetricDimension,
+    PrincipalId, ProjectName, ResourceName, TokenLimitFields, TrafficSettings,
 };
 use crate::gateway::operation::Event;
 use crate::gateway::rules::{Facts, judge};
@@ -18,6 +18,17 @@ pub(super) fn checked<T>(result: Result<T, Vec<LimitError>>) -> (Option<T>, Vec<
         Ok(limit) => (Some(limit), Vec::new()),
         Err(errors) => (None, errors),
     }
+}
+
+/// The gateway of a resource as it would be with this limit.
+pub(super) fn with_limit<T>(
+    held: &FoundryResource,
+    limit: Option<T>,
+    insert: impl FnOnce(&mut Limits, T),
+) -> Option<AiGateway> {
+    let (mut gateway, limit) = held.gateway.clone().zip(limit)?;
+    insert(&mut gateway.limits, limit);
+    Some(gateway)
 }
 
 /// What a limit that is not set says to whoever clears it.
@@ -37,7 +48,10 @@ impl Estate {
         let event = Event::SetLimit;
         let held = self.resource(event, resource)?;
         let (limit, errors) = checked(limit.check());
-        let facts = Facts { limit_errors: &errors, ..self.facts(by, resource, held) };
+        let after = with_limit(held, limit, |limits, limit| {
+            limits.projects.entry(project.clone()).or_default().insert(deployment.clone(), limit);
+        });
+        let facts = Facts { limit_errors: &errors, after: after.as_ref(), ..self.facts(by, resource, held) };
         let before = held.gateway.as_ref().and_then(|gateway| gateway.limits.of(project, deployment));
         let state = before.map_or_else(|| "Unset".to_owned(), |limit| limit.to_string());
         let mut attempt =
@@ -93,7 +107,9 @@ impl Estate {
         limit: &TokenLimitFields,
     ) -> Result<Applied, Refused> {
         let (limit, errors) = checked(limit.check());
-        let facts = Facts { limit_errors: &errors, ..Facts::default() };
+        let held = self.resource(Event::SetAggregateLimit, resource)?;
+        let after = with_limit(held, limit, |limits, limit| limits.aggregate = Some(limit));
+        let facts = Facts { limit_errors: &errors, after: after.as_ref(), ..Facts::default() };
         let change = |gateway: &mut AiGateway| gateway.limits.aggregate = limit;
         let state = limit.map_or_else(String::new, |limit| limit.to_string());
         self.change_gateway(by, Event::SetAggregateLimit, resource, &facts, |_, _| {}, change, state)
@@ -117,11 +133,12 @@ impl Estate {
         limit: &KeyedLimitFields,
     ) -> Result<Applied, Refused> {
         let (limit, errors) = checked(limit.check());
-        let limits = self.gateway(resource.as_str()).map(|gateway| gateway.limits.clone()).unwrap_or_default();
-        let keyed = limit.as_ref().map(|limit| (name, limit, &limits));
-        let facts = Facts { limit_errors: &errors, keyed, ..Facts::default() };
-        let scope = limit.as_ref().map(|limit| limit.scope.clone()).unwrap_or_default();
         let held = self.resource(Event::SetKeyedLimit, resource)?;
+        let after = with_limit(held, limit.clone(), |limits, limit| {
+            limits.keyed.insert(name.clone(), limit);
+        });
+        let facts = Facts { limit_errors: &errors, after: after.as_ref(), ..Facts::default() };
+        let scope = limit.as_ref().map(|limit| limit.scope.clone()).unwrap_or_default();
         let project_known = scope.project.as_ref().is_none_or(|project| held.projects.contains_key(project));
         let deployment_known =
             scope.deployment.as_ref().is_none_or(|deployment| held.deployments.contains_key(deployment));

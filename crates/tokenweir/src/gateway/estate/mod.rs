@@ -100,6 +100,19 @@ impl Estate {
         Estate { holdings, audit, provider }
     }
 
+    /// Becomes what a document says, with another provider where one is given.
+    pub(super) fn replace(
+        &mut self,
+        holdings: Holdings,
+        audit: AuditTrail,
+        provider: Option<Box<dyn InstanceProvider + Send>>,
+    ) {
+        (self.holdings, self.audit) = (holdings, audit);
+        if let Some(provider) = provider {
+            self.provider = provider;
+        }
+    }
+
     /// Does what `by` asks for, at `now`.
     ///
     /// # Errors

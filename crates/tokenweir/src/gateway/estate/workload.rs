@@ -1,6 +1,6 @@
 //! Custom agents and tools (b.4, b.5).
 
-use super::limit::{checked, not_set};
+use super::limit::{checked, not_set, with_limit};
 use super::project::of_project;
 use super::{Estate, guard};
 use crate::gateway::code::Code;
@@ -122,7 +122,10 @@ impl Estate {
         let event = Event::SetAgentLimit;
         let (limit, errors) = checked(limit.check());
         let (attempt, _) = self.at_agent(by, event, resource, project, agent)?;
-        let about = Facts { limit_errors: &errors, ..Facts::default() };
+        let after = with_limit(self.resource(event, resource)?, limit, |limits, limit| {
+            limits.agents.entry(project.clone()).or_default().insert(agent.clone(), limit);
+        });
+        let about = Facts { limit_errors: &errors, after: after.as_ref(), ..Facts::default() };
         let mut attempt = attempt.found(judge(event, &about));
         let held = self.resource(event, resource)?;
         if guard::enabled(&mut attempt, resource, held) {
@@ -260,8 +263,12 @@ impl Estate {
         let event = Event::SetToolLimit;
         let (limit, errors) = checked(limit.check());
         let (attempt, known) = self.at_tool(by, event, resource, project, tool)?;
+        let after = with_limit(self.resource(event, resource)?, limit, |limits, limit| {
+            limits.tools.entry(project.clone()).or_default().insert(tool.clone(), limit);
+        });
         let about = Facts {
             limit_errors: &errors,
+            after: after.as_ref(),
             tool: known.map(|tool| ToolFacts { kind: tool.kind, auth: tool.auth, must: true }),
             ..Facts::default()
         };

@@ -1,9 +1,10 @@
-//! Limits and metrics: V-14 to V-20.
+//! Limits and metrics: V-14 to V-20, and what the engine can count.
 
 use super::{Facts, Failure, Rule};
 use crate::gateway::code::Code;
+use crate::gateway::compile::{CompileError, Terms, one_for_each_key};
 use crate::gateway::finding::Severity;
-use crate::gateway::model::{KeyedLimit, LimitError, MetricDimension};
+use crate::gateway::model::{LimitError, MetricDimension};
 use crate::gateway::operation::Event;
 
 /// The events that set a limit.
@@ -16,7 +17,7 @@ fn wrong(facts: &Facts<'_>, failures: &mut Vec<Failure>, is: fn(&LimitError) -> 
     failures.extend(errors.map(|error| Failure::new(error.code(), error.to_string())));
 }
 
-pub(super) static RULES: [Rule; 7] = [
+pub(super) static RULES: [Rule; 8] = [
     Rule {
         id: "V-14",
         demands: "a limit limits something, and a token quota has a period",
@@ -52,19 +53,17 @@ pub(super) static RULES: [Rule; 7] = [
     },
     Rule {
         id: "V-17",
-        demands: "a counter key is not empty, and has the same rates wherever it is used",
-        evidence: "D: a mismatch is documented as unpredictable on v2 tiers",
+        demands: "a counter key is not empty, and is the same limit on the same requests wherever it is used, or on all",
+        evidence: "D: a mismatch of rates is documented as unpredictable on v2 tiers",
         severity: Severity::Error,
         remedy: "give the key a part that tells the two apart, or the two the same rate",
         events: &[Event::SetKeyedLimit],
         check: |facts, failures| {
             wrong(facts, failures, |error| matches!(error, LimitError::KeyEmpty(_)));
-            let Some((name, ours, limits)) = facts.keyed else { return };
-            for (other, theirs) in limits.keyed.iter().filter(|(other, _)| *other != name) {
-                if ours.key == theirs.key && rates_differ(ours, theirs) {
-                    let reason = format!("limit {:?} uses the same counter key with another rate", other.as_str());
-                    failures.push(Failure::new(Code::CounterConflict, reason));
-                }
+            if let Some(after) = facts.after
+                && let Err(conflict) = one_for_each_key(&after.limits.keyed)
+            {
+                failures.push(Failure::of_limits(&conflict));
             }
         },
     },
@@ -117,12 +116,17 @@ pub(super) static RULES: [Rule; 7] = [
             }
         },
     },
+    Rule {
+        id: "L-01",
+        demands: "a limit can be put in force: its amount is at most 2^53, no name that it is on has a *, bytes are not counted",
+        evidence: "what the engine counts",
+        severity: Severity::Error,
+        remedy: "correct the limit",
+        events: SET,
+        check: |facts, failures| match facts.after.map(|after| after.policy(&Terms::native())) {
+            // V-17 has said so.
+            None | Some(Ok(_) | Err(CompileError::CounterConflict { .. })) => {}
+            Some(Err(error)) => failures.push(Failure::of_limits(&error)),
+        },
+    },
 ];
-
-/// Whether both have a rate of one kind, and not the same.
-fn rates_differ(ours: &KeyedLimit, theirs: &KeyedLimit) -> bool {
-    let tokens = |limit: &KeyedLimit| limit.limit.tokens().and_then(|tokens| tokens.tokens_per_minute());
-    let differ = |ours: Option<u64>, theirs: Option<u64>| ours.zip(theirs).is_some_and(|(a, b)| a != b);
-    let calls = ours.limit.calls().zip(theirs.limit.calls()).is_some_and(|(a, b)| a != b);
-    differ(tokens(ours).map(|rate| rate.get().into()), tokens(theirs).map(|rate| rate.get().into())) || calls
-}

@@ -16,10 +16,11 @@ mod workloads;
 pub(super) use workloads::{not_an_address, not_routed, protocol};
 
 use super::code::Code;
+use super::compile::CompileError;
 use super::finding::{Finding, Severity};
 use super::model::{
-    ApimInstance, FoundryResource, InstanceName, KeyedLimit, LimitError, LimitName, Limits, MetricDimension, Principal,
-    PrincipalId, ResourceName, Scope, Site, ToolAuth, ToolKind,
+    AiGateway, ApimInstance, FoundryResource, InstanceName, LimitError, MetricDimension, Principal, PrincipalId,
+    ResourceName, Scope, Site, ToolAuth, ToolKind,
 };
 use super::operation::{AgentRegistration, Event};
 use super::settings::Settings;
@@ -66,8 +67,8 @@ pub(super) struct Facts<'a> {
     pub(super) gateway_name: Option<&'a str>,
     /// What is wrong with a limit in itself.
     pub(super) limit_errors: &'a [LimitError],
-    /// A keyed limit, among the limits of its gateway.
-    pub(super) keyed: Option<(&'a LimitName, &'a KeyedLimit, &'a Limits)>,
+    /// The gateway as it would be with the limit.
+    pub(super) after: Option<&'a AiGateway>,
     pub(super) dimensions: Option<&'a [MetricDimension]>,
     pub(super) agent: Option<AgentFacts<'a>>,
     pub(super) tool: Option<ToolFacts>,
@@ -104,11 +105,23 @@ struct Failure {
     aspect: Option<&'static str>,
     severity: Option<Severity>,
     reason: String,
+    /// What to do, where that is more than the rule's remedy.
+    next: Option<String>,
 }
 
 impl Failure {
     fn new(code: Code, reason: impl Into<String>) -> Failure {
-        Failure { code, aspect: None, severity: None, reason: reason.into() }
+        Failure { code, aspect: None, severity: None, reason: reason.into(), next: None }
+    }
+
+    /// That limits cannot be put in force: the text of the error ends with what to do.
+    fn of_limits(error: &CompileError) -> Failure {
+        let text = error.to_string();
+        let (reason, next) = match text.rsplit_once("; ") {
+            Some((reason, next)) => (reason, Some(next.to_owned())),
+            None => (&*text, None),
+        };
+        Failure { next, ..Failure::new(error.code(), reason) }
     }
 
     fn not_eligible(aspect: &'static str, reason: impl Into<String>) -> Failure {
@@ -128,7 +141,7 @@ pub(super) fn judge(event: Event, facts: &Facts<'_>) -> Vec<Finding> {
             rule: Some(rule.id),
             severity: failure.severity.unwrap_or(rule.severity),
             reason: failure.reason,
-            next: rule.remedy.to_owned(),
+            next: failure.next.unwrap_or_else(|| rule.remedy.to_owned()),
         }));
     }
     findings
@@ -143,7 +156,7 @@ mod tests {
         let mut ids: Vec<_> = rules().map(|rule| rule.id).collect();
         ids.sort_unstable();
         let mut expected: Vec<_> = (1..=23).map(|n| format!("V-{n:02}")).collect();
-        expected.splice(0..0, ["P-01", "R-01", "R-02"].map(str::to_owned));
+        expected.splice(0..0, ["L-01", "P-01", "R-01", "R-02"].map(str::to_owned));
         assert_eq!(ids, expected);
         assert!(rules().all(|rule| !rule.events.is_empty() && !rule.remedy.is_empty() && !rule.demands.is_empty()));
     }

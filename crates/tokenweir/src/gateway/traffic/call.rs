@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::request::{Estimate, Key, Usage};
+use smallvec::SmallVec;
+
+use crate::gateway::compile::{AGENT, TOOL};
+use crate::request::{Estimate, Key, Request, Usage};
+
+/// What a call that is not to a model has for a deployment: no name of one, since names have no control characters.
+const NO_DEPLOYMENT: &str = "\0";
 
 /// One call to a model, an agent or a tool of a project.
 ///
@@ -97,13 +103,24 @@ impl<'a> Call<'a> {
     pub fn with_operation(self, operation: &'a str) -> Self {
         Call { operation: Some(operation), ..self }
     }
+
+    /// Passes the call as a limiter sees it: agent and tool are caller keys, and a call without a deployment has one that no
+    /// deployment can be called.
+    pub fn with_request<T>(&self, act: impl FnOnce(&Request<'_>) -> T) -> T {
+        let mut keys: SmallVec<[Key<'_>; 8]> = self.keys.into();
+        keys.extend(self.agent.map(|agent| Key::new(AGENT, agent)));
+        keys.extend(self.tool.map(|tool| Key::new(TOOL, tool)));
+        act(&Request::new(self.project, self.deployment.unwrap_or(NO_DEPLOYMENT)).with_keys(&keys))
+    }
 }
 
 /// How a call ended, as far as the host knows. What it does not know it leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Completion<'a> {
-    /// What the provider reported.
+    /// What the provider reported, or what the host counted where it did not.
     pub usage: Usage,
+    /// Whether a part of `usage` was counted by the host.
+    pub estimated: bool,
     /// Of the output tokens, how many were spent on reasoning.
     pub reasoning: Option<u64>,
     /// What the caller was answered with.

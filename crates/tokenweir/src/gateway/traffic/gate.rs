@@ -1,12 +1,12 @@
 //! The decision on each call.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 // A number of its own for each call takes part in no race that is model-checked.
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use smallvec::SmallVec;
 
 use super::call::Call;
 use super::passage::{Passage, RefusedCall, Verdict};
@@ -14,17 +14,14 @@ use super::standing::{Stand, Standing, Wrong};
 use crate::apim::{Profile, Remaining};
 use crate::clock::Now;
 use crate::error::Error;
-use crate::gateway::compile::{AGENT, CompileError, TOOL, Terms};
+use crate::gateway::compile::{CompileError, Terms};
 use crate::gateway::figures::{Counts, Figures};
 use crate::gateway::model::{FoundryResource, GatewayName, ProjectName, ResourceName};
 use crate::gateway::record::{CallOutcome, LastError, RecordObserver, UsageRecord};
-use crate::limiter::{Decision, Denied, Limiter, LimiterBuilder};
+use crate::limiter::{Decision, Denied, Limiter, LimiterBuilder, Peek};
 use crate::policy::Policy;
-use crate::request::{Estimate, Key, Request};
+use crate::request::Estimate;
 use crate::sync::Mutex;
-
-/// What a call that is not to a model has for a deployment: no name of one, since names have no control characters.
-const NO_DEPLOYMENT: &str = "\0";
 
 /// Why a gate cannot be built, or cannot follow its model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,11 +90,11 @@ pub struct Gate {
 pub(super) struct Inner {
     pub(super) limiter: Limiter,
     resource: ResourceName,
-    standing: ArcSwap<Standing>,
-    terms: Terms,
+    pub(super) standing: ArcSwap<Standing>,
+    pub(super) terms: Terms,
     pub(super) profile: Option<Profile>,
     observers: Vec<Arc<dyn RecordObserver>>,
-    total: Counts,
+    pub(super) total: Counts,
     /// Ids of calls: a part of the gate's own and a number.
     run: u64,
     calls: AtomicU64,
@@ -226,6 +223,30 @@ impl Gate {
         &self.inner.limiter
     }
 
+    /// What limits have left, and what a call has consumed once that is known, as headers of its profile's names.
+    pub fn headers(&self, left: Remaining, consumed: Option<u64>) -> Vec<(String, u64)> {
+        self.named_by().headers(left, consumed)
+    }
+
+    /// The headers of a refusal, by its profile's names.
+    pub fn refusal_headers(&self, refused: &RefusedCall) -> Vec<(String, u64)> {
+        let profile = self.named_by();
+        match refused.answer() {
+            Some(answer) => answer.headers(&profile),
+            None => profile.headers.retry_after.clone().zip(refused.retry_after()).into_iter().collect(),
+        }
+    }
+
+    /// Where the engine answers for itself, only the headers' names are of a profile: the default one.
+    fn named_by(&self) -> Cow<'_, Profile> {
+        self.inner.profile.as_ref().map_or_else(Cow::default, Cow::Borrowed)
+    }
+
+    /// How it charges and answers, where that is not as the engine does.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.inner.profile.as_ref()
+    }
+
     /// All calls, by what came of them.
     pub fn figures(&self) -> Figures {
         self.inner.total.read()
@@ -244,7 +265,7 @@ impl Gate {
     /// Decides on a call: it passes, governed or not, or it is refused.
     ///
     /// # Errors
-    /// As [`Limiter::admit`]; the call is neither counted nor recorded then.
+    /// As [`Limiter::admit`]. The call is counted and recorded as [`CallOutcome::Failed`]; no limit has been charged.
     pub fn admit(&self, call: &Call<'_>) -> Result<Verdict, Error> {
         self.admit_at(call, self.now())
     }
@@ -258,13 +279,20 @@ impl Gate {
         match standing.stand(call) {
             Stand::Governed => {
                 let estimate = self.charged_at_once(call);
-                match with_request(call, |request| self.inner.limiter.admit_at(request, estimate, now))? {
-                    Decision::Admitted(permit) => {
+                match call.with_request(|request| self.inner.limiter.admit_at(request, estimate, now)) {
+                    Err(error) => {
+                        let mut record = self.begin(&standing, call, CallOutcome::Failed, now);
+                        let (source, reason) = ("tokenweir".to_owned(), error.name().to_owned());
+                        record.last_error = Some(LastError { source, reason, message: error.to_string() });
+                        self.inner.tell(&record);
+                        Err(error)
+                    }
+                    Ok(Decision::Admitted(permit)) => {
                         let id = permit.into_id();
                         let record = self.begin(&standing, call, CallOutcome::Admitted, now);
                         Ok(Verdict::Passed(Passage::new(self.clone(), Some(id), record, now, estimate)))
                     }
-                    Decision::Denied(denied) => {
+                    Ok(Decision::Denied(denied)) => {
                         Ok(Verdict::Refused(self.refuse(&standing, call, denied, estimate, now)))
                     }
                 }
@@ -296,9 +324,22 @@ impl Gate {
         if self.inner.standing.load().stand(call) != Stand::Governed {
             return Ok(Remaining::default());
         }
-        let peek = with_request(call, |request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
+        let peek = call.with_request(|request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
         let left: Vec<_> = peek.limits.into_iter().map(|view| (view.limit, view.remaining)).collect();
         Ok(self.inner.remaining(&left, 0))
+    }
+
+    /// Whether calls of this kind are governed, and so counted by limits.
+    pub(in crate::gateway) fn governs(&self, call: &Call<'_>) -> bool {
+        self.inner.standing.load().stand(call) == Stand::Governed
+    }
+
+    /// What would come of a call that is charged `estimate` at once. Nothing is taken.
+    ///
+    /// # Errors
+    /// As [`Limiter::peek`].
+    pub(in crate::gateway) fn peek_at(&self, call: &Call<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
+        call.with_request(|request| self.inner.limiter.peek_at(request, estimate, now))
     }
 
     /// What of a call's estimate is charged at admission.
@@ -405,12 +446,4 @@ impl Inner {
     fn correlation_id(&self) -> String {
         format!("{:016x}{:016x}", self.run, self.calls.fetch_add(1, Relaxed))
     }
-}
-
-/// Passes the engine's request of a call.
-fn with_request<T>(call: &Call<'_>, act: impl FnOnce(&Request<'_>) -> T) -> T {
-    let mut keys: SmallVec<[Key<'_>; 8]> = call.keys.into();
-    keys.extend(call.agent.map(|agent| Key::new(AGENT, agent)));
-    keys.extend(call.tool.map(|tool| Key::new(TOOL, tool)));
-    act(&Request::new(call.project, call.deployment.unwrap_or(NO_DEPLOYMENT)).with_keys(&keys))
 }

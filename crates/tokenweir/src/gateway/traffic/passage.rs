@@ -13,6 +13,9 @@ use crate::limiter::{Denied, Observed};
 use crate::record::{Outcome, Settlement};
 use crate::request::{Estimate, PermitId, Usage};
 
+/// What ending a call came to, and its record.
+pub(in crate::gateway) type Ended = (Result<Option<Settlement>, Error>, Option<Box<UsageRecord>>);
+
 /// What a gate decides on a call.
 #[must_use = "a call that passes is to be ended, and one that is refused is to be answered"]
 #[derive(Debug)]
@@ -74,6 +77,14 @@ impl RefusedCall {
         self.answer.as_ref()
     }
 
+    /// The body to answer with, in API Management's envelope, of type `application/json`.
+    pub fn body(&self) -> String {
+        match &self.answer {
+            Some(answer) => answer.body(),
+            None => serde_json::json!({ "statusCode": self.status(), "message": self.message() }).to_string(),
+        }
+    }
+
     /// What the limits said, if it was they who refused.
     pub fn denied(&self) -> Option<&Denied> {
         self.denied.as_deref()
@@ -130,6 +141,11 @@ impl Passage {
         self.record.as_ref().map_or("", |record| &record.correlation_id)
     }
 
+    /// What of its estimate was charged when it was admitted.
+    pub fn charged(&self) -> Estimate {
+        self.charged
+    }
+
     /// What its limits have left at `now`, for headers. On a stream: what was left before it was charged.
     pub fn remaining_at(&self, now: Now) -> Remaining {
         let Some(permit) = self.permit else { return Remaining::default() };
@@ -177,7 +193,12 @@ impl Passage {
     ///
     /// # Errors
     /// As [`settle`](Passage::settle).
-    pub fn settle_at(mut self, completion: &Completion<'_>, now: Now) -> Result<Option<Settlement>, Error> {
+    pub fn settle_at(self, completion: &Completion<'_>, now: Now) -> Result<Option<Settlement>, Error> {
+        self.settle_recorded(completion, now).0
+    }
+
+    /// As [`settle_at`](Passage::settle_at), with the record that observers have had.
+    pub(in crate::gateway) fn settle_recorded(mut self, completion: &Completion<'_>, now: Now) -> Ended {
         if let Some(record) = &mut self.record {
             record.deployment_served = completion.deployment_served.map(str::to_owned);
             record.model_served = completion.model_served.map(str::to_owned);
@@ -202,15 +223,13 @@ impl Passage {
         if let Some(record) = &mut self.record {
             (record.input, record.cached_input, record.output) = (usage.input, usage.cached_input, usage.output);
             record.reasoning = completion.reasoning;
+            record.estimated = completion.estimated.then_some(true);
         }
         match settled {
-            None => {
-                self.end(None, now);
-                Ok(None)
-            }
+            None => (Ok(None), self.end(None, now)),
             Some((settlement, result)) => {
-                self.end(settlement, now);
-                result.map(Some)
+                let record = self.end(settlement, now);
+                (result.map(Some), record)
             }
         }
     }
@@ -228,15 +247,20 @@ impl Passage {
     ///
     /// # Errors
     /// As [`cancel`](Passage::cancel).
-    pub fn cancel_at(mut self, now: Now) -> Result<Option<Settlement>, Error> {
+    pub fn cancel_at(self, now: Now) -> Result<Option<Settlement>, Error> {
+        self.cancel_recorded(now).0
+    }
+
+    /// As [`cancel_at`](Passage::cancel_at), with the record that observers have had.
+    pub(in crate::gateway) fn cancel_recorded(mut self, now: Now) -> Ended {
         let cancelled = self.permit.map(|permit| self.gate.limiter().cancel_at(permit, now)).transpose();
-        self.end(cancelled.clone().ok().flatten(), now);
-        cancelled
+        let record = self.end(cancelled.clone().ok().flatten(), now);
+        (cancelled, record)
     }
 
     /// Completes the record and passes it on, once.
-    fn end(&mut self, settlement: Option<Settlement>, now: Now) {
-        let Some(mut record) = self.record.take() else { return };
+    fn end(&mut self, settlement: Option<Settlement>, now: Now) -> Option<Box<UsageRecord>> {
+        let mut record = self.record.take()?;
         record.total_time = Duration::from_nanos(now.mono.saturating_sub(self.began.mono));
         record.ended = match (&settlement, self.permit) {
             (Some(settlement), _) => Some(settlement.outcome),
@@ -247,9 +271,10 @@ impl Passage {
         if let Some(settlement) = settlement {
             record.charged_input = Some(settlement.input);
             record.charged_output = Some(settlement.output);
-            record.estimated = Some(settlement.estimated);
+            record.estimated = Some(settlement.estimated || record.estimated == Some(true));
         }
         self.gate.inner.tell(&record);
+        Some(record)
     }
 }
 

@@ -1,0 +1,131 @@
+//! The body of a request on its way to the service, and how much of it is read before.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A request's body as the service gets it: what the layer has read, and what has not come yet.
+pub struct RequestBody<B> {
+    front: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// `None` once it has been read to its end.
+    rest: Option<Pin<Box<B>>>,
+}
+
+impl<B> fmt::Debug for RequestBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read: usize = self.front.iter().map(Bytes::len).sum();
+        f.debug_struct("RequestBody").field("read", &read).field("whole", &self.rest.is_none()).finish()
+    }
+}
+
+impl<B> RequestBody<B> {
+    /// The body, where all of it has been read and nothing of it been taken: what a proxy may rewrite. `None` where it still
+    /// comes.
+    pub fn whole(&self) -> Option<Bytes> {
+        match (self.rest.is_none(), self.front.len()) {
+            (true, 0) => Some(Bytes::new()),
+            (true, 1) => self.front.front().cloned(),
+            _ => None,
+        }
+    }
+
+    /// A body that nothing was read of.
+    pub(crate) fn untouched(body: B) -> Self {
+        RequestBody { front: VecDeque::new(), trailers: None, rest: Some(Box::pin(body)) }
+    }
+
+    /// A body that was read, and perhaps rewritten.
+    pub(crate) fn read(body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        RequestBody { front: VecDeque::from([body]), trailers, rest: None }
+    }
+}
+
+impl<B: Body> Body for RequestBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        while let Some(read) = self.front.pop_front() {
+            if !read.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(read))));
+            }
+        }
+        match &mut self.rest {
+            Some(rest) => rest.as_mut().poll_frame(context).map_ok(bytes_of),
+            None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.front.iter().all(Bytes::is_empty)
+            && self.trailers.is_none()
+            && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read = self.front.iter().map(|read| read.len() as u64).sum();
+        let rest = self.rest.as_ref().map_or(SizeHint::with_exact(0), |rest| rest.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(read));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(read)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+/// A frame with its data as bytes; without copying, where they are bytes already.
+pub(crate) fn bytes_of<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}
+
+/// What reading a body came to.
+pub(crate) enum Read<B> {
+    /// All of it.
+    Whole(Bytes, Option<HeaderMap>),
+    /// It is longer than is read: what has been read, and the rest.
+    Longer(RequestBody<B>),
+    /// It broke off.
+    Broken,
+}
+
+/// Reads a body of at most `most` bytes.
+pub(crate) async fn read<B: Body>(body: B, most: usize) -> Read<B> {
+    let mut rest = Box::pin(body);
+    let mut front: VecDeque<Bytes> = VecDeque::new();
+    let (mut length, mut trailers) = (0_usize, None);
+    if rest.size_hint().lower() > most as u64 {
+        return Read::Longer(RequestBody { front, trailers, rest: Some(rest) });
+    }
+    while let Some(frame) = poll_fn(|context| rest.as_mut().poll_frame(context)).await {
+        match frame.map(|frame| bytes_of(frame).into_data()) {
+            Ok(Ok(data)) => {
+                length = length.saturating_add(data.len());
+                front.push_back(data);
+                if length > most {
+                    return Read::Longer(RequestBody { front, trailers, rest: Some(rest) });
+                }
+            }
+            Ok(Err(other)) => trailers = other.into_trailers().ok().or(trailers),
+            Err(_) => return Read::Broken,
+        }
+    }
+    let whole = match front.len() {
+        0 | 1 => front.pop_front().unwrap_or_default(),
+        _ => {
+            let mut whole = BytesMut::with_capacity(length);
+            front.iter().for_each(|part| whole.extend_from_slice(part));
+            whole.freeze()
+        }
+    };
+    Read::Whole(whole, trailers)
+}

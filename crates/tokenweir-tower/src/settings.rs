@@ -1,0 +1,101 @@
+//! What an operator decides.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokenweir_wire::{Characters, Estimator, InputRules, OutputRule};
+
+/// What becomes of a request whose body is longer than is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Oversize {
+    /// It is refused, with 413.
+    #[default]
+    Refuse,
+    /// It passes without being read further, on an estimate by its length: a token for every four bytes that
+    /// `content-length` states. One that does not state it is refused, and so is one whose head does not name the
+    /// deployment. It is not asked to report the usage of its stream.
+    ByLength,
+}
+
+/// Which limits cut a stream short that has used more than its estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Cut {
+    /// None: what goes beyond is charged, and later requests wait for it.
+    Never,
+    /// A quota that is spent: no waiting brings it back soon.
+    #[default]
+    Quota,
+    /// Any limit on tokens or cost that is spent, rates included.
+    Any,
+}
+
+/// What a call is charged that failed at the provider and for which no usage is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Failed {
+    /// No tokens; it still counts as a request.
+    #[default]
+    Nothing,
+    /// Its estimate: for providers that charge for what they fail at.
+    Estimate,
+}
+
+/// How a [`MeterLayer`](crate::MeterLayer) works.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// What is held for the output of a request that states no bound.
+    pub output: OutputRule,
+    /// How what is not text is counted in a request.
+    pub input: InputRules,
+    /// How text is counted; by its characters unless set.
+    pub estimator: Arc<dyn Estimator + Send + Sync>,
+    /// So many bytes of a request's body are read; 32 MiB unless set. They are held until the request is admitted.
+    pub max_body: usize,
+    /// What becomes of longer ones; [`Oversize::Refuse`] unless set.
+    pub oversize: Oversize,
+    /// Whether streams of OpenAI's that would not report their usage are asked to, unseen by the client; they are unless
+    /// set.
+    pub ask_for_usage: bool,
+    /// Which limits cut a stream short; [`Cut::Quota`] unless set.
+    pub cut: Cut,
+    /// What failed calls are charged; [`Failed::Nothing`] unless set.
+    pub failed: Failed,
+    /// Whether responses say how the caller's limits stand, in its dialect; they do unless set.
+    pub headers: bool,
+    /// Whether they say it in the IETF draft's words besides; they do not unless set.
+    pub ietf_headers: bool,
+    /// How long permits live: what the limiter was built with, 10 minutes unless set. A response that is still coming when
+    /// a quarter of it is over has its permit renewed.
+    pub permit_ttl: Duration,
+}
+
+impl Settings {
+    /// Everything as described, with `output` for requests that state no bound of it.
+    pub fn new(output: OutputRule) -> Self {
+        Settings {
+            output,
+            input: InputRules::default(),
+            estimator: Arc::new(Characters::default()),
+            max_body: 32 << 20,
+            oversize: Oversize::default(),
+            ask_for_usage: true,
+            cut: Cut::default(),
+            failed: Failed::default(),
+            headers: true,
+            ietf_headers: false,
+            permit_ttl: Duration::from_secs(600),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("output", &self.output)
+            .field("max_body", &self.max_body)
+            .field("oversize", &self.oversize)
+            .field("cut", &self.cut)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}

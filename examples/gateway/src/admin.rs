@@ -1,0 +1,192 @@
+//! What an operator sees and does, by keys of its own.
+//!
+//! | | |
+//! |---|---|
+//! | `GET /admin/status` | projects with limits and their use, agents, tools, deployments |
+//! | `GET /admin/usage` | every counter; calls by what came of them |
+//! | `GET /admin/limits` | the limits as one policy of the engine |
+//! | `GET /admin/refusals` | the refused calls, newest first, with their reasons |
+//! | `GET /admin/chart` | tokens, calls and refusals by project, over the last half hour |
+//! | `GET /admin/audit` | who did what, when, and how it ended |
+//! | `GET /admin/configuration` | how often the file was taken up, and why its newest text was not |
+//! | `POST /admin/operations` | does something: `{"set_limit": {"project": ..., "deployment": ..., "limit": {...}}}` |
+//!
+//! Without a key each of them, and whatever else is asked for below `/admin`, is 401 and nothing else.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{Html, IntoResponse};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokenweir::gateway::model::Timestamp;
+use tokenweir::gateway::{ConsoleError, Operation};
+
+use crate::directory::{Directory, presented};
+use crate::estate::{ADMINISTRATOR, RESOURCE};
+use crate::keys::Digest;
+use crate::server::Shared;
+
+/// The longest operation that is read.
+const LONGEST: usize = 1 << 20;
+
+/// What the holder of a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum May {
+    Look,
+    Change,
+}
+
+fn may(shared: &Shared, headers: &HeaderMap) -> Option<May> {
+    let (given, _) = presented(headers)?;
+    let given = Digest::of(given);
+    let changes = shared.changes();
+    let admin = &changes.loaded.config.admin;
+    // Both are compared, whatever the first says.
+    let (change, look) = (admin.key_sha256.is(&given), admin.read_key_sha256.is_some_and(|key| key.is(&given)));
+    match (change, look) {
+        (true, _) => Some(May::Change),
+        (false, true) => Some(May::Look),
+        (false, false) => None,
+    }
+}
+
+pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
+    let Some(may) = may(&shared, request.headers()) else { return StatusCode::UNAUTHORIZED.into_response() };
+    let path = request.uri().path().trim_start_matches("/admin").trim_matches('/').to_owned();
+    if path == "operations" {
+        return match (request.method(), may) {
+            (&Method::POST, May::Change) => operate(&shared, request).await,
+            (&Method::POST, May::Look) => {
+                problem(StatusCode::FORBIDDEN, "this key may look, and not change anything; use the admin key")
+            }
+            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "operations are posted"),
+        };
+    }
+    if request.method() != Method::GET {
+        return problem(StatusCode::METHOD_NOT_ALLOWED, "this can only be looked at");
+    }
+    let command = match &*path {
+        "status" => json!({ "status": { "resource": RESOURCE } }),
+        "audit" => json!({ "audit": {} }),
+        "limits" => json!({ "policy": { "resource": RESOURCE } }),
+        "usage" => return answer(&usage(&shared)),
+        "refusals" => return answer(&shared.history.refusals()),
+        "chart" => return answer(&shared.history.chart()),
+        "configuration" => return answer(&configuration(&shared)),
+        _ => return problem(StatusCode::NOT_FOUND, "there is no such view; see the README of the gateway"),
+    };
+    answered(shared.console.execute(command))
+}
+
+/// The figures, for Prometheus.
+pub(crate) async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response<Body> {
+    match may(&shared, &headers) {
+        Some(_) => ([("content-type", "text/plain; version=0.0.4")], shared.prometheus.render()).into_response(),
+        None => StatusCode::UNAUTHORIZED.into_response(),
+    }
+}
+
+/// The page that shows all this. It has nothing in it that is anybody's: it asks for a key.
+pub(crate) async fn page() -> Response<Body> {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                  img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    ([("content-security-policy", policy), ("cache-control", "no-store")], Html(include_str!("status.html")))
+        .into_response()
+}
+
+fn usage(shared: &Shared) -> Value {
+    let limiter = shared.gate.limiter();
+    let counters = limiter.usage(&Default::default()).into_iter().map(|counter| {
+        let scope = counter.scope.iter().map(|(part, value)| (part.clone(), String::from_utf8_lossy(value).into()));
+        json!({
+            "limit": counter.limit, "meter": counter.meter.to_string(), "scope": Value::Object(scope.collect()),
+            "amount": counter.amount, "used": counter.used, "held": counter.held, "remaining": counter.remaining,
+            "resets_at": counter.resets_at.map(Timestamp::from), "settled_total": counter.settled_total,
+        })
+    });
+    let stats = limiter.stats();
+    json!({
+        "counters": counters.collect::<Vec<_>>(),
+        "calls": shared.gate.figures(),
+        "open": stats.permits_open,
+    })
+}
+
+fn configuration(shared: &Shared) -> Value {
+    let changes = shared.changes();
+    let log = shared.lines.as_ref().map(|lines| {
+        let written = lines.written();
+        json!({ "written": written.written, "dropped": written.dropped, "failed": written.failed, "error": written.last_error })
+    });
+    json!({ "taken_up": changes.loaded.times, "error": changes.loaded.error, "usage_log": log })
+}
+
+async fn operate(shared: &Shared, request: Request<Body>) -> Response<Body> {
+    let Ok(body) = Limited::new(request.into_body(), LONGEST).collect().await else {
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "the operation is longer than 1 MiB");
+    };
+    let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "send one JSON object, like {\"block_agent\": {\"project\": ..., \"agent\": ...}}",
+        );
+    };
+    for operation in fields.values_mut() {
+        if let Some(operation) = operation.as_object_mut() {
+            operation.entry("resource").or_insert_with(|| RESOURCE.into());
+        }
+    }
+    let operation: Operation = match serde_json::from_value(Value::Object(fields)) {
+        Ok(operation) => operation,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("the operation cannot be read: {error}")),
+    };
+    if !is_for_here(&operation) {
+        return problem(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "the gateway itself, its instance and its projects are what the configuration file says; change the file",
+        );
+    }
+    let changes = shared.changes();
+    let applied = shared.console.execute(json!({ "apply": { "by": ADMINISTRATOR, "operation": operation } }));
+    if applied.is_ok() {
+        // An address that is none has been refused by now.
+        match Directory::new(&changes.loaded.config, &shared.console) {
+            Ok(directory) => shared.directory.set(directory),
+            Err(error) => eprintln!("the directory stays as it was: {error}"),
+        }
+    }
+    shared.save(&changes);
+    answered(applied)
+}
+
+/// Whether an operation is about limits, agents, tools, and which projects are governed.
+fn is_for_here(operation: &Operation) -> bool {
+    !matches!(
+        operation,
+        Operation::CreateGateway { .. }
+            | Operation::UseExisting { .. }
+            | Operation::RetryGateway { .. }
+            | Operation::DeleteGateway { .. }
+            | Operation::DisableGateway { .. }
+            | Operation::DeleteInstance { .. }
+            | Operation::KeepInstance { .. }
+            | Operation::CreateProject { .. }
+    )
+}
+
+fn answered(done: Result<Value, ConsoleError>) -> Response<Body> {
+    match done {
+        Ok(value) => answer(&value),
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, answer(&json!({ "error": error }))).into_response(),
+    }
+}
+
+fn answer(value: &Value) -> Response<Body> {
+    ([("content-type", "application/json"), ("cache-control", "no-store")], value.to_string()).into_response()
+}
+
+fn problem(status: StatusCode, message: &str) -> Response<Body> {
+    (status, answer(&json!({ "error": { "message": message } }))).into_response()
+}

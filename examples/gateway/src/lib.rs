@@ -1,0 +1,30 @@
+//! A gateway in front of models: a reverse proxy with tokenweir inside it.
+//!
+//! - `config`: the one file that says what there is; `reload`: takes it up again when it changes;
+//! - `keys`: who calls, by API key; `directory`: what the data path looks up: projects by key, targets by name;
+//! - `estate`: brings the console of the gateway to what the file says; `state`: what outlives the process;
+//! - `identity`: who calls what, for the layer; `proxy`, `upstream`: what passes on; `card`: an agent's card;
+//! - `sample`: a model, a tool and an agent without any upstream;
+//! - `admin`, `history`: what an operator sees; `server`: puts it all together.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod card;
+mod config;
+mod directory;
+mod estate;
+mod history;
+mod identity;
+mod keys;
+mod proxy;
+mod reload;
+mod sample;
+mod server;
+mod state;
+mod upstream;
+
+pub use config::{Config, ConfigError};
+pub use keys::{Digest, new_key};
+pub use sample::{Sample, serve as serve_sample};
+pub use server::{Running, StartError, start};

@@ -1,0 +1,83 @@
+//! The gateway as a program.
+
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokenweir_gateway::{Digest, Sample, new_key, serve_sample, start};
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: &str = "\
+A gateway in front of models, with projects, limits and keys.
+
+  tokenweir-gateway [FILE]              runs the gateway that FILE describes; the sample's unless given
+  tokenweir-gateway key                 makes an API key, and the digest that belongs into the file
+  tokenweir-gateway digest              reads a key from standard input, and writes its digest
+  tokenweir-gateway sample [ADDRESS]    runs the sample upstream alone, without a pace; on 127.0.0.1:8788 unless given
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["-h" | "--help"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        ["key"] => new_key().map(|key| println!("key     {key}\nsha256  {}", Digest::of(key.as_bytes()))),
+        ["digest"] => digest(),
+        ["sample"] => sample("127.0.0.1:8788"),
+        ["sample", address] => sample(address),
+        [] => run(&sample_file()),
+        [file] if !file.starts_with('-') => run(Path::new(file)),
+        _ => Err(format!("the arguments are not understood\n\n{USAGE}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tokenweir-gateway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The sample's file, beside this program's source.
+fn sample_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.toml")
+}
+
+fn digest() -> Result<(), String> {
+    let mut key = String::new();
+    std::io::stdin().read_line(&mut key).map_err(|error| error.to_string())?;
+    println!("{}", Digest::of(key.trim().as_bytes()));
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())
+}
+
+fn sample(address: &str) -> Result<(), String> {
+    let address: SocketAddr = address.parse().map_err(|_| format!("{address:?} is no address; give 127.0.0.1:8788"))?;
+    let serving = serve_sample(address, Sample { pace: Duration::ZERO });
+    runtime()?.block_on(serving).map_err(|error| format!("{address}: {error}"))
+}
+
+fn run(file: &Path) -> Result<(), String> {
+    runtime()?.block_on(async {
+        let wrong = |error: std::io::Error| error.to_string();
+        let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
+        let gateway = start(file, Sample::default()).await.map_err(|error| error.to_string())?;
+        println!("the gateway is at http://{0}; its status page at http://{0}/status", gateway.address());
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        println!("no new connections; waiting for the calls that are under way");
+        gateway.shutdown().await;
+        Ok(())
+    })
+}

@@ -1,0 +1,82 @@
+//! Takes the file up again when it changes: all of it, or nothing.
+
+use serde_json::json;
+use std::path::Path;
+use tokenweir::gateway::Console;
+
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::estate::{RESOURCE, builder, reconcile};
+use crate::server::{Changes, Shared};
+use crate::state;
+
+/// What the file was taken up as, and what came of its newest text.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// The text that was looked at last, taken up or not.
+    pub(crate) text: String,
+    /// Why the newest text was not taken up.
+    pub(crate) error: Option<String>,
+    /// How often a text was taken up, the first included.
+    pub(crate) times: u64,
+}
+
+/// Looks at the file, and takes it up if it is not what it was.
+pub(crate) fn look(shared: &Shared, path: &Path) {
+    // A file that is being replaced may be away for a moment: what there was stays.
+    let Ok(text) = std::fs::read_to_string(path) else { return };
+    let mut changes = shared.changes();
+    if changes.loaded.text == text {
+        return;
+    }
+    changes.loaded.text = text.clone();
+    match take_up(shared, &mut changes, &text, path) {
+        Ok(()) => {
+            changes.loaded.error = None;
+            changes.loaded.times += 1;
+            shared.save(&changes);
+            println!("{} is in force", path.display());
+        }
+        Err(error) => {
+            eprintln!("{error}\n{} is not taken up; what was in force stays", path.display());
+            changes.loaded.error = Some(error);
+        }
+    }
+}
+
+fn take_up(shared: &Shared, changes: &mut Changes, text: &str, path: &Path) -> Result<(), String> {
+    let config = Config::parse(text, path).map_err(|error| error.to_string())?;
+    let was = &changes.loaded.config;
+    let fixed = [
+        ("listen", config.listen == was.listen),
+        ("state_file", config.state_file == was.state_file),
+        ("usage_log", config.usage_log == was.usage_log),
+        ("counting", config.counting == was.counting),
+        ("estimate", config.estimate == was.estimate),
+    ];
+    if let Some((name, _)) = fixed.iter().find(|(_, same)| !same) {
+        return Err(format!("{}: {name} has changed, which needs a restart", path.display()));
+    }
+    let declared = config.declared();
+    // On a copy first: what is refused there changes nothing here.
+    let copy = copy(shared, &config)?;
+    let refused = |error: tokenweir::gateway::ConsoleError| format!("{}: {error}", path.display());
+    reconcile(&copy, &changes.declared, &declared).map_err(refused)?;
+    Directory::new(&config, &copy).map_err(|error| format!("{}: {error}", path.display()))?;
+
+    reconcile(&shared.console, &changes.declared, &declared).map_err(refused)?;
+    shared.directory.set(Directory::new(&config, &shared.console)?);
+    changes.declared = declared;
+    changes.loaded.config = config;
+    Ok(())
+}
+
+fn copy(shared: &Shared, config: &Config) -> Result<Console, String> {
+    let copy = builder(config.counting).build();
+    let document = state::document(&shared.console, false);
+    copy.execute(json!({ "load": { "document": document } })).map_err(|error| error.to_string())?;
+    // Its gate follows, so that limits which cannot be put in force are found out here.
+    RESOURCE.parse().ok().and_then(|resource| copy.gate(&resource));
+    Ok(copy)
+}

@@ -1,0 +1,11 @@
+//! The gateway over real connections.
+
+mod admin;
+mod calls;
+mod ends;
+mod keys;
+mod peers;
+mod refusals;
+mod reload;
+mod restart;
+mod support;
