@@ -31,7 +31,7 @@ pub struct Limiter {
 impl Limiter {
     #[new]
     #[pyo3(signature = (policy, *, clock=None, observer=None, max_counters=None, max_routes=None, max_permits=None,
-                        when_full=None, permit_ttl=None))]
+                        when_full=None, permit_ttl=None, max_histories=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         policy: &Bound<'_, Policy>,
@@ -42,6 +42,7 @@ impl Limiter {
         max_permits: Option<usize>,
         when_full: Option<&str>,
         permit_ttl: Option<f64>,
+        max_histories: Option<usize>,
     ) -> PyResult<Self> {
         let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
         if let Some(clock) = clock {
@@ -71,6 +72,9 @@ impl Limiter {
         }
         if let Some(most) = most("max_permits", max_permits)? {
             builder = builder.max_permits(most);
+        }
+        if let Some(most) = max_histories {
+            builder = builder.max_histories(most);
         }
         match when_full {
             None => {}

@@ -38,6 +38,7 @@ pub fn restored(py: Python<'_>, restored: tokenweir::Restored) -> PyResult<Resto
         let reason = match left.reason {
             LeftOutReason::NoSuchLimit => "no_such_limit",
             LeftOutReason::Changed => "changed",
+            LeftOutReason::Kept => "kept",
             LeftOutReason::NoRoom => "no_room",
             // The core may learn of more reasons than this package knows.
             _ => "other",

@@ -268,6 +268,16 @@ class TestViews:
         assert not permits[2] and denied(permits[2]).table_full
         stats = gate.stats()
         assert (stats.counters, stats.max_counters, stats.refused_full, stats.permits_open) == (2, 2, 1, 2)
+        assert (stats.histories, stats.max_histories) == (0, 5000)
+
+    def test_no_more_buckets_keep_a_history_than_there_may_be(self) -> None:
+        gate, _ = limiter(limit(scope=["project"]), max_histories=1)
+        for project in ("a", "b"):
+            first, second = (admitted(gate.admit(project, "d", 30)) for _ in range(2))
+            first.settle(input=10, output=0)
+            second.settle(input=10, output=0)
+        assert (gate.stats().histories, gate.stats().max_histories) == (1, 1)
+        assert [counter.used for counter in gate.usage()] == [20, 20]
 
     def test_policy_swap_keeps_consumption(self) -> None:
         gate, _ = limiter()

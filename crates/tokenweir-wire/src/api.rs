@@ -1,6 +1,7 @@
 //! The APIs whose bodies this crate reads.
 
 use crate::dialect::Dialect;
+use crate::request::{Asked, RequestError};
 
 /// The shape of a request and its response. Azure OpenAI has those of OpenAI, Vertex those of Gemini and Anthropic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,6 +97,29 @@ impl<'a> Endpoint<'a> {
         Some(Endpoint { api, model, stream: None })
     }
 
+    /// Reads a request that is sent to it, as [`Asked::read`] does. What the path says of model and stream goes before
+    /// what the body says.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the body is not one JSON object.
+    ///
+    /// # Example
+    /// ```
+    /// use tokenweir_wire::Endpoint;
+    /// let endpoint = Endpoint::of("/openai/deployments/search-4o/chat/completions").unwrap();
+    /// let asked = endpoint.read(br#"{"model": "gpt-4o", "messages": []}"#)?;
+    /// assert_eq!(asked.model.as_deref(), Some("search-4o"));
+    /// # Ok::<(), tokenweir_wire::RequestError>(())
+    /// ```
+    pub fn read(&self, body: &[u8]) -> Result<Asked, RequestError> {
+        let mut asked = Asked::read(self.api, body)?;
+        if let Some(model) = self.model {
+            asked.model = Some(model.to_owned());
+        }
+        asked.stream = self.stream.unwrap_or(asked.stream);
+        Ok(asked)
+    }
+
     /// In whose words its callers are answered: Azure OpenAI's where the path names a deployment of OpenAI's APIs.
     pub const fn dialect(&self) -> Dialect {
         match (self.api, self.model) {
@@ -117,6 +141,19 @@ impl From<Api> for Endpoint<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_path_goes_before_the_body() {
+        let read = |path, body: &str| {
+            let asked = Endpoint::of(path).expect("an endpoint").read(body.as_bytes()).expect("an object");
+            (asked.model, asked.stream)
+        };
+        let body = r#"{"model": "m", "stream": true}"#;
+        assert_eq!(read("/v1/responses", body), (Some("m".to_owned()), true));
+        assert_eq!(read("/deployments/d/completions", body), (Some("d".to_owned()), true));
+        assert_eq!(read("/models/g:generateContent", body), (Some("g".to_owned()), false));
+        assert_eq!(read("/models/g:streamGenerateContent", "{}"), (Some("g".to_owned()), true));
+    }
 
     #[test]
     fn paths_name_their_api() {

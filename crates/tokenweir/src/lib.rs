@@ -49,6 +49,7 @@ mod limiter;
 pub mod policy;
 mod record;
 mod request;
+pub mod store;
 mod sync;
 mod table;
 
@@ -56,7 +57,8 @@ pub use clock::{Clock, CoarseClock, ManualClock, Now, SystemClock};
 pub use error::Error;
 pub use limiter::{
     CounterUsage, Decision, Denied, ExplainedLimit, Explanation, LeftOut, LeftOutReason, LimitView, Limiter,
-    LimiterBuilder, Observed, Peek, Permit, Refusal, Restored, Route, Snapshot, Stats, UsageFilter, WhenFull,
+    LimiterBuilder, Observed, Peek, Permit, Refusal, Restored, Route, Snapshot, Stats, StoreOptions, UsageFilter,
+    WhenFull, WhenStoreFails,
 };
 pub use policy::{Policy, PolicyError};
 pub use record::{Decided, Event, Observer, Outcome, Record, RecordRing, Requested, Settled, Settlement};
