@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from serving import model, proxy, until
+from serving import model, proxy
+from waiting import until
 
 KINDS = ("none", "tokenweir", "litellm")
 WINDOW = int(os.environ.get("LITELLM_RATE_LIMIT_WINDOW_SIZE", "60"))

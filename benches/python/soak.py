@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import faulthandler
 import gc
+import json
 import random
 import sys
 import tempfile
@@ -24,7 +25,10 @@ from typing import Any
 
 import httpx
 import psutil
-from serving import Provider, model, proxy, serving, until
+from books import Books
+from serving import Provider, model, proxy, serving
+from visitor import visit
+from waiting import until
 
 KEYS = 20
 MODELS = ("ok", "ok", "fails", "no-usage", "breaks", "first", "flaky-1")
@@ -52,32 +56,6 @@ gate.ring = ring
 """
 
 
-class Books:
-    """What an observer saw."""
-
-    def __init__(self, ring: Any) -> None:
-        self.ring = ring
-        self.open: set[int] = set()
-        self.outcomes: Counter[str] = Counter()
-        self.tokens: Counter[str] = Counter()
-        self.denied = 0
-
-    def read(self) -> None:
-        while (record := self.ring.poll()) is not None:
-            if record.event == "denied":
-                self.denied += 1
-            elif record.event == "admitted":
-                assert record.permit not in self.open
-                self.open.add(record.permit)
-            else:
-                self.open.remove(record.permit)
-                settled = record.settlement
-                self.outcomes[settled.outcome] += 1
-                self.tokens["input"] += settled.input
-                self.tokens["output"] += settled.output
-                self.tokens["requests"] += settled.outcome != "cancelled"
-
-
 async def client(number: int, address: str, seed: int, until_when: float, statuses: Counter[int]) -> None:
     dice = random.Random(seed * 1_000 + number)
     async with httpx.AsyncClient(base_url=address, timeout=30) as http:
@@ -100,19 +78,7 @@ async def client(number: int, address: str, seed: int, until_when: float, status
                 path, body = "/v1/messages", body | {"max_tokens": 50}
             if dice.random() < 0.5 and "max_tokens" not in body and path == "/v1/chat/completions":
                 body["max_tokens"] = dice.choice([1, 10, 100, 1_000, 5_000])
-            leaves = dice.random() < 0.3
-            try:
-                # Some leave before there is an answer.
-                patience = httpx.Timeout(30, read=dice.choice([0.005, 0.02])) if leaves and dice.random() < 0.3 else 30
-                async with http.stream("POST", path, json=body, headers=headers, timeout=patience) as response:
-                    statuses[response.status_code] += 1
-                    words = dice.randrange(1, 10)
-                    async for _ in response.aiter_lines():
-                        words -= leaves
-                        if words == 0:
-                            break
-            except httpx.HTTPError:
-                statuses[0] += 1
+            await visit(http, dice, statuses, path, json.dumps(body), headers)
 
 
 def main() -> None:
@@ -184,21 +150,10 @@ def main() -> None:
             watcher.join()
             books.read()
 
-            totals: Counter[str] = Counter()
-            for counter in gate.limiter.usage():
-                assert counter.held == 0, counter
-                totals[counter.limit] += counter.settled_total
-                if counter.limit == "places":
-                    assert counter.used == 0, counter
             print(
                 f"{options.seconds:.0f} s: answers by status {dict(sorted(statuses.items()))} (0: the client has left)"
             )
-            print(f"ended: {dict(books.outcomes)}; denied: {books.denied}; lost records: {ring.lost}")
-            print(f"counters: { {name: totals[name] for name in ('requests', 'input', 'output')} }")
-            assert ring.lost == 0 and not books.open, books.open
-            for name in ("requests", "input", "output"):
-                assert totals[name] == books.tokens[name], (name, totals[name], books.tokens[name])
-            assert sum(books.outcomes.values()) > 0 and books.outcomes["expired"] == 0
+            books.compare(gate.limiter)
             half, end = sizes[len(sizes) // 2], sizes[-1]
             print(f"memory: {sizes[0] >> 20} MiB at first, {half >> 20} half way, {end >> 20} at the end")
 

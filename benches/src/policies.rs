@@ -68,6 +68,23 @@ pub fn four_of_which_the_last_refuses() -> String {
     format!("{first}100{quota}")
 }
 
+/// The same four, of which the first, the bucket of requests, has room for one a day.
+pub fn four_of_which_the_first_refuses() -> String {
+    let (before, rest) = FOUR.split_once("amount = 10_000_000_000\n    per = \"1m\"").expect("the first bucket");
+    format!("{before}amount = 1\n    per = \"24h\"{rest}")
+}
+
+/// One project bucket with room for one request of 90 tokens a day.
+pub const ONE_REFUSES: &str = r#"
+    [[limit]]
+    name = "project tpm"
+    meter = "total"
+    algorithm = "bucket"
+    amount = 100
+    per = "24h"
+    scope = ["project"]
+"#;
+
 /// A limiter to be configured.
 ///
 /// # Panics

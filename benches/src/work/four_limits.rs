@@ -62,20 +62,19 @@ pub fn add(cases: &mut Vec<Case>) {
 }
 
 #[cfg(feature = "peers")]
-mod peers {
+pub(super) mod peers {
     use super::*;
     use crate::work::keys::peers::{Keyed, keyed};
-    use limitador::RateLimiter;
-    use limitador::limit::{Context, Limit, Namespace};
-    use std::collections::HashMap;
+    use crate::work::limitador::Limitador;
+    use crate::work::slow;
 
     /// What four limits are made of where a limiter knows one limit: four limiters, asked one after the other. What the
     /// first ones took when a later one refuses is lost.
-    fn four() -> [Keyed; 4] {
+    pub fn four() -> [Keyed; 4] {
         std::array::from_fn(|_| keyed())
     }
 
-    const KEYS: [&str; 4] = ["search", "search/gpt-4o", "gpt-4o", "search"];
+    pub const KEYS: [&str; 4] = ["search", "search/gpt-4o", "gpt-4o", "search"];
 
     fn check_four(limiters: &[Keyed; 4], keys: &[String; 4]) {
         let all = limiters.iter().zip(keys).all(|(limiter, key)| limiter.check_key(black_box(key)).is_ok());
@@ -90,23 +89,13 @@ mod peers {
         cases.push(case(TWO_THREADS, "governor keyed(String), four times, system clock: check", || {
             on_two_threads((four(), KEYS.map(String::from)), |(limiters, keys), _, _| check_four(limiters, keys))
         }));
-        let limitador = case(GROUP, "limitador, four limits: check and update", || {
-            let limiter = RateLimiter::new(10_000);
-            let namespace: Namespace = "gateway".into();
-            for (at, variables) in
-                [&["project"][..], &["project", "deployment"], &["deployment"], &["project"]].into_iter().enumerate()
-            {
-                let variables: Vec<_> = variables.iter().map(|name| (*name).try_into().expect("a variable")).collect();
-                limiter.add_limit(Limit::new(namespace.clone(), u64::MAX / 2, 60 + at as u64, vec![], variables));
-            }
-            looped(move |_| {
-                let pairs = [("project", black_box("search")), ("deployment", black_box("gpt-4o"))];
-                let values: HashMap<String, String> =
-                    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-                let limited = limiter.check_rate_limited_and_update(&namespace, &Context::from(values), 90);
-                assert!(!black_box(limited).expect("in memory").limited);
-            })
-        });
-        cases.push(Case { round: 50_000, ..limitador });
+        cases.push(slow(case(GROUP, "limitador, four limits: check and update", || {
+            let limiter = Limitador::four_plenty();
+            looped(move |_| assert!(black_box(limiter.check(REQUEST.0, 90))))
+        })));
+        cases.push(slow(case(GROUP, "limitador, four limits: reserve and commit", || {
+            let limiter = Limitador::four_plenty();
+            looped(move |_| assert!(black_box(limiter.reserve_and_commit(REQUEST.0, 90, 72))))
+        })));
     }
 }

@@ -62,9 +62,10 @@ impl Asked {
     }
 }
 
-/// A limiter that has seen every key.
-pub fn filled(keys: &[String]) -> Limiter {
-    let limiter = builder(ONE).clock(Arc::new(ManualClock::default())).max_counters(keys.len() + 1).build();
+/// A limiter that has seen every key and keeps so many routes.
+fn filled(keys: &[String], max_routes: usize) -> Limiter {
+    let builder = builder(ONE).clock(Arc::new(ManualClock::default()));
+    let limiter = builder.max_counters(keys.len() + 1).max_routes(max_routes).build();
     for key in keys {
         admit(&limiter, key, Now::default());
     }
@@ -80,15 +81,20 @@ fn admit(limiter: &Limiter, key: &str, now: Now) {
     }
 }
 
+/// Admits, and drops the permit: that is in the figure.
+fn admissions(max_routes: usize) -> super::Timed {
+    let asked = Asked::new();
+    let limiter = filled(&asked.keys, max_routes);
+    on_two_threads((limiter, asked), |(limiter, asked), thread, count| {
+        let now = Now::new(count * 100, 0);
+        admit(limiter, &asked.keys[asked.number(thread, count)], now);
+    })
+}
+
 pub(super) fn add(cases: &mut Vec<Case>) {
-    cases.push(case(GROUP, "tokenweir, string keys, the caller's now: admit", || {
-        let asked = Asked::new();
-        let limiter = filled(&asked.keys);
-        on_two_threads((limiter, asked), |(limiter, asked), thread, count| {
-            let now = Now::new(count * 100, 0);
-            admit(limiter, &asked.keys[asked.number(thread, count)], now);
-        })
-    }));
+    cases.push(case(GROUP, "tokenweir, string keys, the caller's now: admit", || admissions(KEYS as usize + 1)));
+    let few = case(GROUP, "tokenweir, the same, 4,096 routes", || admissions(4096));
+    cases.push(Case { round: 100_000, ..few });
     cases.push(case(GROUP, "array slot and compare-and-swap", || {
         use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
         let slots: Vec<AtomicU64> = (0..KEYS).map(AtomicU64::new).collect();
@@ -106,6 +112,8 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 #[cfg(feature = "peers")]
 pub mod peers {
     use super::*;
+    use crate::work::limitador::Limitador;
+    use crate::work::slow;
     use dashmap::DashMap;
     use governor::clock::MonotonicClock;
     use governor::middleware::NoOpMiddleware;
@@ -122,9 +130,22 @@ pub mod peers {
     /// governor by key, on the system's clock.
     pub type Keyed = RateLimiter<String, DefaultKeyedStateStore<String>, MonotonicClock, NoOpMiddleware<Instant>>;
 
-    /// A fresh one.
-    pub fn keyed() -> Keyed {
+    /// The same by number.
+    pub type KeyedByNumber = RateLimiter<u64, DefaultKeyedStateStore<u64>, MonotonicClock, NoOpMiddleware<Instant>>;
+
+    /// A fresh one that never refuses.
+    pub fn keyed_by_number() -> KeyedByNumber {
         RateLimiter::new(QUOTA, DefaultKeyedStateStore::default(), MonotonicClock)
+    }
+
+    /// A fresh one that never refuses.
+    pub fn keyed() -> Keyed {
+        keyed_within(QUOTA)
+    }
+
+    /// A fresh one of this quota.
+    pub fn keyed_within(quota: Quota) -> Keyed {
+        RateLimiter::new(quota, DefaultKeyedStateStore::default(), MonotonicClock)
     }
 
     pub(super) fn add(cases: &mut Vec<Case>) {
@@ -136,17 +157,20 @@ pub mod peers {
             })
         }));
         cases.push(case(GROUP, "governor keyed(u64), system clock: check", || {
-            let limiter = RateLimiter::<u64, DefaultKeyedStateStore<u64>, _, NoOpMiddleware<Instant>>::new(
-                QUOTA,
-                DefaultKeyedStateStore::default(),
-                MonotonicClock,
-            );
+            let limiter = keyed_by_number();
             (0..KEYS).for_each(|key| assert!(limiter.check_key(&key).is_ok()));
             on_two_threads((limiter, Asked::new()), |(limiter, asked), thread, count| {
                 let key = asked.number(thread, count) as u64;
                 assert!(black_box(limiter.check_key(&key).is_ok()));
             })
         }));
+        cases.push(slow(case(GROUP, "limitador: check and update", || {
+            let (asked, limiter) = (Asked::new(), Limitador::one(2 * KEYS));
+            asked.keys.iter().for_each(|key| assert!(limiter.check(key, 1)));
+            on_two_threads((limiter, asked), |(limiter, asked), thread, count| {
+                assert!(black_box(limiter.check(asked.key(thread, count), 10)));
+            })
+        })));
         cases.push(case(GROUP, "dashmap of String and one compare-and-swap", || {
             let (asked, map) = (Asked::new(), DashMap::new());
             for key in &asked.keys {

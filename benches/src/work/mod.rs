@@ -4,6 +4,9 @@ mod denied;
 mod floor;
 mod four_limits;
 pub mod keys;
+#[cfg(feature = "peers")]
+pub mod limitador;
+mod mixed;
 pub mod one_limit;
 mod swap;
 
@@ -31,7 +34,7 @@ pub struct Case {
 /// All pieces of work.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    for add in [floor::add, one_limit::add, four_limits::add, denied::add, swap::add, keys::add] {
+    for add in [floor::add, one_limit::add, mixed::add, four_limits::add, denied::add, swap::add, keys::add] {
         add(&mut cases);
     }
     cases
@@ -53,6 +56,12 @@ fn looped(mut act: impl FnMut(u64) + 'static) -> Timed {
         }
         start.elapsed()
     })
+}
+
+/// So many times in a round: for work that takes microseconds.
+#[cfg(feature = "peers")]
+fn slow(case: Case) -> Case {
+    Case { round: 50_000, ..case }
 }
 
 /// Times a closure called so many times by each of two threads at once: until the later one is done.

@@ -4,7 +4,7 @@ use super::{Case, case, looped, on_two_threads};
 use crate::policies::{BUSY, ONE, builder, frozen, system};
 use std::hint::black_box;
 use std::sync::Arc;
-use tokenweir::{CoarseClock, Decision, Estimate, Now, Request, Usage};
+use tokenweir::{CoarseClock, Decision, Estimate, ManualClock, Now, Request, Usage};
 
 /// What it is compared within.
 pub const GROUP: &str = "one limit";
@@ -46,8 +46,8 @@ pub fn now(count: u64) -> Now {
 /// What puts a busy bucket to use.
 const A_TENTH: Estimate = Estimate::new(2_000_000_000, 0);
 
-fn busy(usage: Usage) -> super::Timed {
-    let limiter = frozen(BUSY);
+fn busy(usage: Usage, max_histories: usize) -> super::Timed {
+    let limiter = builder(BUSY).clock(Arc::new(ManualClock::default())).max_histories(max_histories).build();
     let route = limiter.route(&Request::new(REQUEST.0, REQUEST.1)).expect("a route");
     round_at(route.admit_at(A_TENTH, now(0)), Usage::UNKNOWN, now(0));
     looped(move |count| {
@@ -101,10 +101,15 @@ pub(super) fn add(cases: &mut Vec<Case>) {
     cases.push(case(GROUP, "tokenweir, held route, the caller's now, settled above the estimate", || {
         held(ONE, MORE, ESTIMATE)
     }));
-    cases.push(case(GROUP, "tokenweir, held route, the caller's now, busy bucket", || busy(USAGE)));
+    cases.push(case(GROUP, "tokenweir, held route, the caller's now, busy bucket", || busy(USAGE, 1)));
     cases.push(case(GROUP, "tokenweir, held route, the caller's now, busy bucket, settled below the estimate", || {
-        busy(LESS)
+        busy(LESS, 1)
     }));
+    cases.push(case(
+        GROUP,
+        "tokenweir, held route, the caller's now, busy bucket without a history, settled below",
+        || busy(LESS, 0),
+    ));
     cases.push(case(GROUP, "tokenweir, string keys, system clock", || {
         let limiter = system(ONE);
         looped(move |_| {
@@ -124,9 +129,20 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 #[cfg(feature = "peers")]
 mod peers {
     use super::*;
-    use crate::work::keys::peers::QUOTA;
+    use crate::work::keys::peers::{QUOTA, keyed, keyed_by_number};
+    use crate::work::limitador::Limitador;
+    use crate::work::slow;
     use governor::RateLimiter;
     use governor::clock::MonotonicClock;
+
+    fn ratelimit() -> ratelimit::Ratelimiter {
+        let limiter = ratelimit::Ratelimiter::builder(1 << 40).max_tokens(1 << 50).initial_available(1 << 50);
+        limiter.build().expect("it is valid")
+    }
+
+    fn leaky_bucket() -> leaky_bucket::RateLimiter {
+        leaky_bucket::RateLimiter::builder().initial(1 << 50).max(1 << 50).refill(1 << 30).build()
+    }
 
     pub fn add(cases: &mut Vec<Case>) {
         cases.push(case(GROUP, "governor direct, quanta clock: check", || {
@@ -137,13 +153,20 @@ mod peers {
             let limiter = RateLimiter::direct_with_clock(QUOTA, MonotonicClock);
             looped(move |_| assert!(black_box(limiter.check().is_ok())))
         }));
+        cases.push(case(GROUP, "governor keyed(u64), system clock: check", || {
+            let limiter = keyed_by_number();
+            looped(move |_| assert!(black_box(limiter.check_key(&black_box(7)).is_ok())))
+        }));
+        cases.push(case(GROUP, "governor keyed(String), system clock: check", || {
+            let (limiter, key) = (keyed(), REQUEST.0.to_owned());
+            looped(move |_| assert!(black_box(limiter.check_key(black_box(&key)).is_ok())))
+        }));
         cases.push(case(GROUP, "ratelimit: try_wait_n", || {
-            let limiter = ratelimit::Ratelimiter::builder(1 << 40).max_tokens(1 << 50).initial_available(1 << 50);
-            let limiter = limiter.build().expect("it is valid");
+            let limiter = ratelimit();
             looped(move |_| assert!(black_box(limiter.try_wait_n(90).is_ok())))
         }));
         cases.push(case(GROUP, "leaky-bucket: try_acquire", || {
-            let limiter = leaky_bucket::RateLimiter::builder().initial(1 << 50).max(1 << 50).refill(1 << 30).build();
+            let limiter = leaky_bucket();
             looped(move |_| assert!(black_box(limiter.try_acquire(90))))
         }));
         cases.push(case(TWO_THREADS, "governor direct, system clock: check", || {
@@ -151,5 +174,27 @@ mod peers {
                 assert!(black_box(limiter.check().is_ok()));
             })
         }));
+        cases.push(case(TWO_THREADS, "governor keyed(String), system clock: check", || {
+            on_two_threads((keyed(), REQUEST.0.to_owned()), |(limiter, key), _, _| {
+                assert!(black_box(limiter.check_key(black_box(key)).is_ok()));
+            })
+        }));
+        cases.push(case(TWO_THREADS, "ratelimit: try_wait_n", || {
+            on_two_threads(ratelimit(), |limiter, _, _| assert!(black_box(limiter.try_wait_n(90).is_ok())))
+        }));
+        cases.push(case(TWO_THREADS, "leaky-bucket: try_acquire", || {
+            on_two_threads(leaky_bucket(), |limiter, _, _| assert!(black_box(limiter.try_acquire(90))))
+        }));
+        cases.push(slow(case(GROUP, "limitador: check and update", || {
+            let limiter = Limitador::one(1000);
+            looped(move |_| assert!(black_box(limiter.check(REQUEST.0, 90))))
+        })));
+        cases.push(slow(case(GROUP, "limitador: reserve and commit", || {
+            let limiter = Limitador::one(1000);
+            looped(move |_| assert!(black_box(limiter.reserve_and_commit(REQUEST.0, 90, 72))))
+        })));
+        cases.push(slow(case(TWO_THREADS, "limitador: check and update", || {
+            on_two_threads(Limitador::one(1000), |limiter, _, _| assert!(black_box(limiter.check(REQUEST.0, 90))))
+        })));
     }
 }

@@ -15,7 +15,8 @@
  * results. Nothing is kept by thread: a permit may be settled on another thread than the one it was admitted on.
  *
  * Text goes in as pointer and length, without a NUL; a pointer of length 0 may be NULL. Names of projects, deployments
- * and values of keys are any bytes. Text that comes out is UTF-8.
+ * and values of keys are any bytes. Text that comes out is UTF-8; the bodies of requests and responses stay as they are, to
+ * the byte.
  *
  * Structs are the caller's own memory: a call reads or fills them and keeps no pointer to them. They begin with their
  * size, which the caller sets, and end with room for what may come; the functions at the end of this header prepare
@@ -47,6 +48,10 @@
 
 /// Absent: a usage that the provider did not report, a wait that has no end.
 #define TOKENWEIR_ABSENT UINT64_MAX
+
+/// How much a tokenweir_usage_chunk_filter holds back at most, in bytes: what its calls put out is at most that much more
+/// than they were given.
+#define TOKENWEIR_MOST_HELD 4096
 
 /// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
 ///
@@ -81,6 +86,8 @@ enum tokenweir_code
   TOKENWEIR_PERMITS_EXHAUSTED = 30,
   /// A route cannot be held: the table of counters or routes is full of entries in use.
   TOKENWEIR_TABLE_FULL = 31,
+  /// The store that keeps quotas failed.
+  TOKENWEIR_STORE_FAILED = 40,
   /// A pointer that must not be NULL is NULL.
   TOKENWEIR_NULL_ARGUMENT = 1000,
   /// A text is not UTF-8.
@@ -93,6 +100,14 @@ enum tokenweir_code
   TOKENWEIR_ARGUMENT_INVALID = 1004,
   /// The clock is of another kind: only a coarse one ticks, only a manual one is set.
   TOKENWEIR_CLOCK_KIND = 1005,
+  /// The text is no snapshot, or one of another version.
+  TOKENWEIR_SNAPSHOT_INVALID = 1006,
+  /// The body of a request is not one JSON object.
+  TOKENWEIR_BODY_INVALID = 1007,
+  /// The options of a console cannot be taken.
+  TOKENWEIR_OPTIONS_INVALID = 1008,
+  /// The console has no resource of this name.
+  TOKENWEIR_RESOURCE_UNKNOWN = 1009,
   /// The library panicked, which is a fault of its own. The limiter goes on.
   TOKENWEIR_PANIC = 1099,
 };
@@ -110,7 +125,7 @@ enum tokenweir_outcome
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /// It has not.
+  /// It has not, or there was none.
   TOKENWEIR_OUTCOME_NONE = 0,
   /// With the provider's usage, or without any: see estimated.
   TOKENWEIR_OUTCOME_SETTLED = 1,
@@ -171,12 +186,127 @@ typedef uint32_t tokenweir_when_full;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// The shape of a request and its response. Azure OpenAI has those of OpenAI, Vertex those of Gemini and Anthropic.
+enum tokenweir_api
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Nothing that generates tokens, or not known.
+  TOKENWEIR_API_NONE = 0,
+  /// OpenAI Chat Completions.
+  TOKENWEIR_API_CHAT_COMPLETIONS = 1,
+  /// OpenAI Completions (legacy).
+  TOKENWEIR_API_COMPLETIONS = 2,
+  /// OpenAI Embeddings.
+  TOKENWEIR_API_EMBEDDINGS = 3,
+  /// OpenAI Responses.
+  TOKENWEIR_API_RESPONSES = 4,
+  /// Anthropic Messages.
+  TOKENWEIR_API_MESSAGES = 5,
+  /// Gemini and Vertex generateContent and streamGenerateContent.
+  TOKENWEIR_API_GENERATE_CONTENT = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_api tokenweir_api;
+#else
+typedef uint32_t tokenweir_api;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// How a response ended, by its own word.
+enum tokenweir_ended
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// It said that it is over.
+  TOKENWEIR_ENDED_COMPLETE = 1,
+  /// It said that the call failed.
+  TOKENWEIR_ENDED_FAILED = 2,
+  /// It stopped in the middle, or has not ended yet.
+  TOKENWEIR_ENDED_BROKEN = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_ended tokenweir_ended;
+#else
+typedef uint32_t tokenweir_ended;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// In whose words a client is answered.
+enum tokenweir_dialect
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// OpenAI's API.
+  TOKENWEIR_DIALECT_OPENAI = 1,
+  /// Azure OpenAI.
+  TOKENWEIR_DIALECT_AZURE_OPENAI = 2,
+  /// Anthropic's API.
+  TOKENWEIR_DIALECT_ANTHROPIC = 3,
+  /// Gemini and Vertex.
+  TOKENWEIR_DIALECT_GEMINI = 4,
+  /// An API behind Azure API Management.
+  TOKENWEIR_DIALECT_APIM = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_dialect tokenweir_dialect;
+#else
+typedef uint32_t tokenweir_dialect;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What came of a call at the gateway.
+enum tokenweir_call_outcome
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Something that this header does not know.
+  TOKENWEIR_CALL_OTHER = 0,
+  /// It is governed, and every limit had room.
+  TOKENWEIR_CALL_ADMITTED = 1,
+  /// It is not governed, and passes uncounted by limits.
+  TOKENWEIR_CALL_BYPASSED = 2,
+  /// A limit on tokens per minute, on calls or on concurrency refused it.
+  TOKENWEIR_CALL_REFUSED_RATE = 3,
+  /// A quota refused it.
+  TOKENWEIR_CALL_REFUSED_QUOTA = 4,
+  /// It is not governed, or of a project, deployment or tool that the resource does not have, and that was denied.
+  TOKENWEIR_CALL_REFUSED_UNGOVERNED = 5,
+  /// The agent that it is for is blocked.
+  TOKENWEIR_CALL_REFUSED_AGENT_BLOCKED = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_call_outcome tokenweir_call_outcome;
+#else
+typedef uint32_t tokenweir_call_outcome;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What a client is told: a status, headers, a body. Read it with tokenweir_answer_read().
+///
+/// Ownership: the caller's, until tokenweir_answer_free(). Threads: any number may read it at once.
+typedef struct tokenweir_answer tokenweir_answer;
+
 /// Where a limiter's time comes from: the system's clocks, a coarse clock that the host ticks, or a manual one that the
 /// host sets.
 ///
 /// Ownership: the caller's, until tokenweir_clock_free(). Limiters that were made with it keep what they need of it, so
 /// it may be freed before them. Threads: any number may use it at once, to read as to tick or set.
 typedef struct tokenweir_clock tokenweir_clock;
+
+/// The Admin console of Foundry resources and the traffic through their gateways, driven by commands in JSON.
+///
+/// Ownership: the caller's, until tokenweir_console_free(). Threads: any number may use it at once; calls wait for nobody
+/// who administers.
+typedef struct tokenweir_console tokenweir_console;
 
 /// A denial, with every limit that refused.
 ///
@@ -192,11 +322,23 @@ typedef struct tokenweir_denial tokenweir_denial;
 /// Ownership: the caller's, until tokenweir_error_free(). Threads: any number may read it at once.
 typedef struct tokenweir_error tokenweir_error;
 
+/// The data path of one gateway: what is administered on the console applies to its next call.
+///
+/// Ownership: the caller's, until tokenweir_gate_free(). It may outlive the console's handle, and its calls may outlive it.
+/// Threads: any number may use it at once.
+typedef struct tokenweir_gate tokenweir_gate;
+
 /// Decides which requests may pass, holds their tokens and settles them.
 ///
 /// Ownership: the caller's, until tokenweir_limiter_free(); its routes keep it going until they are freed, too.
 /// Threads: any number may use it at once; admitting, observing and settling take no lock.
 typedef struct tokenweir_limiter tokenweir_limiter;
+
+/// A call that passes, until it has ended: it is settled or cancelled once.
+///
+/// Ownership: the caller's, until tokenweir_passage_free(), which ends a call that has not ended: what it was charged
+/// stands. Threads: any number may use it at once; they wait for one another.
+typedef struct tokenweir_passage tokenweir_passage;
 
 /// A policy: limits and prices, checked.
 ///
@@ -208,6 +350,13 @@ typedef struct tokenweir_policy tokenweir_policy;
 ///
 /// Ownership: the caller's, until tokenweir_record_free(). Threads: any number may read it at once.
 typedef struct tokenweir_record tokenweir_record;
+
+/// Reads the usage out of one response as it passes, and counts what it can see until then. Its memory stays below 8 KiB
+/// whatever comes.
+///
+/// Ownership: the caller's, until tokenweir_response_meter_free(). Threads: any, one after the other; calls at once wait for
+/// one another.
+typedef struct tokenweir_response_meter tokenweir_response_meter;
 
 /// A ring in which a limiter keeps its decisions and settlements until they are polled. Writing never waits for a
 /// reader: when the ring is full the newest record is dropped and counted.
@@ -223,10 +372,17 @@ typedef struct tokenweir_ring tokenweir_ring;
 /// long as anything of it is used. Threads: any number may use it at once.
 typedef struct tokenweir_route tokenweir_route;
 
-/// A text that a call returned: UTF-8, mostly JSON.
+/// A text that a call returned: UTF-8, mostly JSON; where a call says so, the bytes of a body as they came.
 ///
 /// Ownership: the caller's, until tokenweir_text_free(). Threads: any number may read it at once.
 typedef struct tokenweir_text tokenweir_text;
+
+/// Withholds from a client the one chunk of a stream that it did not ask for: the one with the usage and no choices. Give
+/// a response meter what the upstream sent, before this.
+///
+/// Ownership: the caller's, until tokenweir_usage_chunk_filter_free(). Threads: any, one after the other; calls at once wait
+/// for one another.
+typedef struct tokenweir_usage_chunk_filter tokenweir_usage_chunk_filter;
 
 /// An instant: both clocks, in nanoseconds. Every call that depends on time takes a pointer to one; NULL there: the
 /// limiter's own clock is read. Do not mix the two on one limiter unless they tell the same time.
@@ -315,11 +471,14 @@ typedef struct {
   uint64_t max_permits;
   /// Nanoseconds that a permit lives unless it is settled or renewed; 0: 10 minutes.
   uint64_t permit_ttl_ns;
+  /// The most buckets that may keep a history at once, 12 KiB each; 0: 5,000. Further ones give back less of what was
+  /// estimated and not used, the less the longer a call lasted; see tokenweir_stats.
+  uint64_t max_histories;
   /// Zero.
-  uint64_t reserved[4];
+  uint64_t reserved[3];
 } tokenweir_options;
 
-/// A name and a value, for instance a caller key: "user" and "u-17".
+/// A name and a value, for instance a caller key ("user" and "u-17") or a header.
 ///
 /// This struct stays as it is for good: it comes in arrays.
 typedef struct {
@@ -481,9 +640,191 @@ typedef struct {
   uint64_t routes;
   /// Open permits.
   uint64_t permits_open;
+  /// Buckets that keep a history of their deficit.
+  uint64_t histories;
+  /// How many may.
+  uint64_t max_histories;
+  /// Not used.
+  uint64_t reserved[2];
+} tokenweir_stats;
+
+/// What a request asks for. The call fills it; set size before. See tokenweir_asked_init().
+typedef struct {
+  /// sizeof(tokenweir_asked).
+  uint32_t size;
+  /// A tokenweir_api.
+  uint32_t api;
+  /// 1: it asks for a stream.
+  uint32_t stream;
+  /// 1: it asks for the usage at the end of the stream (stream_options.include_usage).
+  uint32_t include_usage;
+  /// 1: it refers to input that is not in its body (an earlier response, cached content), so input is too low.
+  uint32_t input_elsewhere;
+  /// The length of the model's name in bytes; 0 if none is given.
+  uint32_t model_length;
+  /// Input tokens, estimated.
+  uint64_t input;
+  /// The most output tokens that it allows, for all answers; TOKENWEIR_ABSENT if it states none.
+  uint64_t output;
+  /// How many answers there will be; at least 1.
+  uint64_t answers;
+  /// The model or deployment that the path names, as written there, or the body; with a NUL behind it. Nothing where
+  /// the name is longer than 256 bytes.
+  char model[264];
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_asked;
+
+/// What is held for the output of a request that states no bound: tokens, and a share of the input, for each answer. It is
+/// cut to a share of each limit, and never makes a request too large that its input alone is not. See
+/// tokenweir_output_rule_of().
+typedef struct {
+  /// sizeof(tokenweir_output_rule).
+  uint32_t size;
+  /// The thousandths of a limit that it may take, 1 to 1000; 0: 250.
+  uint32_t share_per_mille;
+  /// So many tokens.
+  uint64_t tokens;
+  /// And so many thousandths of the input: 500 is half as much output as input.
+  uint64_t per_mille_of_input;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_output_rule;
+
+/// What a response has used. What is not known is TOKENWEIR_ABSENT. The call fills it; set size before. See
+/// tokenweir_measured_init().
+typedef struct {
+  /// sizeof(tokenweir_measured).
+  uint32_t size;
+  /// A tokenweir_ended.
+  uint32_t ended;
+  /// 1 if input or output is not what the provider reported for the whole answer.
+  uint32_t estimated;
+  /// Not used.
+  uint32_t reserved0;
+  /// What to settle with: as the provider reported it, and the output that was counted where it did not.
+  tokenweir_usage usage;
+  /// Of the input, what was written to the provider's cache.
+  uint64_t cache_write;
+  /// Of the input, what is audio.
+  uint64_t audio_input;
+  /// Of the output, what is reasoning.
+  uint64_t reasoning;
+  /// Of the output, what is audio.
+  uint64_t audio_output;
   /// Not used.
   uint64_t reserved[4];
-} tokenweir_stats;
+} tokenweir_measured;
+
+/// An answer's parts. The call fills it; set size before. See tokenweir_answer_view_init(). The pointers are into the
+/// answer and valid until it is freed; names, values and the body have a NUL behind them.
+typedef struct {
+  /// sizeof(tokenweir_answer_view).
+  uint32_t size;
+  /// The HTTP status; 0 for an admitted request, whose status is the upstream's.
+  uint32_t status;
+  /// The headers: values of visible ASCII and spaces.
+  const tokenweir_key *headers;
+  /// How many there are.
+  size_t header_count;
+  /// The body, JSON; "" for an admitted request.
+  const char *body;
+  /// In bytes.
+  size_t body_length;
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_answer_view;
+
+/// One call to a model, an agent or a tool of a project. Text is UTF-8; NULL where there is none. See
+/// tokenweir_call_of().
+typedef struct {
+  /// sizeof(tokenweir_call).
+  uint32_t size;
+  /// 1: its response is streamed.
+  uint32_t streamed;
+  /// The project that calls.
+  const char *project;
+  /// In bytes.
+  size_t project_length;
+  /// The deployment that it calls, if it calls a model.
+  const char *deployment;
+  /// In bytes.
+  size_t deployment_length;
+  /// The custom agent that is called, or on whose behalf.
+  const char *agent;
+  /// In bytes.
+  size_t agent_length;
+  /// The tool that is called.
+  const char *tool;
+  /// In bytes.
+  size_t tool_length;
+  /// Who calls: user, subscription, address and what else limits or records tell callers apart by.
+  const tokenweir_key *keys;
+  /// How many there are.
+  size_t key_count;
+  /// What it is expected to take; TOKENWEIR_ABSENT, both of them, if that is not known.
+  uint64_t estimated_input;
+  /// What it is expected to take; TOKENWEIR_ABSENT, both of them, if that is not known.
+  uint64_t estimated_output;
+  /// The host's id of the call; the gate makes one if there is none.
+  const char *correlation_id;
+  /// In bytes.
+  size_t correlation_id_length;
+  /// What is done: "chat", "embeddings", "execute_tool".
+  const char *operation;
+  /// In bytes.
+  size_t operation_length;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_call;
+
+/// What a gate decides on a call. The call fills it; set size before. See tokenweir_verdict_init().
+typedef struct {
+  /// sizeof(tokenweir_verdict).
+  uint32_t size;
+  /// A tokenweir_call_outcome.
+  uint32_t outcome;
+  /// Refused: the HTTP status to answer with. 0 if it passes.
+  uint32_t status;
+  /// Refused: 1 if no waiting helps because the call is larger than a whole limit.
+  uint32_t never_fits;
+  /// Refused: whole seconds to wait; TOKENWEIR_ABSENT if none are told. 0 if it passes.
+  uint64_t retry_after_seconds;
+  /// The permit that holds its tokens; 0 if it is refused or bypasses.
+  uint64_t permit;
+  /// Not used.
+  uint64_t reserved[4];
+} tokenweir_verdict;
+
+/// How a call ended, as far as the host knows. See tokenweir_completion_of().
+typedef struct {
+  /// sizeof(tokenweir_completion).
+  uint32_t size;
+  /// What the caller was answered with; 0 if that is not known.
+  uint32_t response_code;
+  /// What the provider answered with; 0 if that is not known.
+  uint32_t backend_response_code;
+  /// Zero.
+  uint32_t reserved0;
+  /// What the provider reported.
+  tokenweir_usage usage;
+  /// Of the output tokens, how many were spent on reasoning; TOKENWEIR_ABSENT if that is not known.
+  uint64_t reasoning;
+  /// Nanoseconds that the provider took; TOKENWEIR_ABSENT if that is not known.
+  uint64_t backend_ns;
+  /// Nanoseconds to the first piece of a stream; TOKENWEIR_ABSENT if that is not known.
+  uint64_t first_token_ns;
+  /// The deployment that served it, if it may be another than was asked for, in UTF-8; NULL if not.
+  const char *deployment_served;
+  /// In bytes.
+  size_t deployment_served_length;
+  /// The model that the provider says served it, in UTF-8; NULL if it does not.
+  const char *model_served;
+  /// In bytes.
+  size_t model_served_length;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_completion;
 
 #ifdef __cplusplus
 extern "C" {
@@ -522,6 +863,13 @@ void tokenweir_text_free(tokenweir_text *text);
 ///
 /// Codes: NULL_ARGUMENT.
 tokenweir_code tokenweir_clock_new_system(tokenweir_clock **clock, tokenweir_error **error);
+
+/// Makes the operating system's clocks, whose monotonic time began `past_ns` nanoseconds ago, or now where the platform
+/// cannot say when that was. For a limiter that takes up the counters of another process: what its windows counted lies
+/// before its own beginning, so give it the length of the longest window.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_clock_new_system_with_past(uint64_t past_ns, tokenweir_clock **clock, tokenweir_error **error);
 
 /// Makes a clock that shows the present instant until the first tokenweir_clock_tick(), for event loops that keep a
 /// cached time: reading it costs next to nothing, and every decision until the next tick sees the same instant.
@@ -657,6 +1005,30 @@ tokenweir_code tokenweir_limiter_swap_policy(const tokenweir_limiter *limiter,
 tokenweir_code tokenweir_limiter_sweep(const tokenweir_limiter *limiter,
                                        const tokenweir_now *now,
                                        tokenweir_error **error);
+
+/// The counters as a JSON document, to be taken up by the limiter of another process with tokenweir_limiter_restore():
+/// after an upgrade, or on the host's next start. What open permits hold counts as spent; what is admitted later is not in
+/// it. Traffic goes on meanwhile. Takes time in proportion to the number of live counters and open permits.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_snapshot(const tokenweir_limiter *limiter,
+                                          const tokenweir_now *now,
+                                          tokenweir_text **json,
+                                          tokenweir_error **error);
+
+/// Takes up the counters of another limiter, before the first request: what a counter has already stays, and what is
+/// restored comes on top. A counter is the same if its limit has the same name, scope, meter, algorithm and period; it never
+/// allows more than the one that was saved. In JSON: under `counters` how many were taken up, under `left_out` those that
+/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "no_room"). Give the limiter a clock made
+/// with tokenweir_clock_new_system_with_past().
+///
+/// Codes: SNAPSHOT_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID. Nothing has changed then.
+tokenweir_code tokenweir_limiter_restore(const tokenweir_limiter *limiter,
+                                         const char *snapshot,
+                                         size_t length,
+                                         const tokenweir_now *now,
+                                         tokenweir_text **json,
+                                         tokenweir_error **error);
 
 /// The denial in JSON: status, limit, retry_after_ns (null: no waiting helps), never_fits, table_full, every limit that
 /// refused under `refusals`, and what each enforced limit of the request has left under `remaining`.
@@ -834,6 +1206,278 @@ tokenweir_code tokenweir_limiter_stats(const tokenweir_limiter *limiter,
                                        tokenweir_stats *stats,
                                        tokenweir_error **error);
 
+/// The tokenweir_api that a URL's path names by its last segments, whatever stands before them; a query is ignored.
+/// TOKENWEIR_API_NONE for what generates no tokens (/v1/models), what is not known, and what is not UTF-8.
+uint32_t tokenweir_wire_api_of(const char *path, size_t length);
+
+/// Reads a request: what it asks for, and what it may cost, by four characters to a token and the like. With api 0 the
+/// path says which API it is, and what it says of model and stream goes before what the body says; otherwise the path is
+/// not looked at. The whole body in one piece; memory beside it stays below 8 KiB.
+///
+/// Codes: BODY_INVALID, NULL_ARGUMENT, STRUCT_SIZE, ARGUMENT_INVALID (an api that is none, or a path that names none).
+tokenweir_code tokenweir_wire_request_read(uint32_t api,
+                                           const char *path,
+                                           size_t path_length,
+                                           const char *body,
+                                           size_t body_length,
+                                           tokenweir_asked *asked,
+                                           tokenweir_error **error);
+
+/// What to admit a request with: its estimated input, and the output that it states. Where it states none, what `rule`
+/// says, cut to the limits that `request` meets. Nothing is taken from them.
+///
+/// Codes: as tokenweir_limiter_route().
+tokenweir_code tokenweir_wire_estimate(const tokenweir_asked *asked,
+                                       const tokenweir_output_rule *rule,
+                                       const tokenweir_limiter *limiter,
+                                       const tokenweir_request *request,
+                                       tokenweir_estimate *estimate,
+                                       tokenweir_error **error);
+
+/// Has a stream end with its usage, which Chat Completions and Completions report only where the request asks for it.
+/// `sent` is the body to send instead: the bytes that were given, with one insertion or replacement; NULL if they can be
+/// sent as they are. `client_asked` may be NULL; otherwise 0 is put there if the client does not expect the usage, so that
+/// a tokenweir_usage_chunk_filter should keep it back, and 1 if it does, or gets it from this API anyway.
+///
+/// Codes: BODY_INVALID, NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_wire_ask_usage(uint32_t api,
+                                        const char *body,
+                                        size_t length,
+                                        uint32_t *client_asked,
+                                        tokenweir_text **sent,
+                                        tokenweir_error **error);
+
+/// Makes a meter for one response of a tokenweir_api. `content_type` is the response's header: server-sent events if it is
+/// text/event-stream, else JSON.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_response_meter_new(uint32_t api,
+                                            const char *content_type,
+                                            size_t length,
+                                            tokenweir_response_meter **meter,
+                                            tokenweir_error **error);
+
+/// Takes the next chunk in; it may be cut anywhere. The bytes must be plain: what the upstream compressed is to be decoded
+/// before. Nothing that comes is an error: what cannot be read is counted as text or left unknown. `output` may be NULL;
+/// otherwise the output tokens are put there that it adds to earlier ones, to be given to tokenweir_limiter_observe().
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_response_meter_feed(const tokenweir_response_meter *meter,
+                                             const char *chunk,
+                                             size_t length,
+                                             uint64_t *output,
+                                             tokenweir_error **error);
+
+/// What the response has used, if it ended here. Settle with measured->usage.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_response_meter_measured(const tokenweir_response_meter *meter,
+                                                 tokenweir_measured *measured,
+                                                 tokenweir_error **error);
+
+/// Frees a meter. NULL is fine.
+void tokenweir_response_meter_free(tokenweir_response_meter *meter);
+
+/// Makes a filter for one stream.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_usage_chunk_filter_new(tokenweir_usage_chunk_filter **filter, tokenweir_error **error);
+
+/// Takes the next chunk in, and puts out what the client may have: `written` bytes at `out`, which has room for
+/// `capacity`, at least length + TOKENWEIR_MOST_HELD.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID. Nothing has changed then.
+tokenweir_code tokenweir_usage_chunk_filter_feed(const tokenweir_usage_chunk_filter *filter,
+                                                 const char *chunk,
+                                                 size_t length,
+                                                 char *out,
+                                                 size_t capacity,
+                                                 size_t *written,
+                                                 tokenweir_error **error);
+
+/// The stream is over: puts out what was held back of an event without an end, at most TOKENWEIR_MOST_HELD bytes. The
+/// filter is then as new.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID. Nothing has changed then.
+tokenweir_code tokenweir_usage_chunk_filter_finish(const tokenweir_usage_chunk_filter *filter,
+                                                   char *out,
+                                                   size_t capacity,
+                                                   size_t *written,
+                                                   tokenweir_error **error);
+
+/// Frees a filter. NULL is fine.
+void tokenweir_usage_chunk_filter_free(tokenweir_usage_chunk_filter *filter);
+
+/// The answer to a request that was denied, in a tokenweir_dialect: status, headers (how the limits stand, when to come
+/// back, which limit refused, the body's type) and body. `with_ietf` 1: with RateLimit-Policy and RateLimit of the IETF
+/// draft besides. `limiter` is the one that denied it, `now` the time of the denial.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_answer_refused(const tokenweir_limiter *limiter,
+                                        const tokenweir_denial *denial,
+                                        uint32_t dialect,
+                                        uint32_t with_ietf,
+                                        const tokenweir_now *now,
+                                        tokenweir_answer **answer,
+                                        tokenweir_error **error);
+
+/// The headers for a request that was admitted: how the limits that its permit met stand. Ask before it is settled.
+/// `with_ietf` as in tokenweir_answer_refused().
+///
+/// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_answer_admitted(const tokenweir_limiter *limiter,
+                                         uint64_t id,
+                                         uint32_t dialect,
+                                         uint32_t with_ietf,
+                                         const tokenweir_now *now,
+                                         tokenweir_answer **answer,
+                                         tokenweir_error **error);
+
+/// The answer to a request that failed in another way, by its HTTP status (400 to 599): a key that is missing, a model that
+/// is not there, an upstream that does not answer. `message` says what, in UTF-8.
+///
+/// Codes: NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_answer_failed(uint32_t dialect,
+                                       uint32_t status,
+                                       const char *message,
+                                       size_t length,
+                                       tokenweir_answer **answer,
+                                       tokenweir_error **error);
+
+/// Reads an answer's parts.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_answer_read(const tokenweir_answer *answer,
+                                     tokenweir_answer_view *view,
+                                     tokenweir_error **error);
+
+/// Frees an answer. NULL is fine.
+void tokenweir_answer_free(tokenweir_answer *answer);
+
+/// What the headers of an upstream's response say of its own limits, in JSON: under `requests`, `tokens`, `input_tokens`,
+/// `output_tokens`, `project_tokens` and `quota_tokens` each limit, remaining and reset_ns; under `named` those of the IETF
+/// draft with name, unit and window_ns besides; retry_after_ns. What is not said is null, and a header that cannot be read
+/// is as if it were not there. `now` is when the response came; NULL: the system's time.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_wire_upstream_limits(const tokenweir_key *headers,
+                                              size_t count,
+                                              const tokenweir_now *now,
+                                              tokenweir_text **json,
+                                              tokenweir_error **error);
+
+/// Makes a console without resources. `options` is a JSON object of `length` bytes, in which each field may be absent, or
+/// nothing, for every default: `profile` (how gateways count and answer: as API Management does; null: as limiters do),
+/// `provider` ({"ready_after": seconds, "delete_after": seconds, ...}: how long instances take), `time` ("system", or
+/// "given": by commands, as `now`), `records` (how many usage records are kept), `max_calls`, `max_counters`,
+/// `call_ttl_seconds`. `clock` is where the time comes from unless commands give it; NULL: the system's clocks.
+///
+/// Codes: OPTIONS_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_console_new(const char *options,
+                                     size_t length,
+                                     const tokenweir_clock *clock,
+                                     tokenweir_console **console,
+                                     tokenweir_error **error);
+
+/// Carries out a command: a JSON object with the command's name, and `now` (an instant like "2026-11-23T17:30:00Z") where the
+/// console is told the time. The answer is {"ok": ...} or {"error": {"code", "message", "next", "findings"}}; the words of
+/// `code` are stable. A command that is refused is an answer, so the code is OK; it has changed nothing but the audit
+/// trail. `refused` may be NULL; otherwise 1 is put there if it was, and 0 if not. Where there is one resource, `resource` may
+/// be left out, except in operations.
+///
+///   apply       by, operation                                  what it came to
+///   declare     resource, deployment, project, principal, ...  what it came to
+///   refresh                                                    changes: what came to an end
+///   status      resource                                       resources, instances with states, limits and their use
+///   candidates  by, resource                                   each instance, with what keeps it from hosting the gateway
+///   verify      resource, project, deployment, usage           passed, checks
+///   call        resource, project, deployment, agent, tool, keys, estimate, streamed, correlation_id, operation
+///                                                              outcome, and call to end it by, or status, headers, body
+///   observe     call, input, output                            spent
+///   settle      call, usage, response_code, ...                settlement, remaining, record
+///   cancel      call                                           as settle
+///   diagnose    resource, seen                                 causes
+///   audit       after, most                                    entries, dropped
+///   records     most                                           records, the oldest that were not taken, dropped
+///   policy      resource                                       the limits as one policy
+///   rules                                                      the requirements V-01 to V-23
+///   save        counters                                       document
+///   load        document                                       restored, left_out
+///
+/// Codes: NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_console_command(const tokenweir_console *console,
+                                         const char *command,
+                                         size_t length,
+                                         tokenweir_text **answer,
+                                         uint32_t *refused,
+                                         tokenweir_error **error);
+
+/// Frees a console. NULL is fine. Calls that are under way end as dropped.
+void tokenweir_console_free(tokenweir_console *console);
+
+/// The gate of the resource of this name, for calls that are not to pass through JSON. It follows what is administered on
+/// the console until the gateway is deleted or a document is loaded; ask for it again then.
+///
+/// Codes: RESOURCE_UNKNOWN, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
+tokenweir_code tokenweir_console_gate(const tokenweir_console *console,
+                                      const char *resource,
+                                      size_t length,
+                                      tokenweir_gate **gate,
+                                      tokenweir_error **error);
+
+/// Frees a gate. NULL is fine.
+void tokenweir_gate_free(tokenweir_gate *gate);
+
+/// Decides on a call: it passes, governed or not, or it is refused, in which case it has been counted and recorded.
+///
+/// OK both ways: `passage` is where a call that passes is put, to be ended, and NULL if it is refused. `answer` may be NULL;
+/// otherwise what the caller is told is put there: a refusal, or the headers of a call that passes, with status 0, all as
+/// the console's profile words them.
+///
+/// Codes: as tokenweir_limiter_admit(); the call is recorded as failed then, and no limit has been charged. Not recorded:
+/// NULL_ARGUMENT, UTF8_INVALID, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+tokenweir_code tokenweir_gate_admit(const tokenweir_gate *gate,
+                                    const tokenweir_call *call,
+                                    const tokenweir_now *now,
+                                    tokenweir_verdict *verdict,
+                                    tokenweir_passage **passage,
+                                    tokenweir_answer **answer,
+                                    tokenweir_error **error);
+
+/// Reports tokens that a stream has brought, as tokenweir_limiter_observe() does. A call that bypasses is charged nothing.
+///
+/// Codes: PERMIT_SETTLED, USAGE_INVALID, NULL_ARGUMENT.
+tokenweir_code tokenweir_passage_observe(const tokenweir_passage *passage,
+                                         uint64_t input,
+                                         uint64_t output,
+                                         const tokenweir_now *now,
+                                         uint32_t *spent,
+                                         tokenweir_error **error);
+
+/// Ends the call with what is known of its end. `settlement` may be NULL; of a call that bypassed there is nothing to
+/// settle, and its outcome is TOKENWEIR_OUTCOME_NONE.
+///
+/// Codes: USAGE_INVALID, after which what was charged stands; PERMIT_SETTLED if the call has ended or its permit has
+/// expired. With either the call has ended. Without anything having changed: NULL_ARGUMENT, UTF8_INVALID, STRUCT_SIZE,
+/// RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+tokenweir_code tokenweir_passage_settle(const tokenweir_passage *passage,
+                                        const tokenweir_completion *completion,
+                                        const tokenweir_now *now,
+                                        tokenweir_settlement *settlement,
+                                        tokenweir_error **error);
+
+/// Ends a call that never reached the provider: nothing is charged for it. `settlement` as in
+/// tokenweir_passage_settle().
+///
+/// Codes: PERMIT_SETTLED, NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_passage_cancel(const tokenweir_passage *passage,
+                                        const tokenweir_now *now,
+                                        tokenweir_settlement *settlement,
+                                        tokenweir_error **error);
+
+/// Frees a passage; a call that has not ended ends, and what it was charged stands. NULL is fine.
+void tokenweir_passage_free(tokenweir_passage *passage);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -946,6 +1590,78 @@ static inline tokenweir_record_view tokenweir_record_view_init(void)
     memset(&view, 0, sizeof view);
     view.size = (uint32_t)sizeof view;
     return view;
+}
+
+/// Room for what a request asks for.
+static inline tokenweir_asked tokenweir_asked_init(void)
+{
+    tokenweir_asked asked;
+    memset(&asked, 0, sizeof asked);
+    asked.size = (uint32_t)sizeof asked;
+    return asked;
+}
+
+/// Room for what a response has used.
+static inline tokenweir_measured tokenweir_measured_init(void)
+{
+    tokenweir_measured measured;
+    memset(&measured, 0, sizeof measured);
+    measured.size = (uint32_t)sizeof measured;
+    return measured;
+}
+
+/// Room for an answer's parts.
+static inline tokenweir_answer_view tokenweir_answer_view_init(void)
+{
+    tokenweir_answer_view view;
+    memset(&view, 0, sizeof view);
+    view.size = (uint32_t)sizeof view;
+    return view;
+}
+
+/// So many output tokens for each answer of a request that states no bound, within a quarter of any limit.
+static inline tokenweir_output_rule tokenweir_output_rule_of(uint64_t tokens)
+{
+    tokenweir_output_rule rule;
+    memset(&rule, 0, sizeof rule);
+    rule.size = (uint32_t)sizeof rule;
+    rule.tokens = tokens;
+    return rule;
+}
+
+/// A call to a model deployment, of names that end with a NUL, without an estimate. The pointers are kept in it.
+static inline tokenweir_call tokenweir_call_of(const char *project, const char *deployment)
+{
+    tokenweir_call call;
+    memset(&call, 0, sizeof call);
+    call.size = (uint32_t)sizeof call;
+    call.project = project;
+    call.project_length = project ? strlen(project) : 0;
+    call.deployment = deployment;
+    call.deployment_length = deployment ? strlen(deployment) : 0;
+    call.estimated_input = call.estimated_output = TOKENWEIR_ABSENT;
+    return call;
+}
+
+/// Room for a verdict.
+static inline tokenweir_verdict tokenweir_verdict_init(void)
+{
+    tokenweir_verdict verdict;
+    memset(&verdict, 0, sizeof verdict);
+    verdict.size = (uint32_t)sizeof verdict;
+    return verdict;
+}
+
+/// A call that went well and took so many tokens.
+static inline tokenweir_completion tokenweir_completion_of(uint64_t input, uint64_t output)
+{
+    tokenweir_completion completion;
+    memset(&completion, 0, sizeof completion);
+    completion.size = (uint32_t)sizeof completion;
+    completion.response_code = completion.backend_response_code = 200;
+    completion.usage = tokenweir_usage_of(input, output);
+    completion.reasoning = completion.backend_ns = completion.first_token_ns = TOKENWEIR_ABSENT;
+    return completion;
 }
 
 #endif /* TOKENWEIR_H */

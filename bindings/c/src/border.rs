@@ -26,6 +26,18 @@ pub(crate) enum Failure {
     Reserved(&'static str),
     #[error("{what} is {given}; {remedy}")]
     Argument { what: &'static str, given: u64, remedy: &'static str },
+    #[error("the snapshot cannot be read: {0}; give what tokenweir_limiter_snapshot() wrote, or begin without it")]
+    Snapshot(serde_json::Error),
+    #[error(
+        "the options cannot be taken: {0}; give an object of the fields in tokenweir_console_new()'s comment, or nothing"
+    )]
+    Options(String),
+    #[error("the console has no resource {0:?}; give the name of one that was declared")]
+    Resource(String),
+    #[error("the call has ended before; end each call once")]
+    CallEnded,
+    #[error(transparent)]
+    Body(#[from] tokenweir_wire::RequestError),
     #[error("the clock is not {0}; make one that is, with the function of that name")]
     ClockKind(&'static str),
     #[error("the library panicked: {0}; the limiter goes on, please report this")]
@@ -42,6 +54,11 @@ impl Failure {
             Failure::StructSize { .. } => tokenweir_code::TOKENWEIR_STRUCT_SIZE,
             Failure::Reserved(_) => tokenweir_code::TOKENWEIR_RESERVED_NOT_ZERO,
             Failure::Argument { .. } => tokenweir_code::TOKENWEIR_ARGUMENT_INVALID,
+            Failure::Snapshot(_) => tokenweir_code::TOKENWEIR_SNAPSHOT_INVALID,
+            Failure::Options(_) => tokenweir_code::TOKENWEIR_OPTIONS_INVALID,
+            Failure::Resource(_) => tokenweir_code::TOKENWEIR_RESOURCE_UNKNOWN,
+            Failure::CallEnded => tokenweir_code::TOKENWEIR_PERMIT_SETTLED,
+            Failure::Body(_) => tokenweir_code::TOKENWEIR_BODY_INVALID,
             Failure::ClockKind(_) => tokenweir_code::TOKENWEIR_CLOCK_KIND,
             Failure::Panic(_) => tokenweir_code::TOKENWEIR_PANIC,
         }

@@ -5,6 +5,7 @@ use crate::code::tokenweir_code;
 use crate::error::tokenweir_error;
 use crate::values::tokenweir_now;
 use std::sync::Arc;
+use std::time::Duration;
 use tokenweir::{Clock, CoarseClock, LimiterBuilder, ManualClock, Now, SystemClock};
 
 /// Where a limiter's time comes from: the system's clocks, a coarse clock that the host ticks, or a manual one that the
@@ -35,6 +36,16 @@ impl tokenweir_clock {
             Kind::Manual(clock) => builder.clock(clock.clone()),
             #[cfg(feature = "test-panic")]
             Kind::Other(clock) => builder.clock(clock.clone()),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> Arc<dyn Clock> {
+        match &self.0 {
+            Kind::System(clock) => clock.clone(),
+            Kind::Coarse(clock) => clock.clone(),
+            Kind::Manual(clock) => clock.clone(),
+            #[cfg(feature = "test-panic")]
+            Kind::Other(clock) => clock.clone(),
         }
     }
 
@@ -70,6 +81,28 @@ pub unsafe extern "C" fn tokenweir_clock_new_system(
         guarded(error, || {
             let clock = handle(clock, "clock")?;
             clock.give(tokenweir_clock(Kind::System(Arc::new(SystemClock::new()))));
+            Ok(())
+        })
+    }
+}
+
+/// Makes the operating system's clocks, whose monotonic time began `past_ns` nanoseconds ago, or now where the platform
+/// cannot say when that was. For a limiter that takes up the counters of another process: what its windows counted lies
+/// before its own beginning, so give it the length of the longest window.
+///
+/// Codes: NULL_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tokenweir_clock_new_system_with_past(
+    past_ns: u64,
+    clock: *mut *mut tokenweir_clock,
+    error: *mut *mut tokenweir_error,
+) -> tokenweir_code {
+    // SAFETY: the pointers are as the header asks.
+    unsafe {
+        guarded(error, || {
+            let clock = handle(clock, "clock")?;
+            let system = SystemClock::with_past(Duration::from_nanos(past_ns));
+            clock.give(tokenweir_clock(Kind::System(Arc::new(system))));
             Ok(())
         })
     }

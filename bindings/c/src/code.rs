@@ -35,6 +35,8 @@ pub enum tokenweir_code {
     TOKENWEIR_PERMITS_EXHAUSTED = 30,
     /// A route cannot be held: the table of counters or routes is full of entries in use.
     TOKENWEIR_TABLE_FULL = 31,
+    /// The store that keeps quotas failed.
+    TOKENWEIR_STORE_FAILED = 40,
     /// A pointer that must not be NULL is NULL.
     TOKENWEIR_NULL_ARGUMENT = 1000,
     /// A text is not UTF-8.
@@ -47,6 +49,14 @@ pub enum tokenweir_code {
     TOKENWEIR_ARGUMENT_INVALID = 1004,
     /// The clock is of another kind: only a coarse one ticks, only a manual one is set.
     TOKENWEIR_CLOCK_KIND = 1005,
+    /// The text is no snapshot, or one of another version.
+    TOKENWEIR_SNAPSHOT_INVALID = 1006,
+    /// The body of a request is not one JSON object.
+    TOKENWEIR_BODY_INVALID = 1007,
+    /// The options of a console cannot be taken.
+    TOKENWEIR_OPTIONS_INVALID = 1008,
+    /// The console has no resource of this name.
+    TOKENWEIR_RESOURCE_UNKNOWN = 1009,
     /// The library panicked, which is a fault of its own. The limiter goes on.
     TOKENWEIR_PANIC = 1099,
 }
@@ -54,7 +64,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 19] = [
+pub(crate) const CODES: [tokenweir_code; 24] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -67,12 +77,17 @@ pub(crate) const CODES: [tokenweir_code; 19] = [
     TOKENWEIR_PERMIT_UNKNOWN,
     TOKENWEIR_PERMITS_EXHAUSTED,
     TOKENWEIR_TABLE_FULL,
+    TOKENWEIR_STORE_FAILED,
     TOKENWEIR_NULL_ARGUMENT,
     TOKENWEIR_UTF8_INVALID,
     TOKENWEIR_STRUCT_SIZE,
     TOKENWEIR_RESERVED_NOT_ZERO,
     TOKENWEIR_ARGUMENT_INVALID,
     TOKENWEIR_CLOCK_KIND,
+    TOKENWEIR_SNAPSHOT_INVALID,
+    TOKENWEIR_BODY_INVALID,
+    TOKENWEIR_OPTIONS_INVALID,
+    TOKENWEIR_RESOURCE_UNKNOWN,
     TOKENWEIR_PANIC,
 ];
 
@@ -91,12 +106,17 @@ impl tokenweir_code {
             TOKENWEIR_PERMIT_UNKNOWN => c"PERMIT_UNKNOWN",
             TOKENWEIR_PERMITS_EXHAUSTED => c"PERMITS_EXHAUSTED",
             TOKENWEIR_TABLE_FULL => c"TABLE_FULL",
+            TOKENWEIR_STORE_FAILED => c"STORE_FAILED",
             TOKENWEIR_NULL_ARGUMENT => c"NULL_ARGUMENT",
             TOKENWEIR_UTF8_INVALID => c"UTF8_INVALID",
             TOKENWEIR_STRUCT_SIZE => c"STRUCT_SIZE",
             TOKENWEIR_RESERVED_NOT_ZERO => c"RESERVED_NOT_ZERO",
             TOKENWEIR_ARGUMENT_INVALID => c"ARGUMENT_INVALID",
             TOKENWEIR_CLOCK_KIND => c"CLOCK_KIND",
+            TOKENWEIR_SNAPSHOT_INVALID => c"SNAPSHOT_INVALID",
+            TOKENWEIR_BODY_INVALID => c"BODY_INVALID",
+            TOKENWEIR_OPTIONS_INVALID => c"OPTIONS_INVALID",
+            TOKENWEIR_RESOURCE_UNKNOWN => c"RESOURCE_UNKNOWN",
             TOKENWEIR_PANIC => c"PANIC",
         }
     }
@@ -131,7 +151,7 @@ mod tests {
     fn codes_are_the_engines() {
         let id = PermitId::new(7).expect("not 0");
         let limit = || "l".to_owned();
-        let errors: [Error; 11] = [
+        let errors: [Error; 12] = [
             Policy::from_toml("limit = 1").expect_err("not a policy").into(),
             ResolveError::EmptyKey { part: "project".into() }.into(),
             ResolveError::KeyMissing { limit: limit(), key: "user".into() }.into(),
@@ -143,6 +163,7 @@ mod tests {
             Error::PermitUnknown { id },
             Error::PermitsExhausted { most: 1 },
             Error::TableFull { limit: limit(), budget: 1 },
+            tokenweir::store::StoreError::new("r").into(),
         ];
         for error in &errors {
             let code = of_engine(error.code());

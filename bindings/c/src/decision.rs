@@ -52,13 +52,13 @@ plain_struct!(tokenweir_decision);
 ///
 /// Ownership: the caller's, until tokenweir_denial_free(). Threads: any number may read it at once. It keeps the policy
 /// that it was made under; free it soon.
-pub struct tokenweir_denial(Denied);
+pub struct tokenweir_denial(pub(crate) Denied);
 
 /// How a permit ended.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum tokenweir_outcome {
-    /// It has not.
+    /// It has not, or there was none.
     TOKENWEIR_OUTCOME_NONE = 0,
     /// With the provider's usage, or without any: see estimated.
     TOKENWEIR_OUTCOME_SETTLED = 1,
@@ -186,7 +186,7 @@ impl Answer<'_> {
 }
 
 /// As much of the name as goes before a NUL.
-fn fixed<const ROOM: usize>(name: &str) -> [c_char; ROOM] {
+pub(crate) fn fixed<const ROOM: usize>(name: &str) -> [c_char; ROOM] {
     let mut chars = [0; ROOM];
     let mut end = name.len().min(ROOM - 1);
     while !name.is_char_boundary(end) {
@@ -204,10 +204,10 @@ fn fixed<const ROOM: usize>(name: &str) -> [c_char; ROOM] {
 /// `settlement` is NULL or a struct of the size that its first field says, which may be written during the call; `error`
 /// is NULL or may be written.
 #[inline]
-pub(crate) unsafe fn guarded_end(
+pub(crate) unsafe fn guarded_end<S: Into<Option<Settlement>>>(
     settlement: *mut tokenweir_settlement,
     error: *mut *mut tokenweir_error,
-    end: impl FnOnce() -> Result<Settlement, Failure>,
+    end: impl FnOnce() -> Result<S, Failure>,
 ) -> tokenweir_code {
     // SAFETY: the caller's word; and what is written below is a struct of this size.
     unsafe {
@@ -216,13 +216,26 @@ pub(crate) unsafe fn guarded_end(
             let wanted = !settlement.is_null();
             let settlement = if wanted { output(settlement)? } else { settlement };
             let came_to = end()?;
-            if wanted {
+            if !wanted {
+            } else if let Some(came_to) = came_to.into() {
                 (*settlement).outcome = tokenweir_outcome::of(came_to.outcome);
                 (*settlement).permit = came_to.id.get();
                 (*settlement).input = came_to.input;
                 (*settlement).cached_input = came_to.cached_input;
                 (*settlement).output = came_to.output;
                 (*settlement).estimated = flag(came_to.estimated);
+            } else {
+                settlement.write(tokenweir_settlement {
+                    size: size_of::<tokenweir_settlement>() as u32,
+                    outcome: tokenweir_outcome::TOKENWEIR_OUTCOME_NONE as u32,
+                    permit: 0,
+                    input: 0,
+                    cached_input: 0,
+                    output: 0,
+                    estimated: 0,
+                    reserved0: 0,
+                    reserved: [0; 4],
+                });
             }
             Ok(())
         })

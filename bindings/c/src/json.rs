@@ -1,8 +1,12 @@
 //! What is not hot, as JSON. Times are whole nanoseconds and integers go up to 2^63: read them as 64-bit integers.
 
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 use tokenweir::policy::{Algorithm, Limit};
-use tokenweir::{CounterUsage, Denied, Event, Explanation, LimitView, Peek, Policy, Record, Refusal, Usage};
+use tokenweir::{
+    CounterUsage, Denied, Event, Explanation, LeftOutReason, LimitView, Peek, Policy, Record, Refusal, Restored, Usage,
+};
+use tokenweir_wire::{NamedLimit, UpstreamLimit, UpstreamLimits};
 
 /// Bytes as text, or as `{"hex": "00ff"}` if they are none.
 fn bytes(value: &[u8]) -> Value {
@@ -104,6 +108,22 @@ pub(crate) fn usage(counters: &[CounterUsage]) -> Value {
     json!({ "counters": counters.iter().map(counter).collect::<Vec<_>>() })
 }
 
+pub(crate) fn restored(restored: &Restored) -> Value {
+    let reason = |reason| match reason {
+        LeftOutReason::NoSuchLimit => "no_such_limit",
+        LeftOutReason::Changed => "changed",
+        LeftOutReason::Kept => "kept",
+        LeftOutReason::NoRoom => "no_room",
+        // The engine has learnt another.
+        _ => "other",
+    };
+    let left_out = restored.left_out.iter();
+    let left_out = left_out
+        .map(|left| json!({ "limit": left.limit, "counters": left.counters, "reason": reason(left.reason) }))
+        .collect::<Vec<_>>();
+    json!({ "counters": restored.counters, "left_out": left_out })
+}
+
 pub(crate) fn policy(policy: &Policy) -> Value {
     let names = |names: Vec<String>| json!(names);
     let limit = |limit: &Limit| {
@@ -143,6 +163,34 @@ pub(crate) fn policy(policy: &Policy) -> Value {
     json!({
         "key_names": names(policy.key_names().iter().map(ToString::to_string).collect()),
         "limits": policy.limits().iter().map(limit).collect::<Vec<_>>(),
+    })
+}
+
+fn nanoseconds(time: Option<Duration>) -> Value {
+    json!(time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+fn upstream_limit(limit: &UpstreamLimit) -> Value {
+    json!({ "limit": limit.limit, "remaining": limit.remaining, "reset_ns": nanoseconds(limit.reset) })
+}
+
+pub(crate) fn upstream(seen: &UpstreamLimits) -> Value {
+    let named = |named: &NamedLimit| {
+        let mut limit = upstream_limit(&named.limit);
+        limit["name"] = json!(named.name);
+        limit["unit"] = json!(named.unit);
+        limit["window_ns"] = nanoseconds(named.window);
+        limit
+    };
+    json!({
+        "requests": upstream_limit(&seen.requests),
+        "tokens": upstream_limit(&seen.tokens),
+        "input_tokens": upstream_limit(&seen.input_tokens),
+        "output_tokens": upstream_limit(&seen.output_tokens),
+        "project_tokens": upstream_limit(&seen.project_tokens),
+        "quota_tokens": upstream_limit(&seen.quota_tokens),
+        "named": seen.named.iter().map(named).collect::<Vec<_>>(),
+        "retry_after_ns": nanoseconds(seen.retry_after),
     })
 }
 

@@ -7,21 +7,28 @@
 //! - `code`, `error`, `text`: what comes back beside results;
 //! - `values`: the plain structs that go in; `decision`: what comes of admitting and settling;
 //! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each; `request`, `view`: what is done with a limiter;
+//! - `wire`: requests of providers' clients; `response`: what comes back, as it passes; `answer`: what clients are told;
+//! - `console`: the gateway model; `gate`, `passage`: calls through one of its gateways;
 //! - `json`: the form of what is not hot.
 
 // C's own names, and pointers are what this room is about: each block says which fact it relies on. What a pointer has
 // to be is said in the header, for each type.
 #![allow(non_camel_case_types, unsafe_code, clippy::missing_safety_doc)]
 
+mod answer;
 mod border;
 mod clock;
 mod code;
+mod console;
 mod decision;
 mod error;
+mod gate;
 mod json;
 mod limiter;
+mod passage;
 mod policy;
 mod request;
+mod response;
 mod ring;
 mod route;
 #[cfg(feature = "test-panic")]
@@ -29,14 +36,20 @@ mod test_panic;
 mod text;
 mod values;
 mod view;
+mod wire;
 
+pub use answer::*;
 pub use clock::*;
 pub use code::*;
+pub use console::*;
 pub use decision::*;
 pub use error::*;
+pub use gate::*;
 pub use limiter::*;
+pub use passage::*;
 pub use policy::*;
 pub use request::*;
+pub use response::*;
 pub use ring::*;
 pub use route::*;
 #[cfg(feature = "test-panic")]
@@ -44,3 +57,4 @@ pub use test_panic::*;
 pub use text::*;
 pub use values::*;
 pub use view::*;
+pub use wire::*;

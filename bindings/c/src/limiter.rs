@@ -1,14 +1,17 @@
 //! Making a limiter, and what is done to it as a whole.
 
-use crate::border::{Failure, free, guarded, handle, input, place, plain_struct, shared};
+use crate::border::{Failure, free, guarded, handle, input, place, plain_struct, shared, text};
 use crate::clock::tokenweir_clock;
 use crate::code::tokenweir_code;
 use crate::error::tokenweir_error;
+use crate::json;
 use crate::policy::tokenweir_policy;
 use crate::ring::tokenweir_ring;
+use crate::text::{guarded_json, tokenweir_text};
 use crate::values::tokenweir_now;
+use std::ffi::c_char;
 use std::time::Duration;
-use tokenweir::{Limiter, WhenFull};
+use tokenweir::{Limiter, Snapshot, WhenFull};
 
 /// Decides which requests may pass, holds their tokens and settles them.
 ///
@@ -47,11 +50,14 @@ pub struct tokenweir_options {
     pub max_permits: u64,
     /// Nanoseconds that a permit lives unless it is settled or renewed; 0: 10 minutes.
     pub permit_ttl_ns: u64,
+    /// The most buckets that may keep a history at once, 12 KiB each; 0: 5,000. Further ones give back less of what was
+    /// estimated and not used, the less the longer a call lasted; see tokenweir_stats.
+    pub max_histories: u64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
-plain_struct!(tokenweir_options, reserved = [0; 4]);
+plain_struct!(tokenweir_options, reserved = [0; 3]);
 
 impl tokenweir_options {
     /// # Safety
@@ -83,6 +89,9 @@ impl tokenweir_options {
         }
         if self.max_permits > 0 {
             builder = builder.max_permits(most(self.max_permits));
+        }
+        if self.max_histories > 0 {
+            builder = builder.max_histories(most(self.max_histories));
         }
         if self.permit_ttl_ns > 0 {
             builder = builder.permit_ttl(Duration::from_nanos(self.permit_ttl_ns));
@@ -203,6 +212,55 @@ pub unsafe extern "C" fn tokenweir_limiter_sweep(
                 None => limiter.0.sweep(),
             }
             Ok(())
+        })
+    }
+}
+
+/// The counters as a JSON document, to be taken up by the limiter of another process with tokenweir_limiter_restore():
+/// after an upgrade, or on the host's next start. What open permits hold counts as spent; what is admitted later is not in
+/// it. Traffic goes on meanwhile. Takes time in proportion to the number of live counters and open permits.
+///
+/// Codes: NULL_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tokenweir_limiter_snapshot(
+    limiter: *const tokenweir_limiter,
+    now: *const tokenweir_now,
+    json: *mut *mut tokenweir_text,
+    error: *mut *mut tokenweir_error,
+) -> tokenweir_code {
+    // SAFETY: the pointers are as the header asks.
+    unsafe {
+        guarded_json(json, error, || {
+            let limiter = &shared(limiter, "limiter")?.0;
+            let snapshot = limiter.snapshot_at(tokenweir_now::read(now).unwrap_or_else(|| limiter.now()));
+            serde_json::to_string(&snapshot).map_err(Failure::Snapshot)
+        })
+    }
+}
+
+/// Takes up the counters of another limiter, before the first request: what a counter has already stays, and what is
+/// restored comes on top. A counter is the same if its limit has the same name, scope, meter, algorithm and period; it never
+/// allows more than the one that was saved. In JSON: under `counters` how many were taken up, under `left_out` those that
+/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "no_room"). Give the limiter a clock made
+/// with tokenweir_clock_new_system_with_past().
+///
+/// Codes: SNAPSHOT_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID. Nothing has changed then.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tokenweir_limiter_restore(
+    limiter: *const tokenweir_limiter,
+    snapshot: *const c_char,
+    length: usize,
+    now: *const tokenweir_now,
+    json: *mut *mut tokenweir_text,
+    error: *mut *mut tokenweir_error,
+) -> tokenweir_code {
+    // SAFETY: the pointers are as the header asks.
+    unsafe {
+        guarded_json(json, error, || {
+            let (limiter, source) = (&shared(limiter, "limiter")?.0, text(snapshot, length, "the snapshot")?);
+            let snapshot: Snapshot = serde_json::from_str(source).map_err(Failure::Snapshot)?;
+            let now = tokenweir_now::read(now).unwrap_or_else(|| limiter.now());
+            Ok(json::restored(&limiter.restore_at(&snapshot, now)))
         })
     }
 }

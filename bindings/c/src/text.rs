@@ -3,22 +3,21 @@
 use crate::border::{Failure, free, guarded, guarded_or, handle};
 use crate::code::tokenweir_code;
 use crate::error::tokenweir_error;
-use serde_json::Value;
 use std::ffi::c_char;
 
-/// A text that a call returned: UTF-8, mostly JSON.
+/// A text that a call returned: UTF-8, mostly JSON; where a call says so, the bytes of a body as they came.
 ///
 /// Ownership: the caller's, until tokenweir_text_free(). Threads: any number may read it at once.
-pub struct tokenweir_text(Chars);
+pub struct tokenweir_text(pub(crate) Chars);
 
-/// Runs an entry point that answers in JSON; see [`guarded`].
+/// Runs an entry point that answers in JSON, a value or written already; see [`guarded`].
 ///
 /// # Safety
 /// `json` and `error` are NULL or may be written.
-pub(crate) unsafe fn guarded_json(
+pub(crate) unsafe fn guarded_json<T: ToString>(
     json: *mut *mut tokenweir_text,
     error: *mut *mut tokenweir_error,
-    body: impl FnOnce() -> Result<Value, Failure>,
+    body: impl FnOnce() -> Result<T, Failure>,
 ) -> tokenweir_code {
     // SAFETY: the caller's word.
     unsafe {
@@ -36,9 +35,13 @@ pub(crate) struct Chars(Box<[u8]>);
 impl Chars {
     pub(crate) fn new(text: &str) -> Self {
         // A NUL inside would be taken for the end; JSON has none, messages may quote one.
-        let mut chars = if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }.into_bytes();
-        chars.push(0);
-        Chars(chars.into())
+        Chars::of_bytes(if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }.into_bytes())
+    }
+
+    /// Bytes as they are: who reads them goes by the length.
+    pub(crate) fn of_bytes(mut bytes: Vec<u8>) -> Self {
+        bytes.push(0);
+        Chars(bytes.into())
     }
 
     pub(crate) fn pointer(&self) -> *const c_char {

@@ -114,7 +114,20 @@ impl From<&tokenweir_usage> for Usage {
     }
 }
 
-/// A name and a value, for instance a caller key: "user" and "u-17".
+impl From<Usage> for tokenweir_usage {
+    fn from(usage: Usage) -> Self {
+        tokenweir_usage {
+            size: size_of::<tokenweir_usage>() as u32,
+            reserved0: 0,
+            input: usage.input.unwrap_or(TOKENWEIR_ABSENT),
+            cached_input: usage.cached_input.unwrap_or(TOKENWEIR_ABSENT),
+            output: usage.output.unwrap_or(TOKENWEIR_ABSENT),
+            reserved: [0; 4],
+        }
+    }
+}
+
+/// A name and a value, for instance a caller key ("user" and "u-17") or a header.
 ///
 /// This struct stays as it is for good: it comes in arrays.
 #[repr(C)]

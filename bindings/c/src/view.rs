@@ -55,8 +55,12 @@ pub struct tokenweir_stats {
     pub routes: u64,
     /// Open permits.
     pub permits_open: u64,
+    /// Buckets that keep a history of their deficit.
+    pub histories: u64,
+    /// How many may.
+    pub max_histories: u64,
     /// Not used.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 2],
 }
 
 plain_struct!(tokenweir_stats);
@@ -212,7 +216,9 @@ pub unsafe extern "C" fn tokenweir_limiter_stats(
                 admitted_full: now.admitted_full,
                 routes: now.routes as u64,
                 permits_open: now.permits_open as u64,
-                reserved: [0; 4],
+                histories: now.histories as u64,
+                max_histories: now.max_histories as u64,
+                reserved: [0; 2],
             });
             Ok(())
         })

@@ -1,4 +1,5 @@
-//! Once a route exists, admitting, denying, observing and settling through the C interface allocates nothing.
+//! Once a route exists, admitting, denying, observing and settling through the C interface allocates nothing; nor does
+//! metering and filtering a stream as it passes.
 
 // A counting allocator, and calls as C makes them.
 #![allow(unsafe_code)]
@@ -124,5 +125,39 @@ fn the_path_of_a_request_allocates_nothing_held_or_by_keys() {
         tokenweir_ring_free(ring);
         tokenweir_clock_free(clock);
         tokenweir_policy_free(policy);
+    }
+}
+
+#[test]
+fn a_stream_that_passes_allocates_nothing() {
+    let event = b"data: {\"choices\":[{\"delta\":{\"content\":\"At noon, more or less.\"}}],\"usage\":null}\n\n";
+    let mut out = [0; 200 + TOKENWEIR_MOST_HELD];
+    let (mut meter, mut filter) = (null_mut(), null_mut());
+    let api = tokenweir_api::TOKENWEIR_API_CHAT_COMPLETIONS as u32;
+    let content_type = c"text/event-stream";
+    let mut measured = tokenweir_measured { size: size_of::<tokenweir_measured>() as u32, ..cleared() };
+    let error = null_mut();
+    // SAFETY: every pointer is to a local that is as long as is said; handles are live until they are freed at the end.
+    unsafe {
+        let length = content_type.count_bytes();
+        assert_eq!(tokenweir_response_meter_new(api, content_type.as_ptr(), length, &mut meter, error), OK);
+        assert_eq!(tokenweir_usage_chunk_filter_new(&mut filter, error), OK);
+        let mut round = |cut: usize| {
+            for chunk in [&event[..cut], &event[cut..]] {
+                let (mut output, mut written) = (0, 0);
+                let (chunk, length) = (chunk.as_ptr().cast(), chunk.len());
+                assert_eq!(tokenweir_response_meter_feed(meter, chunk, length, &mut output, error), OK);
+                assert_eq!(tokenweir_response_meter_measured(meter, &mut measured, error), OK);
+                let (out, room) = (out.as_mut_ptr(), out.len());
+                let code = tokenweir_usage_chunk_filter_feed(filter, chunk, length, out, room, &mut written, error);
+                assert_eq!(code, OK);
+            }
+        };
+        (0..event.len()).for_each(&mut round);
+        let before = ALLOCATIONS.with(Cell::get);
+        (0..10 * event.len()).for_each(|turn| round(turn % event.len()));
+        assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+        tokenweir_usage_chunk_filter_free(filter);
+        tokenweir_response_meter_free(meter);
     }
 }

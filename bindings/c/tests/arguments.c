@@ -520,6 +520,7 @@ static void results(void)
 
     DONE(tokenweir_limiter_stats(its.limiter, &stats, &error));
     CHECK(stats.permits_open == 0 && stats.counters > 0 && stats.max_counters == 100000 && stats.refused_full == 0);
+    CHECK(stats.max_histories == 5000);
     DONE(tokenweir_limiter_policy(its.limiter, &policy, &error));
     DONE(tokenweir_policy_json(policy, &its.text, &error));
     CHECK(strstr(tokenweir_text_chars(its.text), "\"key_names\":[]") != NULL);
@@ -529,8 +530,65 @@ static void results(void)
     tokenweir_policy_free(policy);
 }
 
+/* What the project's tokens have used, from the usage view. */
+static unsigned long long used(const tokenweir_limiter *limiter)
+{
+    tokenweir_usage_filter filter = tokenweir_usage_filter_init();
+    tokenweir_text *text = NULL;
+    unsigned long long used;
+    const tokenweir_key project = tokenweir_key_of("project", "search");
+    filter.scope = &project;
+    filter.scope_count = 1;
+    DONE(tokenweir_limiter_usage(limiter, &filter, NULL, &text, &error));
+    used = strtoull(strstr(tokenweir_text_chars(text), "\"used\":") + 7, NULL, 10);
+    tokenweir_text_free(text);
+    return used;
+}
+
+/* Counters that outlive their limiter; and documents that are none. */
+static void snapshots(void)
+{
+    tokenweir_limiter *after = limiter_of(POLICY, NULL), *other = NULL;
+    tokenweir_text *snapshot = NULL, *restored = NULL;
+    const char *document;
+    size_t length;
+    uint64_t id = admitted(its.limiter);
+
+    DONE(tokenweir_limiter_snapshot(its.limiter, NULL, &snapshot, &error));
+    document = tokenweir_text_chars(snapshot);
+    length = tokenweir_text_length(snapshot);
+    CHECK(!strncmp(document, "{\"version\":1,", 13));
+    DONE(tokenweir_limiter_restore(after, document, length, NULL, &restored, &error));
+    CHECK(!strcmp(tokenweir_text_chars(restored), "{\"counters\":2,\"left_out\":[]}"));
+    tokenweir_text_free(restored);
+    CHECK(used(after) == used(its.limiter) && used(after) >= 7);
+    tokenweir_limiter_free(after);
+    /* Another limit of the name, and one that is gone. */
+    other = limiter_of("[[limit]]\nname = 'places'\nmeter = 'requests'\nalgorithm = 'quota'\namount = 9\nperiod = 'never'\n", NULL);
+    DONE(tokenweir_limiter_restore(other, document, length, &its.now, &restored, &error));
+    CHECK(strstr(tokenweir_text_chars(restored), "\"reason\":\"changed\"") != NULL);
+    CHECK(strstr(tokenweir_text_chars(restored), "\"reason\":\"no_such_limit\"") != NULL);
+    tokenweir_text_free(restored);
+
+    GIVES(TOKENWEIR_SNAPSHOT_INVALID, tokenweir_limiter_restore(other, document, length - 1, NULL, &restored, &error));
+    GIVES(TOKENWEIR_SNAPSHOT_INVALID, tokenweir_limiter_restore(other, "{\"version\":2}", 13, NULL, &restored, &error));
+    GIVES(TOKENWEIR_SNAPSHOT_INVALID, tokenweir_limiter_restore(other, NULL, 0, NULL, &restored, &error));
+    GIVES(TOKENWEIR_UTF8_INVALID, tokenweir_limiter_restore(other, "\xff", 1, NULL, &restored, &error));
+    NONE(tokenweir_limiter_restore(NULL, document, length, NULL, &restored, &error));
+    NONE(tokenweir_limiter_restore(other, NULL, length, NULL, &restored, &error));
+    NONE(tokenweir_limiter_restore(other, document, length, NULL, NULL, &error));
+    NONE(tokenweir_limiter_snapshot(NULL, NULL, &its.text, &error));
+    NONE(tokenweir_limiter_snapshot(its.limiter, NULL, NULL, &error));
+    CHECK(restored == NULL && its.text == NULL);
+    tokenweir_text_free(snapshot);
+    tokenweir_limiter_free(other);
+    DONE(tokenweir_limiter_cancel(its.limiter, id, NULL, NULL, &error));
+}
+
 static void clocks(void)
 {
+    const uint64_t day = UINT64_C(86400000000000);
+    tokenweir_clock *past = NULL;
     tokenweir_now first, second;
     DONE(tokenweir_clock_now(its.system, &first, &error));
     DONE(tokenweir_clock_now(its.system, &second, &error));
@@ -549,6 +607,14 @@ static void clocks(void)
     DONE(tokenweir_clock_advance(its.manual, 10, &error));
     DONE(tokenweir_limiter_now(its.limiter, &second, &error));
     CHECK(second.mono == 15 && second.wall == 3);
+    DONE(tokenweir_clock_new_system_with_past(day, &past, &error));
+    DONE(tokenweir_clock_now(past, &first, &error));
+    /* A machine may not have been up for a day. */
+    CHECK(first.mono < 2 * day && first.wall > INT64_C(1577836800000000000));
+    tokenweir_clock_free(past);
+    DONE(tokenweir_clock_new_system_with_past(UINT64_MAX, &past, &error));
+    tokenweir_clock_free(past);
+    NONE(tokenweir_clock_new_system_with_past(day, NULL, &error));
 }
 
 static void version(void)
@@ -574,6 +640,7 @@ int main(void)
     ranges();
     codes_of_policies();
     results();
+    snapshots();
     clocks();
     tear_down();
     /* In another order: what was made with others goes on without them. */

@@ -6,6 +6,20 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use tokenweir::Clock;
 
+/// The clock that a host has given.
+pub fn given(clock: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Clock>> {
+    if let Ok(manual) = clock.cast::<ManualClock>() {
+        Ok(manual.get().0.clone())
+    } else if let Ok(coarse) = clock.cast::<CoarseClock>() {
+        Ok(coarse.get().0.clone())
+    } else if let Ok(system) = clock.cast::<SystemClock>() {
+        Ok(system.get().0.clone())
+    } else {
+        let what = "clock is none of ours; give a SystemClock, a CoarseClock, a ManualClock or None";
+        Err(PyTypeError::new_err(what))
+    }
+}
+
 /// One reading of a clock: `Now(mono, wall)`, both in whole nanoseconds.
 ///
 /// `mono` counts from an origin of the clock's own and is what buckets and windows run on (0 to 2**63 - 1). `wall` counts
@@ -51,6 +65,36 @@ impl Now {
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyAny>, (u64, i64)) {
         (slf.get_type().into_any(), (slf.get().0.mono, slf.get().0.wall))
+    }
+}
+
+/// The operating system's clocks, as a limiter reads them if it is given no other: `SystemClock(*, past=0.0)`.
+///
+/// `past` seconds is how far its monotonic reading goes back. Give a limiter that takes up a snapshot a clock with a past
+/// of at least the longest window: what the window counted then leaves when it would have. ValueError if it is below 0.
+#[pyclass(frozen, module = "tokenweir")]
+pub struct SystemClock(pub Arc<tokenweir::SystemClock>);
+
+#[pymethods]
+impl SystemClock {
+    #[new]
+    #[pyo3(signature = (*, past=0.0))]
+    fn new(past: f64) -> PyResult<Self> {
+        Ok(SystemClock(Arc::new(tokenweir::SystemClock::with_past(span("past", past)?))))
+    }
+
+    /// What it shows.
+    fn now(&self) -> Now {
+        Now(self.0.now())
+    }
+
+    fn __repr__(&self) -> String {
+        let now = self.0.now();
+        format!("<SystemClock at mono={} wall={}>", now.mono, now.wall)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("cannot pickle a SystemClock: its origin is an instant of this process"))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::clock::Now;
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyMapping, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMapping, PyMemoryView, PyString};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::io;
@@ -23,6 +23,20 @@ pub fn bytes<'a>(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u
         Ok(bytes) => Ok(Cow::Borrowed(bytes.as_bytes())),
         Err(_) => Err(PyTypeError::new_err(format!("{what} is {}; give str or bytes", kind(value)?))),
     }
+}
+
+/// The bytes of a body or a chunk: bytes, bytearray or memoryview.
+pub fn body<'a>(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Cow::Borrowed(bytes.as_bytes()));
+    }
+    if let Ok(bytes) = value.cast::<PyByteArray>() {
+        return Ok(Cow::Owned(bytes.to_vec()));
+    }
+    if let Ok(view) = value.cast::<PyMemoryView>() {
+        return Ok(Cow::Owned(view.call_method0("tobytes")?.extract()?));
+    }
+    Err(PyTypeError::new_err(format!("{what} is {}; give bytes", kind(value)?)))
 }
 
 /// The text of a name. Bytes that are not UTF-8 become surrogate escapes, as `os.fsdecode` does it, so that it can be
@@ -119,10 +133,10 @@ pub fn with_request<T>(
     act(&Request { project: &project, deployment: &deployment, keys: &keys })
 }
 
-type Pairs<'py> = SmallVec<[(Bound<'py, PyAny>, Bound<'py, PyAny>); 8]>;
+pub type Pairs<'py> = SmallVec<[(Bound<'py, PyAny>, Bound<'py, PyAny>); 8]>;
 
 /// What a mapping holds.
-fn pairs<'py>(what: &str, mapping: &Bound<'py, PyAny>) -> PyResult<Pairs<'py>> {
+pub fn pairs<'py>(what: &str, mapping: &Bound<'py, PyAny>) -> PyResult<Pairs<'py>> {
     if let Ok(dict) = mapping.cast::<PyDict>() {
         return Ok(dict.iter().collect());
     }

@@ -1,6 +1,7 @@
 //! Refusals.
 
 use crate::convert::{left_dict, seconds};
+use crate::policy::Policy;
 use crate::value::value;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -103,6 +104,12 @@ impl Denial {
             fits_now: refusal.fits_now,
         };
         self.0.refusals().map(refusal).collect()
+    }
+
+    /// The policy that it was decided by.
+    #[getter]
+    fn policy(&self) -> Policy {
+        Policy(self.0.policy().clone())
     }
 
     /// What each enforced limit of the request has left, by limit name; below 0 is debt.

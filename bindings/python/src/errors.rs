@@ -32,12 +32,47 @@ pub fn invalid_policy(error: PolicyError) -> PyErr {
 #[cold]
 pub fn bad_trace(error: tokenweir_replay::Error) -> PyErr {
     Python::attach(|py| {
-        let made = class(py, "TraceError").and_then(|class| class.call1((error.to_string(),)));
-        let made = made.and_then(|made| {
+        let made = coded(py, "TraceError", &error, error.code(), error.name()).and_then(|made| {
             made.setattr("line", error.line())?;
             if let tokenweir_replay::Error::Request { source, .. } = &error {
                 made.setattr("__cause__", raise(source.clone()).into_value(py))?;
             }
+            Ok(made)
+        });
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
+// The codes from 1000 on are those of C (`bindings/c/src/code.rs`).
+
+/// The exception of a snapshot that cannot be read.
+#[cold]
+pub fn bad_snapshot(error: serde_json::Error) -> PyErr {
+    Python::attach(|py| {
+        let said = format!("the snapshot is not valid: {error}; give the text that Limiter.snapshot returned");
+        let made = coded(py, "SnapshotError", &said, 1006, "SNAPSHOT_INVALID");
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
+/// The exception of a request's body that cannot be read.
+#[cold]
+pub fn bad_body(error: tokenweir_wire::RequestError) -> PyErr {
+    Python::attach(|py| {
+        let made = coded(py, "BodyError", &error, 1007, "BODY_INVALID");
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
+/// The exception of policy documents of API Management that were refused.
+#[cold]
+pub fn not_imported(error: tokenweir_apim::ImportError) -> PyErr {
+    Python::attach(|py| {
+        let made = class(py, "ApimError").and_then(|class| class.call1((error.to_string(),)));
+        let made = made.and_then(|made| {
+            let class = class(py, "ApimProblem")?;
+            let problem = |p: &tokenweir_apim::Problem| class.call1((&p.file, p.line, p.code, &p.message, &p.remedy));
+            made.setattr("problems", error.problems().iter().map(problem).collect::<PyResult<Vec<_>>>()?)?;
             Ok(made)
         });
         made.map_or_else(|failed| failed, PyErr::from_value)
@@ -57,10 +92,21 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     module.bind(py).getattr(name)
 }
 
-fn exception<'py>(py: Python<'py>, name: &str, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+fn exception<'py>(py: Python<'py>, class: &str, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    coded(py, class, error, error.code(), error.name())
+}
+
+/// An exception with the code and the name that all languages share.
+fn coded<'py>(
+    py: Python<'py>,
+    name: &str,
+    error: &impl ToString,
+    code: u16,
+    code_name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     let made = class(py, name)?.call1((error.to_string(),))?;
-    made.setattr("code", error.code())?;
-    made.setattr("name", error.name())?;
+    made.setattr("code", code)?;
+    made.setattr("name", code_name)?;
     Ok(made)
 }
 

@@ -2,7 +2,9 @@
 //!
 //! - `convert`: names, tokens, instants and waits between the two languages;
 //! - `errors`: the core's errors as the package's exceptions (`tokenweir/_errors.py`);
-//! - `clock`, `policy`, `limiter`, `permit`, `denial`, `view`, `record`, `replay`: one for each room of the API.
+//! - `clock`, `policy`, `limiter`, `permit`, `denial`, `view`, `record`, `snapshot`, `replay`: one for each room of the API;
+//! - `console`, `apim`: what `tokenweir.gateway` and `tokenweir.apim` are made of;
+//! - `wire`: `tokenweir.wire`, what passes between a client and a model.
 //!
 //! Every class is frozen: its state is the core's atomics, so no call can find it borrowed, with or without a global
 //! interpreter lock. The lock is kept where a call takes nanoseconds and released where it may wait: for a file, or for
@@ -10,7 +12,9 @@
 
 use pyo3::prelude::*;
 
+mod apim;
 mod clock;
+mod console;
 mod convert;
 mod denial;
 mod errors;
@@ -19,8 +23,10 @@ mod permit;
 mod policy;
 mod record;
 mod replay;
+mod snapshot;
 mod value;
 mod view;
+mod wire;
 
 /// The engine. Import `tokenweir`, which has everything that is in here.
 #[pymodule(gil_used = false)]
@@ -28,7 +34,11 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::clock::{CoarseClock, ManualClock, Now};
+    use super::apim::import_apim;
+    #[pymodule_export]
+    use super::clock::{CoarseClock, ManualClock, Now, SystemClock};
+    #[pymodule_export]
+    use super::console::Console;
     #[pymodule_export]
     use super::denial::{Denial, Refusal};
     #[pymodule_export]
@@ -42,7 +52,14 @@ mod _native {
     #[pymodule_export]
     use super::replay::{Row, Rows, replay};
     #[pymodule_export]
+    use super::snapshot::{LeftOut, Restored};
+    #[pymodule_export]
     use super::view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, SkippedLimit, Stats};
+    #[pymodule_export]
+    use super::wire::{
+        Asked, Dialect, Endpoint, Measured, NamedLimit, OutputRule, Refused, ResponseMeter, StreamUsage, TokenUsage,
+        UpstreamLimit, UpstreamLimits, UsageChunkFilter, ietf_headers,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,12 +1,13 @@
 //! The limiter, and routes held for callers that come again.
 
-use crate::clock::{CoarseClock, ManualClock, Now};
-use crate::convert::{instant, scope_of, span, tokens, with_request};
+use crate::clock::{self, Now};
+use crate::convert::{bytes, instant, scope_of, span, tokens, with_request};
 use crate::denial::Denial;
-use crate::errors::{raise, refused};
+use crate::errors::{bad_snapshot, raise, refused};
 use crate::permit::{Issuer, Number, Permit, Settlement, abandon, observe, remaining, renew, usage};
 use crate::policy::Policy;
 use crate::record::{Callback, RecordRing};
+use crate::snapshot::{self, Restored};
 use crate::view::{CounterUsage, Explanation, Peek, Stats, explanation, peeked, used};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -30,7 +31,7 @@ pub struct Limiter {
 impl Limiter {
     #[new]
     #[pyo3(signature = (policy, *, clock=None, observer=None, max_counters=None, max_routes=None, max_permits=None,
-                        when_full=None, permit_ttl=None))]
+                        when_full=None, permit_ttl=None, max_histories=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         policy: &Bound<'_, Policy>,
@@ -41,16 +42,11 @@ impl Limiter {
         max_permits: Option<usize>,
         when_full: Option<&str>,
         permit_ttl: Option<f64>,
+        max_histories: Option<usize>,
     ) -> PyResult<Self> {
         let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
         if let Some(clock) = clock {
-            if let Ok(manual) = clock.cast::<ManualClock>() {
-                builder = builder.clock(manual.get().0.clone());
-            } else if let Ok(coarse) = clock.cast::<CoarseClock>() {
-                builder = builder.clock(coarse.get().0.clone());
-            } else {
-                return Err(PyTypeError::new_err("clock is none of ours; give a ManualClock, a CoarseClock or None"));
-            }
+            builder = builder.clock(clock::given(clock)?);
         }
         let mut callback = None;
         if let Some(observer) = observer {
@@ -76,6 +72,9 @@ impl Limiter {
         }
         if let Some(most) = most("max_permits", max_permits)? {
             builder = builder.max_permits(most);
+        }
+        if let Some(most) = max_histories {
+            builder = builder.max_histories(most);
         }
         match when_full {
             None => {}
@@ -305,6 +304,37 @@ impl Limiter {
             None => self.inner.swap_policy(policy),
             Some(now) => self.inner.swap_policy_at(policy, now),
         });
+    }
+
+    /// The counters as JSON text, for `restore` in another process: after an upgrade, or on the next start.
+    ///
+    /// Each counter is as it was at some instant of the call; what open permits hold counts as spent. What is admitted later
+    /// is not in it, so whoever writes one now and then loses, by a crash, what was admitted since. Takes time in proportion
+    /// to the number of live counters and open permits; traffic goes on meanwhile, and other threads may run.
+    #[pyo3(signature = (*, now=None))]
+    fn snapshot(&self, py: Python<'_>, now: Option<&Bound<'_, Now>>) -> PyResult<String> {
+        let now = instant(now).unwrap_or_else(|| self.inner.now());
+        // A change of policy is waited for.
+        py.detach(|| snapshot::text(&self.inner.snapshot_at(now)))
+    }
+
+    /// Takes up the counters of another limiter, before the first request: a counter that is in use already keeps what it
+    /// has, and what is restored comes on top. `snapshot` is the text that `Limiter.snapshot` returned, as str or bytes.
+    ///
+    /// A counter is the same if its limit has the same name, scope, meter, algorithm and period; the others begin anew, and
+    /// the Restored says which. What windows counted leaves when it would have if the limiter's clock has a past of the
+    /// longest one: `SystemClock(past=86_400)`. Places of permits that were open are free again when those would have
+    /// expired. It never allows more than the limiter that was saved would have. Raises SnapshotError, and takes up nothing
+    /// then.
+    #[pyo3(signature = (snapshot, *, now=None))]
+    fn restore(&self, py: Python<'_>, snapshot: &Bound<'_, PyAny>, now: Option<&Bound<'_, Now>>) -> PyResult<Restored> {
+        let document = bytes("snapshot", snapshot)?;
+        let now = instant(now).unwrap_or_else(|| self.inner.now());
+        let restored = py.detach(|| {
+            let snapshot: tokenweir::Snapshot = serde_json::from_slice(&document)?;
+            Ok(self.inner.restore_at(&snapshot, now))
+        });
+        snapshot::restored(py, restored.map_err(bad_snapshot)?)
     }
 
     /// The limiter's own figures. Walks the open permits.

@@ -119,6 +119,20 @@ impl Permit {
         Permit { issuer, id, ours: AtomicBool::new(true) }
     }
 
+    /// The limiter that issued it.
+    pub fn limiter(&self) -> &tokenweir::Limiter {
+        self.issuer.limiter()
+    }
+
+    /// What each enforced limit of its request has left; nothing if it has ended.
+    pub fn left(&self, now: tokenweir::Now) -> Vec<(String, i64)> {
+        self.limiter().remaining_at(self.id, now)
+    }
+
+    pub fn settle_by(&self, usage: tokenweir::Usage, now: Option<tokenweir::Now>) -> PyResult<Settlement> {
+        self.ended(self.issuer.settle(self.id, usage, now))
+    }
+
     /// What ended it.
     fn ended(&self, ended: Ended) -> PyResult<Settlement> {
         match ended {
@@ -196,7 +210,7 @@ impl Permit {
         cached_input: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<Settlement> {
-        self.ended(self.issuer.settle(self.id, usage(input, output, cached_input)?, instant(now)))
+        self.settle_by(usage(input, output, cached_input)?, instant(now))
     }
 
     /// Ends the permit of a request that never reached the provider: all of it is given back, and it does not count as a

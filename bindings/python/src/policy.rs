@@ -23,6 +23,29 @@ value! {
         scope: Vec<String>,
         /// `enforce`, or `shadow`: it only reports what it would have done.
         mode: &'static str,
+        /// For how long a request that is charged nothing at admission passes: until use has `reached` the amount, or until
+        /// it has `passed` it (windows and quotas only).
+        until: &'static str,
+        /// The limit that it stands in for where it matches, or None.
+        overrides: Option<String>,
+        /// Whether a request that lacks a caller key of its scope is an error, instead of none of its business.
+        require: bool,
+    }
+}
+
+impl Limit {
+    fn of(limit: &tokenweir::policy::Limit) -> Self {
+        Limit {
+            name: limit.name().to_string(),
+            meter: limit.meter().as_str(),
+            algorithm: limit.algorithm().as_str(),
+            amount: limit.algorithm().amount(),
+            scope: limit.scope().iter().map(ToString::to_string).collect(),
+            mode: limit.mode().as_str(),
+            until: limit.until().as_str(),
+            overrides: limit.overrides().map(str::to_owned),
+            require: limit.require(),
+        }
     }
 }
 
@@ -77,15 +100,12 @@ impl Policy {
     /// Its limits, in order.
     #[getter]
     fn limits(&self) -> Vec<Limit> {
-        let limit = |limit: &tokenweir::policy::Limit| Limit {
-            name: limit.name().to_string(),
-            meter: limit.meter().as_str(),
-            algorithm: limit.algorithm().as_str(),
-            amount: limit.algorithm().amount(),
-            scope: limit.scope().iter().map(ToString::to_string).collect(),
-            mode: limit.mode().as_str(),
-        };
-        self.0.limits().iter().map(limit).collect()
+        self.0.limits().iter().map(Limit::of).collect()
+    }
+
+    /// The limit of this name; None if it has none.
+    fn limit(&self, name: &str) -> Option<Limit> {
+        self.0.limit(name).map(Limit::of)
     }
 
     /// The caller keys that its limits look at, sorted, without `key:`. A request may leave all others out.

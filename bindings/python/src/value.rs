@@ -2,15 +2,27 @@
 
 use pyo3::prelude::*;
 
-/// A read-only class whose `repr` shows its fields. Further methods stand in braces after it.
+/// A read-only class whose `repr` shows its fields. Further methods stand in braces after it; `as` and a module after its
+/// name, where that is not `tokenweir`.
 macro_rules! value {
     (
         $(#[$meta:meta])*
         $name:ident { $($(#[$about:meta])* $field:ident: $kind:ty,)* }
-        $({ $($methods:item)* })?
+        $({ $($methods:tt)* })?
+    ) => {
+        crate::value::value! {
+            $(#[$meta])*
+            $name as "tokenweir" { $($(#[$about])* $field: $kind,)* }
+            $({ $($methods)* })?
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        $name:ident as $module:literal { $($(#[$about:meta])* $field:ident: $kind:ty,)* }
+        $({ $($methods:tt)* })?
     ) => {
         $(#[$meta])*
-        #[pyo3::pyclass(frozen, get_all, module = "tokenweir")]
+        #[pyo3::pyclass(frozen, get_all, module = $module)]
         pub struct $name { $($(#[$about])* pub $field: $kind,)* }
 
         #[pyo3::pymethods]

@@ -126,6 +126,10 @@ value! {
         routes: usize,
         /// Open permits.
         permits_open: usize,
+        /// Buckets that keep a history of their deficit, 12 KiB each.
+        histories: usize,
+        /// How many may. Once as many do, further ones go without and give back less.
+        max_histories: usize,
     }
 }
 
@@ -139,6 +143,8 @@ impl Stats {
             admitted_full: stats.admitted_full,
             routes: stats.routes,
             permits_open: stats.permits_open,
+            histories: stats.histories,
+            max_histories: stats.max_histories,
         }
     }
 }

@@ -268,6 +268,16 @@ class TestViews:
         assert not permits[2] and denied(permits[2]).table_full
         stats = gate.stats()
         assert (stats.counters, stats.max_counters, stats.refused_full, stats.permits_open) == (2, 2, 1, 2)
+        assert (stats.histories, stats.max_histories) == (0, 5000)
+
+    def test_no_more_buckets_keep_a_history_than_there_may_be(self) -> None:
+        gate, _ = limiter(limit(scope=["project"]), max_histories=1)
+        for project in ("a", "b"):
+            first, second = (admitted(gate.admit(project, "d", 30)) for _ in range(2))
+            first.settle(input=10, output=0)
+            second.settle(input=10, output=0)
+        assert (gate.stats().histories, gate.stats().max_histories) == (1, 1)
+        assert [counter.used for counter in gate.usage()] == [20, 20]
 
     def test_policy_swap_keeps_consumption(self) -> None:
         gate, _ = limiter()
@@ -580,11 +590,12 @@ class TestReplay:
         rows = tokenweir.replay(policy(), self.TRACE + b"{}\n")
         with pytest.raises(tokenweir.TraceError, match='line 3: the field "at" is missing') as raised:
             list(rows)
-        assert raised.value.line == 3
+        assert (raised.value.line, raised.value.code, raised.value.name) == (3, 50, "TRACE_INVALID")
         need = policy(limit(scope=["key:user"], require=True))
         with pytest.raises(tokenweir.TraceError, match="line 1: ") as raised:
             list(tokenweir.replay(need, self.TRACE))
         assert isinstance(raised.value.__cause__, tokenweir.RequestError)
+        assert (raised.value.code, raised.value.name) == (11, "KEY_MISSING")
 
     def test_the_azure_format(self) -> None:
         trace = b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,500,10\n"

@@ -6,9 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokenweir_apim::Scope;
 use tokenweir_replay::OutputRule;
 
-/// Token limits for LLM gateways: check a policy, explain a decision, replay a recorded trace, import a policy.
+/// Token limits for LLM gateways: check a policy, explain a decision, replay a recorded trace, import a policy, drive an
+/// AI Gateway.
 ///
-/// Exit codes: 0 done; 1 a result could not be written; 2 the policy, the trace or the command line is wrong.
+/// Exit codes: 0 done; 1 a result could not be written; 2 the policy, the trace or the command line is wrong; 3 a
+/// gateway refused what was asked.
 #[derive(Debug, Parser)]
 #[command(name = "tokenweir", version)]
 pub struct CommandLine {
@@ -23,6 +25,7 @@ pub enum Command {
     Replay(Box<Replay>),
     Check(Check),
     Explain(Explain),
+    Gateway(Box<crate::gateway::args::Gateway>),
     /// Make a policy of another gateway's.
     #[command(subcommand)]
     Import(Import),
@@ -224,7 +227,8 @@ fn tokens(text: &str) -> Result<u64, String> {
     tokenweir_replay::tokens(text).ok_or_else(|| format!("{text:?} is not a whole number from 0 to 2^53"))
 }
 
-fn key(text: &str) -> Result<(String, String), String> {
+/// A caller key: `user=u-17`.
+pub fn key(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => {
             Ok((name.strip_prefix("key:").unwrap_or(name).to_string(), value.to_string()))

@@ -30,6 +30,12 @@ pub enum Failure {
         /// What the operating system said.
         source: io::Error,
     },
+    /// What the gateway refused, or what does not work: each line is printed as it is. Exit code 3.
+    #[error("{}", .0.join("\n"))]
+    Refused(Vec<String>),
+    /// The same as JSON, for the standard output. Exit code 3.
+    #[error("{0}")]
+    Told(String),
     /// Whoever read the standard output has gone; there is nobody to tell.
     #[error("the reader of the standard output has gone")]
     ReaderGone,
@@ -86,11 +92,16 @@ impl Failure {
         match self {
             // Like `head`'s other friends: the reader had enough, and that is no failure.
             Failure::ReaderGone => return ExitCode::SUCCESS,
-            Failure::Problems(lines) => lines.iter().for_each(|line| say(line)),
+            Failure::Told(answer) => {
+                use io::Write;
+                let _ = writeln!(io::stdout(), "{answer}");
+            }
+            Failure::Problems(lines) | Failure::Refused(lines) => lines.iter().for_each(|line| say(line)),
             other => say(&other.to_string()),
         }
         match self {
             Failure::Write { .. } => ExitCode::from(1),
+            Failure::Refused(_) | Failure::Told(_) => ExitCode::from(3),
             _ => ExitCode::from(2),
         }
     }

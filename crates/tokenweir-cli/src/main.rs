@@ -1,10 +1,11 @@
-//! The `tokenweir` command: replay a recorded trace, check a policy, explain a decision, import a policy.
+//! The `tokenweir` command: replay a recorded trace, check a policy, explain a decision, import a policy, drive a gateway.
 //!
 //! It reads and prints. Every decision is the engine's, and `tokenweir-replay` drives it through a trace.
 //!
 //! - `args`, `failure`: the command line, and how a run ends;
 //! - `policy_file`, `limits`: what is read;
 //! - `replay`, `check`, `explain`, `import`: the commands;
+//! - `gateway`: a gateway on a state file;
 //! - `tally`, `timeline`, `axis`: what a replay adds up;
 //! - `summary`, `report`, `text`, `output`, `progress`: what is written.
 
@@ -13,6 +14,7 @@ mod axis;
 mod check;
 mod explain;
 mod failure;
+mod gateway;
 mod import;
 mod limits;
 mod output;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Gateway(args) => gateway::run(&args),
         Command::Import(Import::Apim(args)) => import::run(&args),
     };
     match done {

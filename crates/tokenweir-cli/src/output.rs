@@ -85,6 +85,32 @@ impl Output {
         written.map_err(|e| Failure::write(&self.path, e))
     }
 
+    /// As [`finish`](Output::finish), so that it is there after a loss of power too, with the permissions of the file that it
+    /// replaces.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish_durably(mut self) -> Result<(), Failure> {
+        if let Target::Renamed { file, path, .. } = &mut self.target {
+            let kept = |path: &Path| fs::metadata(path).map(|found| found.permissions());
+            let written = file.flush().and_then(|()| match kept(path) {
+                Ok(permissions) => file.get_ref().set_permissions(permissions),
+                Err(_) => Ok(()),
+            });
+            written.and_then(|()| file.get_ref().sync_all()).map_err(|e| Failure::write(&self.path, e))?;
+        }
+        let folder = match &self.target {
+            Target::Renamed { path, .. } => path.parent().map(Path::to_path_buf),
+            Target::Direct(_) | Target::Stdout(_) => None,
+        };
+        self.finish()?;
+        // The name is in the folder. Not every system lets a folder be opened; the file itself is safe.
+        if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
+            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        }
+        Ok(())
+    }
+
     /// Puts the file in its place.
     ///
     /// # Errors

@@ -25,10 +25,39 @@ pub enum Error {
 }
 
 impl Error {
+    /// The stable number of this kind of error, among those of [`tokenweir::Error::code`]; of what the engine said, its own.
+    pub fn code(&self) -> u16 {
+        match self {
+            Error::Line { .. } => 50,
+            Error::Request { source, .. } => source.code(),
+        }
+    }
+
+    /// The stable name that goes with [`code`](Error::code).
+    pub fn name(&self) -> &'static str {
+        match self {
+            Error::Line { .. } => "TRACE_INVALID",
+            Error::Request { source, .. } => source.name(),
+        }
+    }
+
     /// The number of the line, counted from 1.
     pub fn line(&self) -> u64 {
         match self {
             Error::Line { line, .. } | Error::Request { line, .. } => *line,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_names_are_what_they_always_were() {
+        let line = Error::Line { line: 1, reason: String::new(), remedy: String::new() };
+        assert_eq!((line.code(), line.name()), (50, "TRACE_INVALID"));
+        let source = tokenweir::Error::EstimateTooLarge { what: "input", tokens: 1 << 54 };
+        assert_eq!(Error::Request { line: 1, source }.code(), 14);
     }
 }

@@ -1,5 +1,8 @@
 //! The APIs whose bodies this crate reads.
 
+use crate::dialect::Dialect;
+use crate::request::{Asked, RequestError};
+
 /// The shape of a request and its response. Azure OpenAI has those of OpenAI, Vertex those of Gemini and Anthropic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -16,6 +19,29 @@ pub enum Api {
     Messages,
     /// Gemini and Vertex `generateContent` and `streamGenerateContent`.
     GenerateContent,
+}
+
+impl Api {
+    /// All of them.
+    pub const ALL: [Api; 6] =
+        [Api::ChatCompletions, Api::Completions, Api::Embeddings, Api::Responses, Api::Messages, Api::GenerateContent];
+
+    /// The word for it in settings and other languages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Api::ChatCompletions => "chat_completions",
+            Api::Completions => "completions",
+            Api::Embeddings => "embeddings",
+            Api::Responses => "responses",
+            Api::Messages => "messages",
+            Api::GenerateContent => "generate_content",
+        }
+    }
+
+    /// The API that a [word](Api::as_str) is for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Api::ALL.into_iter().find(|api| api.as_str() == word)
+    }
 }
 
 /// Which API a path is of, and what the path says besides.
@@ -70,11 +96,64 @@ impl<'a> Endpoint<'a> {
         let model = names.next().filter(|model| !model.is_empty() && names.next().is_some());
         Some(Endpoint { api, model, stream: None })
     }
+
+    /// Reads a request that is sent to it, as [`Asked::read`] does. What the path says of model and stream goes before
+    /// what the body says.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the body is not one JSON object.
+    ///
+    /// # Example
+    /// ```
+    /// use tokenweir_wire::Endpoint;
+    /// let endpoint = Endpoint::of("/openai/deployments/search-4o/chat/completions").unwrap();
+    /// let asked = endpoint.read(br#"{"model": "gpt-4o", "messages": []}"#)?;
+    /// assert_eq!(asked.model.as_deref(), Some("search-4o"));
+    /// # Ok::<(), tokenweir_wire::RequestError>(())
+    /// ```
+    pub fn read(&self, body: &[u8]) -> Result<Asked, RequestError> {
+        let mut asked = Asked::read(self.api, body)?;
+        if let Some(model) = self.model {
+            asked.model = Some(model.to_owned());
+        }
+        asked.stream = self.stream.unwrap_or(asked.stream);
+        Ok(asked)
+    }
+
+    /// In whose words its callers are answered: Azure OpenAI's where the path names a deployment of OpenAI's APIs.
+    pub const fn dialect(&self) -> Dialect {
+        match (self.api, self.model) {
+            (Api::Messages, _) => Dialect::Anthropic,
+            (Api::GenerateContent, _) => Dialect::Gemini,
+            (_, Some(_)) => Dialect::AzureOpenAi,
+            (_, None) => Dialect::OpenAi,
+        }
+    }
+}
+
+/// The endpoint of an API, of whose path nothing is known.
+impl From<Api> for Endpoint<'_> {
+    fn from(api: Api) -> Self {
+        Endpoint { api, model: None, stream: None }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_path_goes_before_the_body() {
+        let read = |path, body: &str| {
+            let asked = Endpoint::of(path).expect("an endpoint").read(body.as_bytes()).expect("an object");
+            (asked.model, asked.stream)
+        };
+        let body = r#"{"model": "m", "stream": true}"#;
+        assert_eq!(read("/v1/responses", body), (Some("m".to_owned()), true));
+        assert_eq!(read("/deployments/d/completions", body), (Some("d".to_owned()), true));
+        assert_eq!(read("/models/g:generateContent", body), (Some("g".to_owned()), false));
+        assert_eq!(read("/models/g:streamGenerateContent", "{}"), (Some("g".to_owned()), true));
+    }
 
     #[test]
     fn paths_name_their_api() {
@@ -92,5 +171,27 @@ mod tests {
             assert_eq!(of(none), None, "{none}");
         }
         assert_eq!(of("/deployments//completions"), Some((Api::Completions, None, None)));
+    }
+
+    #[test]
+    fn callers_are_answered_in_the_words_of_the_path_that_they_use() {
+        for (path, dialect) in [
+            ("/v1/chat/completions", Dialect::OpenAi),
+            ("/openai/v1/responses", Dialect::OpenAi),
+            ("/openai/deployments/gpt-4o/chat/completions", Dialect::AzureOpenAi),
+            ("/anthropic/v1/messages", Dialect::Anthropic),
+            ("/v1beta/models/gemini-2.5-pro:generateContent", Dialect::Gemini),
+            ("/v1/projects/p/locations/l/publishers/anthropic/models/claude-x:rawPredict", Dialect::Anthropic),
+        ] {
+            assert_eq!(Endpoint::of(path).map(|endpoint| endpoint.dialect()), Some(dialect), "{path}");
+        }
+    }
+
+    #[test]
+    fn words_name_their_api() {
+        for api in Api::ALL {
+            assert_eq!(Api::from_word(api.as_str()), Some(api));
+        }
+        assert_eq!(Api::from_word("chat"), None);
     }
 }

@@ -156,9 +156,6 @@ impl Sink for Found {
     }
 }
 
-/// An event that is longer than this is not the one that is sought, and is not held back.
-const LONGEST_HELD: usize = 4096;
-
 /// Withholds from a client the one chunk of a stream that it did not ask for: the one with the usage and no choices.
 ///
 /// All else passes as it came, to the byte, an event at a time: at most one is held back, and of that at most 4 KiB.
@@ -226,6 +223,9 @@ impl Default for UsageChunkFilter {
 }
 
 impl UsageChunkFilter {
+    /// The most bytes that are held back: an event that is longer is not the one that is sought.
+    pub const MOST_HELD: usize = 4096;
+
     /// A filter for one stream.
     pub fn new() -> Self {
         UsageChunkFilter {
@@ -250,7 +250,7 @@ impl UsageChunkFilter {
                 }
                 continue;
             }
-            if !self.passing && self.held.len() + used > LONGEST_HELD {
+            if !self.passing && self.held.len() + used > Self::MOST_HELD {
                 self.release(out);
                 self.passing = true;
             }

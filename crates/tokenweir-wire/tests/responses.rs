@@ -183,6 +183,18 @@ fn an_event_that_is_not_json_counts_by_its_bytes() {
 }
 
 #[test]
+fn the_word_that_ends_a_stream_is_no_text_wherever_it_is_cut() {
+    let told = |end: &str| {
+        let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\n";
+        let mut meter = ResponseMeter::new(Api::ChatCompletions, Framing::Events);
+        format!("{usage}{end}").as_bytes().chunks(1).map(|byte| meter.feed(byte)).sum::<u64>()
+    };
+    assert_eq!(told("data: [DONE]\n\n"), 3);
+    // An event that goes no further than that is none, and counts.
+    assert_eq!(told("data: [DON\n\n"), 3 + 1);
+}
+
+#[test]
 fn figures_that_cannot_be_are_unknown() {
     for odd in ["-1", "1.5", "1e9", "\"12\"", "null", "9007199254740993", "99999999999999999999999", "{}"] {
         let body = format!(

@@ -2,6 +2,7 @@
 
 use crate::policy::{PolicyError, ResolveError};
 use crate::request::PermitId;
+use crate::store::StoreError;
 
 /// An error of the limiter. It changes nothing: no counter has moved.
 ///
@@ -60,6 +61,11 @@ pub enum Error {
         /// The configured number.
         budget: usize,
     },
+    /// What a request would be charged could not be recorded, or what was charged before not be read.
+    #[error(
+        "the store of quotas failed: {0}; nothing was charged: mend the store, or build the limiter to admit meanwhile"
+    )]
+    Store(#[from] StoreError),
 }
 
 impl Error {
@@ -77,6 +83,7 @@ impl Error {
             Error::PermitUnknown { .. } => 22,
             Error::PermitsExhausted { .. } => 30,
             Error::TableFull { .. } => 31,
+            Error::Store(_) => 40,
         }
     }
 
@@ -94,6 +101,7 @@ impl Error {
             Error::PermitUnknown { .. } => "PERMIT_UNKNOWN",
             Error::PermitsExhausted { .. } => "PERMITS_EXHAUSTED",
             Error::TableFull { .. } => "TABLE_FULL",
+            Error::Store(_) => "STORE_FAILED",
         }
     }
 }
@@ -120,6 +128,7 @@ mod tests {
             (Error::PermitUnknown { id }, 22, "PERMIT_UNKNOWN"),
             (Error::PermitsExhausted { most: 1 }, 30, "PERMITS_EXHAUSTED"),
             (Error::TableFull { limit: limit(), budget: 1 }, 31, "TABLE_FULL"),
+            (Error::Store(StoreError::new("r")), 40, "STORE_FAILED"),
         ];
         for (error, code, name) in table {
             assert_eq!((error.code(), error.name()), (code, name), "{error}");

@@ -34,8 +34,9 @@
 //! # Rooms
 //! `clock` and `counter` are the ground; `policy` says what operators want; `table` keeps counters by key; `limiter`
 //! puts them together; [`apim`] says how API Management counts and answers, [`gateway`] is the gateway of a Foundry
-//! resource. Arrows point only in that order. The core does no I/O, starts no thread, has no global state
-//! and no `unsafe`.
+//! resource. Arrows point only in that order. The core starts no thread and has no `unsafe`. It does no I/O and has no
+//! global state, but for time zones: when a policy names one, the system's zone files are read, and kept for the life of
+//! the process.
 
 #![forbid(unsafe_code)]
 
@@ -48,6 +49,7 @@ mod limiter;
 pub mod policy;
 mod record;
 mod request;
+pub mod store;
 mod sync;
 mod table;
 
@@ -55,7 +57,8 @@ pub use clock::{Clock, CoarseClock, ManualClock, Now, SystemClock};
 pub use error::Error;
 pub use limiter::{
     CounterUsage, Decision, Denied, ExplainedLimit, Explanation, LeftOut, LeftOutReason, LimitView, Limiter,
-    LimiterBuilder, Observed, Peek, Permit, Refusal, Restored, Route, Snapshot, Stats, UsageFilter, WhenFull,
+    LimiterBuilder, Observed, Peek, Permit, Refusal, Restored, Route, Snapshot, Stats, StoreOptions, UsageFilter,
+    WhenFull, WhenStoreFails,
 };
 pub use policy::{Policy, PolicyError};
 pub use record::{Decided, Event, Observer, Outcome, Record, RecordRing, Requested, Settled, Settlement};

@@ -3,11 +3,11 @@
 //! scenes).
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::Mutex;
@@ -15,6 +15,13 @@ pub(crate) use parking_lot::Mutex;
 pub(crate) use scheduled::Mutex;
 
 pub(crate) use std::sync::atomic::Ordering;
+
+/// Between a SeqCst write and a SeqCst read. The one order of all SeqCst operations is enough; loom knows it of fences only.
+#[inline(always)]
+pub(crate) fn in_one_order() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
 
 /// One plain 64-bit word of a counter. Counters are nothing but words, so that they may live anywhere.
 pub(crate) type Word = AtomicU64;

@@ -134,6 +134,8 @@ struct Made {
     policies: [*mut tokenweir_policy; 3],
     limiters: [*mut tokenweir_limiter; 2],
     routes: [*mut tokenweir_route; 4],
+    wire: Wire,
+    gateway: Gateway,
     /// Of any limiter, open or not.
     permits: Vec<u64>,
     now: tokenweir_now,
@@ -165,6 +167,12 @@ macro_rules! call {
         came_back(code, error, asked)
     }};
 }
+
+// Behind the macro that they call by.
+mod gateway;
+mod wire;
+use gateway::Gateway;
+use wire::Wire;
 
 impl Made {
     fn permit(&self, bytes: &mut Bytes<'_>) -> u64 {
@@ -261,6 +269,7 @@ impl Made {
                 }
                 4 | 5 => {
                     let mut limiter = null_mut();
+                    let [reserved @ .., _] = bytes.reserved();
                     let options = tokenweir_options {
                         size: bytes.size::<tokenweir_options>(),
                         when_full: bytes.byte().into(),
@@ -270,7 +279,8 @@ impl Made {
                         max_routes: (bytes.number() % 1000),
                         max_permits: (bytes.number() % 100),
                         permit_ttl_ns: bytes.number() << 20,
-                        reserved: bytes.reserved(),
+                        max_histories: (bytes.number() % 10),
+                        reserved,
                     };
                     let options = tokenweir_options { when_full: options.when_full % 3, ..options };
                     let policy = self.policies[bytes.below(3)];
@@ -349,6 +359,9 @@ impl Made {
             let mut text = null_mut();
             call!(bytes, tokenweir_denial_json(denial, bytes.place(&mut text)));
             Self::read(text);
+            if !denial.is_null() || bytes.rarely() {
+                self.refuse(bytes, denial);
+            }
             tokenweir_denial_free(denial);
         }
     }
@@ -491,6 +504,8 @@ impl Made {
             self.policies.iter_mut().for_each(|policy| tokenweir_policy_free(*policy));
             self.limiters.iter_mut().for_each(|limiter| tokenweir_limiter_free(*limiter));
             self.routes.iter_mut().for_each(|route| tokenweir_route_free(*route));
+            self.wire.finish();
+            self.gateway.finish();
         }
     }
 }
@@ -504,6 +519,8 @@ pub fn run(bytes: &[u8]) -> usize {
         policies: [null_mut(); 3],
         limiters: [null_mut(); 2],
         routes: [null_mut(); 4],
+        wire: Wire::new(),
+        gateway: Gateway::new(),
         permits: Vec::new(),
         now: tokenweir_now { mono: 0, wall: 0 },
     };
@@ -528,7 +545,9 @@ pub fn run(bytes: &[u8]) -> usize {
                 2..7 => made.admit(&mut bytes),
                 7..12 => made.end(&mut bytes),
                 12 | 13 => made.look(&mut bytes),
-                _ => made.clocks_and_records(&mut bytes),
+                14 => made.clocks_and_records(&mut bytes),
+                _ if bytes.byte().is_multiple_of(2) => made.wire(&mut bytes),
+                _ => made.gateway(&mut bytes),
             }
         }
         let admitted = made.permits.len();

@@ -26,17 +26,26 @@ Tokens are whole numbers, spans of time are seconds as float, instants are nanos
 bytes that are not UTF-8 come back as str with surrogate escapes, as `os.fsdecode` has them. Every object may be used from
 any thread. All exceptions are a tokenweir.Error, with the `code` and `name` that all languages share; a refusal is not an
 error but a value, unless the caller asked for a permit or nothing (`reserve`, `acquire`).
+
+`tokenweir.wire` reads requests to models and their responses, `tokenweir.asgi` is a middleware for FastAPI and Starlette,
+`tokenweir.litellm` is for LiteLLM's proxy. `tokenweir.gateway` is the AI Gateway of a Foundry resource, `tokenweir.apim`
+imports policies of API Management.
 """
 
 from tokenweir._errors import (
     AcquireTimeout,
+    ApimError,
+    ApimProblem,
+    BodyError,
     CapacityError,
     Denied,
     Error,
+    GatewayError,
     PermitError,
     PolicyError,
     Problem,
     RequestError,
+    SnapshotError,
     TraceError,
     UsageError,
 )
@@ -48,6 +57,7 @@ from tokenweir._native import (
     Estimate,
     ExplainedLimit,
     Explanation,
+    LeftOut,
     Limit,
     LimitView,
     ManualClock,
@@ -58,12 +68,14 @@ from tokenweir._native import (
     Record,
     RecordRing,
     Refusal,
+    Restored,
     Route,
     Row,
     Rows,
     Settlement,
     SkippedLimit,
     Stats,
+    SystemClock,
     Usage,
     __version__,
     replay,
@@ -71,6 +83,9 @@ from tokenweir._native import (
 
 __all__ = [
     "AcquireTimeout",
+    "ApimError",
+    "ApimProblem",
+    "BodyError",
     "CapacityError",
     "CoarseClock",
     "CounterUsage",
@@ -80,6 +95,8 @@ __all__ = [
     "Estimate",
     "ExplainedLimit",
     "Explanation",
+    "GatewayError",
+    "LeftOut",
     "Limit",
     "LimitView",
     "Limiter",
@@ -95,12 +112,15 @@ __all__ = [
     "RecordRing",
     "Refusal",
     "RequestError",
+    "Restored",
     "Route",
     "Row",
     "Rows",
     "Settlement",
     "SkippedLimit",
+    "SnapshotError",
     "Stats",
+    "SystemClock",
     "TraceError",
     "Usage",
     "UsageError",

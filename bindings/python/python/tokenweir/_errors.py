@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenweir._native import Denial
 
@@ -56,11 +56,54 @@ class CapacityError(Error):
     """All permits are open (code 30), or the table of counters or routes is full of entries in use (31)."""
 
 
+class SnapshotError(Error, ValueError):
+    """A snapshot cannot be read (code 1006): it is none, or of a version that this library does not know."""
+
+
 class TraceError(Error, ValueError):
-    """A line of a trace is wrong, or the engine cannot decide on it; then `__cause__` is what the engine said."""
+    """A line of a trace is wrong (code 50), or the engine cannot decide on it; then `__cause__` is what the engine said, and
+    the code is its own."""
 
     line: int = 0
     """The number of the line, counted from 1."""
+
+
+class BodyError(Error, ValueError):
+    """The body of a request to a model is not one JSON object (code 1007)."""
+
+
+class GatewayError(Error):
+    """A command to a gateway's console was refused. It has changed nothing but the audit trail.
+
+    `name` is its stable code, such as PROJECT_NOT_ENABLED; the number stays 0.
+    """
+
+    next: str = ""
+    """What to do."""
+    findings: list[dict[str, Any]] = []
+    """Everything that stands against an operation, in order of weight, and then what is advice."""
+
+
+class ApimProblem(NamedTuple):
+    """One thing that is wrong with a policy document of API Management."""
+
+    file: str
+    """The name that the document was given."""
+    line: int
+    """Counted from 1."""
+    code: str
+    """A stable code, in capitals."""
+    message: str
+    """What is wrong; names the element or attribute and what was found."""
+    remedy: str
+    """What to do about it."""
+
+
+class ApimError(Error, ValueError):
+    """Policy documents of API Management were refused. Its text has one line for each problem."""
+
+    problems: list[ApimProblem] = []
+    """Everything that is wrong, by document and line."""
 
 
 class Denied(Error):
@@ -91,7 +134,12 @@ for _public in (
     UsageError,
     PermitError,
     CapacityError,
+    SnapshotError,
     TraceError,
+    BodyError,
+    GatewayError,
+    ApimProblem,
+    ApimError,
     Denied,
     AcquireTimeout,
 ):

@@ -6,9 +6,8 @@ import asyncio
 import json
 import os
 import threading
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-
-
-def until(fact: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Waits for something that another thread brings about."""
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline, f"never came about: {what}"
-        time.sleep(0.005)
+from waiting import until
 
 
 @contextmanager

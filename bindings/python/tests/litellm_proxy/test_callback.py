@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tokenweir.litellm
 from fastapi import HTTPException
-from serving import until
+from waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

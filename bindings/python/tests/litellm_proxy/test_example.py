@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import until
+from waiting import until
 
 EXAMPLE = Path(__file__).resolve().parents[4] / "examples" / "litellm" / "config.yaml"
 

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 import tokenweir
-from serving import Provider, model, proxy, serving, until
+from serving import Provider, model, proxy, serving
+from waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -11,9 +11,10 @@ SOAK = Path(__file__).resolve().parents[4] / "benches" / "python" / "soak.py"
 
 
 def test_random_traffic_leaves_nothing_behind() -> None:
+    here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, SOAK, "--seconds", "15"],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [here, here.parent, SOAK.parent]))},
         capture_output=True,
         text=True,
         timeout=300,

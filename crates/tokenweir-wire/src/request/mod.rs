@@ -82,7 +82,7 @@ impl Default for InputRules {
 pub struct Asked {
     /// The API.
     pub api: Api,
-    /// The model, where the body names it in at most 256 bytes.
+    /// The model, where the body names it in at most 256 bytes, or the path does ([`Endpoint::read`](crate::Endpoint::read)).
     pub model: Option<String>,
     /// Whether the body asks for a stream.
     pub stream: bool,
@@ -102,6 +102,20 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// A request of which a host knows by itself what it takes: one answer, no model, no stream.
+    pub fn new(api: Api, input: u64, output: Option<u64>) -> Self {
+        Asked {
+            api,
+            model: None,
+            stream: false,
+            include_usage: false,
+            input,
+            answers: 1,
+            output,
+            input_elsewhere: false,
+        }
+    }
+
     /// Reads a request, counting by the [characters rule](Characters) and the default [`InputRules`].
     ///
     /// # Errors

@@ -157,7 +157,8 @@ impl<E: Estimator> ResponseMeter<E> {
             Framing::Json => scanner.has_ended(),
             Framing::Events => totals.complete || self.documents.is_done(),
         };
-        let since = tokens(reading.text_with_open(self.documents.bad_event(self.framing)));
+        let bad = self.documents.bad_event(self.framing).filter(|_| !self.documents.may_be_done());
+        let since = tokens(reading.text_with_open(bad));
         let mut usage = reading::usage(reading.api, &totals.figures);
         // A total that says more than the parts means that a part is not reported, or not within the other.
         let rest = match (usage.input, totals.figures.get(Figure::Total)) {
@@ -185,6 +186,11 @@ impl<E: Estimator> Documents<E> {
     /// Whether the event that is open, or was the last, is the word that ends OpenAI's streams.
     fn is_done(&self) -> bool {
         self.head[..self.head_length] == *DONE
+    }
+
+    /// Whether the event that is open may still become that word: a chunk ended within it.
+    fn may_be_done(&self) -> bool {
+        DONE.starts_with(&self.head[..self.head_length])
     }
 
     /// The bytes of the event that is open, if it is not JSON and has to be taken as text.

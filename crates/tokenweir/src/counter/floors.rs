@@ -16,11 +16,16 @@
 //!
 //! Each word carries the low bits of its tick's turn as a tag. A tag that has come round again after 256 turns can only
 //! make a floor lower or a reach or a take larger: strict.
+//!
+//! All this takes 12 KiB, so a limiter has room for so many histories only ([`Histories`]). A bucket that gets none goes
+//! without: it gives back what a charge alone warrants.
 
 use crate::sync::{
-    Ordering::{Acquire, Relaxed, Release},
+    AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
     Word,
 };
+use std::sync::Arc;
 
 const TICKS: u64 = 128;
 /// Ticks per filling time on the fine level, at least.
@@ -156,10 +161,70 @@ impl Level {
     }
 }
 
+/// How many buckets of a limiter keep floors, and how many may.
+#[derive(Debug)]
+pub(crate) struct Histories {
+    kept: AtomicUsize,
+    most: usize,
+    /// Whether any bucket ever had to go without.
+    refused: Word,
+}
+
+/// Room for one bucket's floors, free again when they go.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Histories>);
+
+impl Histories {
+    pub(crate) fn new(most: usize) -> Self {
+        Histories { kept: AtomicUsize::new(0), most, refused: Word::new(0) }
+    }
+
+    /// Room for one more, if there is any.
+    pub(crate) fn place(self: &Arc<Self>) -> Option<Place> {
+        if self.has_room() {
+            // AcqRel: as many are counted as there are, or more.
+            if self.kept.fetch_add(1, AcqRel) < self.most {
+                return Some(Place(self.clone()));
+            }
+            self.kept.fetch_sub(1, AcqRel);
+        }
+        if self.refused.load(Relaxed) == 0 {
+            self.refused.store(1, Relaxed);
+        }
+        None
+    }
+
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.kept.load(Relaxed) < self.most
+    }
+
+    /// Whether a bucket of the limiter may have given tokens back without a history that says so.
+    // Relaxed: set before the bucket's word is written with Release, read after it is read with Acquire.
+    pub(crate) fn refused(&self) -> bool {
+        self.refused.load(Relaxed) != 0
+    }
+
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.load(Relaxed).min(self.most)
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.kept.fetch_sub(1, AcqRel);
+    }
+}
+
 /// The history of one bucket's deficit.
 #[derive(Debug)]
 pub(crate) struct Floors {
     levels: [Level; LEVELS],
+    _place: Place,
 }
 
 /// A return under way: how far the history was already lowered for it, and by how much.
@@ -171,13 +236,13 @@ pub(crate) struct Taking {
 
 impl Floors {
     /// A history that begins at `now`, for a bucket that takes `filling` nanoseconds from empty to full.
-    pub(crate) fn new(filling: u64, now: u64) -> Self {
+    pub(crate) fn new(filling: u64, now: u64, place: Place) -> Self {
         let fine = (filling / FINENESS).max(1 << 10).ilog2().min(48);
         let level = |index: usize| {
             let shift = fine + STEPS[index];
             Level::new(shift, now >> shift)
         };
-        Floors { levels: std::array::from_fn(level) }
+        Floors { levels: std::array::from_fn(level), _place: place }
     }
 
     /// A charge found `deficit` when the token line stood at `position`. To be called before the charge is made.

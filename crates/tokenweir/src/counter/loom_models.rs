@@ -1,6 +1,7 @@
 //! One model for each race on a counter's words. Run by `scripts/loom`.
 
 use super::bucket::{Bucket, BucketRule, Charged};
+use super::floors::Histories;
 use super::in_flight::InFlight;
 use super::quota::Quota;
 use super::window::{Window, WindowRule};
@@ -10,7 +11,12 @@ use std::sync::Arc;
 
 /// One token a nanosecond, in whole tokens: deficits are small numbers.
 fn rule(capacity: u64) -> BucketRule {
-    BucketRule::new(capacity, 1_000_000_000, 1_000_000_000, 0)
+    rule_with(capacity, 1)
+}
+
+/// The same; so many buckets may keep a history.
+fn rule_with(capacity: u64, histories: usize) -> BucketRule {
+    BucketRule::new(capacity, 1_000_000_000, 1_000_000_000, 0, Arc::new(Histories::new(histories)))
 }
 
 fn taken(charged: Result<Charged, super::bucket::Stale>) -> Option<u64> {
@@ -93,6 +99,43 @@ fn bucket_two_returns_never_spend_the_same_floor() {
 }
 
 #[test]
+fn bucket_two_returns_without_a_history_give_back_what_their_own_charges_warrant() {
+    model(|| {
+        let rule = Arc::new(rule_with(10, 0));
+        let bucket = Arc::new(Bucket::new(&rule));
+        let first = taken(bucket.charge(&rule, 5, 0)).unwrap();
+        let second = taken(bucket.charge(&rule, 5, 0)).unwrap();
+        let other = {
+            let (rule, bucket) = (rule.clone(), bucket.clone());
+            thread::spawn(move || bucket.give_back(&rule, (5, first, 0), 5, 2).unwrap())
+        };
+        // Of either charge 3 were not refilled by 2; when both are gone, so is the deficit of 8 but for these.
+        assert_eq!(bucket.give_back(&rule, (5, second, 0), 5, 2), Ok(3));
+        assert_eq!(other.join().unwrap(), 3);
+        assert_eq!(bucket.deficit(&rule, 2), Ok(2));
+    });
+}
+
+/// A history goes to one bucket of two, and the other goes without.
+#[test]
+fn bucket_the_last_place_for_a_history_goes_to_one() {
+    model(|| {
+        let histories = Arc::new(Histories::new(1));
+        let other = {
+            let histories = histories.clone();
+            thread::spawn(move || histories.place())
+        };
+        let mine = histories.place();
+        let theirs = other.join().unwrap();
+        assert!(!(mine.is_some() && theirs.is_some()), "there is room for one");
+        assert!(histories.refused(), "and it is known that one went without");
+        drop((mine, theirs));
+        assert_eq!(histories.kept(), 0);
+        assert!(histories.place().is_some());
+    });
+}
+
+#[test]
 fn bucket_change_of_policy_against_a_charge() {
     model(|| {
         let old = Arc::new(rule(10));
@@ -147,23 +190,38 @@ fn window_two_charges_never_share_a_token() {
     });
 }
 
-#[test]
-fn window_return_against_expiry_takes_off_once() {
-    model(|| {
+/// A return to the first sub-window, while a charge at `at` moves the window on. At 25 the first sub-window is one that
+/// leaves; at 15 it is not yet.
+fn window_return_against_a_move(at: u64) {
+    model(move || {
         let rule = WindowRule { amount: 10, sub_window: 10 };
         let window = Arc::new(Window::new(1));
         let receipt = window.charge(&rule, 4, 5).unwrap();
-        assert!(window.charge(&rule, 3, 15).is_some());
         let other = {
             let window = window.clone();
-            thread::spawn(move || window.give_back(&rule, (receipt, 5), 2, 15))
+            thread::spawn(move || window.charge(&rule, 3, at).is_some())
         };
-        // At 25 the first sub-window has left, with 4 or with 2.
-        let _ = window.used(&rule, 25);
-        assert!(other.join().unwrap() <= 2);
+        let back = window.give_back(&rule, (receipt, 5), 2, 5);
+        assert!(other.join().unwrap(), "3 fit beside 4");
+        assert!(back <= 2);
+        // As long as the sub-window counts, less what came back; afterwards nothing of it, neither more nor less.
+        if at < 20 {
+            assert_eq!(window.used(&rule, 15), 7 - back);
+        }
         assert_eq!(window.used(&rule, 25), 3);
+        assert!(window.charge(&rule, 7, 25).is_some(), "all the rest is there");
         assert_eq!(window.used(&rule, 45), 0);
     });
+}
+
+#[test]
+fn window_return_against_expiry_takes_off_once() {
+    window_return_against_a_move(25);
+}
+
+#[test]
+fn window_return_against_the_next_sub_window_takes_off_once() {
+    window_return_against_a_move(15);
 }
 
 #[test]
@@ -300,6 +358,55 @@ fn quota_a_quick_charge_against_the_next_period() {
         quickly(|to| quota.look(0, 6, 10, to), |ready| quota.make(ready));
         assert!(other.join().unwrap());
         assert_eq!(quota.used(DAY).0, 6, "the old day's charge is not the new one's");
+    });
+}
+
+/// What a store would have recorded, by turns as the limiter's keeper has it.
+struct Ledger(loom::sync::Mutex<u64>);
+
+impl Ledger {
+    /// Records what is used, and `more`.
+    fn cover(&self, quota: &Quota, more: u64) {
+        let mut recorded = self.0.lock().unwrap();
+        if let Some(leased) = quota.leased()
+            && !leased.covers()
+        {
+            *recorded = leased.used + more;
+            quota.lease(leased.period, *recorded);
+        }
+    }
+
+    /// Records exactly what is used.
+    fn give_back(&self, quota: &Quota) {
+        let mut recorded = self.0.lock().unwrap();
+        let Some(leased) = quota.leased() else { return };
+        quota.lease(leased.period, leased.used);
+        let now = quota.leased().unwrap();
+        *recorded = now.used.max(leased.used);
+        quota.lease(leased.period, *recorded);
+    }
+}
+
+#[test]
+fn quota_a_charge_is_recorded_though_its_lease_is_given_back() {
+    model(|| {
+        let (quota, ledger) = (Arc::new(Quota::kept(None)), Arc::new(Ledger(loom::sync::Mutex::new(0))));
+        assert!(quota.charge(0, 1, 10).is_some());
+        ledger.cover(&quota, 4);
+        let other = {
+            let (quota, ledger) = (quota.clone(), ledger.clone());
+            thread::spawn(move || {
+                let charged = quickly(|to| quota.look(0, 2, 10, to), |ready| quota.make(ready)).is_some();
+                if quota.leased().is_some_and(|leased| !leased.covers()) {
+                    ledger.cover(&quota, 0);
+                }
+                let recorded = *ledger.0.lock().unwrap();
+                assert!(!charged || recorded >= 3, "an admission that is out is recorded");
+            })
+        };
+        ledger.give_back(&quota);
+        other.join().unwrap();
+        assert!(*ledger.0.lock().unwrap() >= quota.used(0).0);
     });
 }
 

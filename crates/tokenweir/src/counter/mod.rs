@@ -7,7 +7,7 @@
 //! - `in_flight`: unsettled permits.
 //!
 //! Nothing here knows of policies, keys, tables or permits, reads a clock, blocks or allocates (one exception: a
-//! bucket's floors come into being at its first return). Every operation is lock-free: a loop repeats only because
+//! bucket's floors come into being once it is in use). Every operation is lock-free: a loop repeats only because
 //! another thread's operation went through.
 
 pub(crate) mod bucket;

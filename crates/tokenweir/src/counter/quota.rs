@@ -4,12 +4,19 @@
 //! low bits of the sequence number it belongs to. Whoever is first in a new period moves `period` on; `used` is reset
 //! by the swap that makes the first charge of the new period, so a roll-over has one linearisation point and loses
 //! nothing. A clock that steps back finds a newer period and stays in it.
+//!
+//! A quota that is kept in a store has a third word, the *lease*: how much of the newest period's use the store has
+//! recorded in advance. Whoever charges looks at the lease afterwards, and whoever lowers it looks at the use
+//! afterwards, all in the one order of SeqCst: one of the two sees the other, so that no charge stands unrecorded.
 
 use super::{AMOUNT_BITS, AMOUNT_MAX, Look, Ready, fits};
 use crate::sync::{
-    Ordering::{AcqRel, Acquire, Relaxed},
-    Word,
+    Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+    Word, in_one_order,
 };
+
+/// The lease of a quota that no store keeps.
+const UNBOUNDED: u64 = u64::MAX;
 
 const SEQUENCE_BITS: u32 = 20;
 const TAG: u64 = (1 << (64 - AMOUNT_BITS)) - 1;
@@ -22,6 +29,29 @@ const SECOND: i64 = 1_000_000_000;
 pub(crate) struct Quota {
     period: Word,
     used: Word,
+    /// The number of the period, as on the use, and the leased amount.
+    lease: Word,
+}
+
+/// The use of a quota's newest period, and its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leased {
+    /// The `period` word that all of it is about.
+    pub(crate) period: u64,
+    pub(crate) used: u64,
+    pub(crate) leased: u64,
+}
+
+impl Leased {
+    /// The start of the period, in wall nanoseconds.
+    pub(crate) fn start(&self) -> i64 {
+        start_of(self.period)
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn covers(&self) -> bool {
+        self.used <= self.leased
+    }
 }
 
 fn stamp(start: i64) -> u64 {
@@ -39,7 +69,50 @@ fn tag(period: u64) -> u64 {
 
 impl Quota {
     pub(crate) fn new() -> Self {
-        Quota { period: Word::new(0), used: Word::new(0) }
+        Quota { period: Word::new(0), used: Word::new(0), lease: Word::new(UNBOUNDED) }
+    }
+
+    /// One that a store keeps, with what it has recorded: the start of the newest period and the use in it.
+    pub(crate) fn kept(recorded: Option<(i64, u64)>) -> Self {
+        let quota = Quota { period: Word::new(0), used: Word::new(0), lease: Word::new(0) };
+        if let Some((start, used)) = recorded {
+            let period = quota.enter(start);
+            let word = tag(period) | used.min(AMOUNT_MAX);
+            quota.used.store(word, Relaxed);
+            quota.lease.store(word, Relaxed);
+        }
+        quota
+    }
+
+    /// What the store has recorded beside what is used. `None` where there is no store, or nothing is used.
+    #[inline]
+    pub(crate) fn leased(&self) -> Option<Leased> {
+        in_one_order();
+        let lease = self.lease.load(SeqCst);
+        if lease == UNBOUNDED {
+            return None;
+        }
+        let period = self.period.load(SeqCst);
+        let used = self.used.load(SeqCst);
+        // Of another period than the newest: that one is over, and in the newest nobody has charged yet.
+        (used & !AMOUNT_MAX == tag(period)).then(|| {
+            let leased = if lease & !AMOUNT_MAX == tag(period) { lease & AMOUNT_MAX } else { 0 };
+            Leased { period, used: used & AMOUNT_MAX, leased }
+        })
+    }
+
+    /// Sets the lease to what a store has recorded, or is to record, for this period; false if it is over. For one at a
+    /// time.
+    pub(crate) fn lease(&self, period: u64, leased: u64) -> bool {
+        self.lease.store(tag(period) | leased.min(AMOUNT_MAX), SeqCst);
+        self.period.load(SeqCst) == period
+    }
+
+    /// Whether the lease of this period covers so much use.
+    #[inline]
+    fn covers(&self, period: u64, used: u64) -> bool {
+        let lease = self.lease.load(SeqCst);
+        lease == UNBOUNDED || (lease & !AMOUNT_MAX == tag(period) && used <= lease & AMOUNT_MAX)
     }
 
     /// Moves the period on to the one that starts at `start`, if that is newer.
@@ -98,6 +171,9 @@ impl Quota {
         if used.saturating_add(n) > amount {
             return Look::Refused;
         }
+        if !self.covers(period, used + n) {
+            return Look::Unsure;
+        }
         *ready = Ready { seen: word, next: tag(period) | (used + n), with: period };
         Look::Fits
     }
@@ -110,8 +186,8 @@ impl Quota {
     /// Makes the charge that a look showed to fit; `None` if the use has changed since. The receipt names the period.
     #[inline]
     pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {
-        // AcqRel: as in `take`.
-        self.used.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).ok()?;
+        // SeqCst: as in `take`.
+        self.used.compare_exchange(ready.seen, ready.next, SeqCst, Relaxed).ok()?;
         Some(ready.with)
     }
 
@@ -140,8 +216,9 @@ impl Quota {
                 return Some(period);
             }
             let next = tag(period) | used.saturating_add(n).min(AMOUNT_MAX);
-            // AcqRel: a charge of a new period is seen together with the period that it belongs to.
-            if self.used.compare_exchange_weak(word, next, AcqRel, Relaxed).is_ok() {
+            // A charge of a new period is seen together with the period that it belongs to. SeqCst: before the look at
+            // the lease that follows it.
+            if self.used.compare_exchange_weak(word, next, SeqCst, Relaxed).is_ok() {
                 return Some(period);
             }
         }

@@ -104,7 +104,10 @@ pub enum CompileError {
         limit: String,
     },
     /// V-17. Two keyed limits of one key are one counter, and cannot be.
-    #[error("the limits {first:?} and {second:?} have the same key, so they are one counter, and {reason}")]
+    #[error(
+        "the limits {:?} and {:?} have the same key, so they are one counter, and {reason}", .first.as_str(),
+        .second.as_str()
+    )]
     CounterConflict {
         /// The first by name.
         first: LimitName,

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::policy::MAX_TOKENS;
 use crate::record::{Decided, Requested};
 use crate::request::{Estimate, PermitId, Request};
+use crate::store::StoreError;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::table::Counter;
 
@@ -31,6 +32,8 @@ enum Attempt {
     Stale,
     /// No permit is free.
     Exhausted,
+    /// What it would be charged cannot be recorded.
+    NotKept(StoreError),
 }
 
 /// What the quick way to admit came to. It fits two registers: what is larger costs more to hand on than to find out.
@@ -47,6 +50,7 @@ pub(crate) enum Quick {
 enum Stop {
     Refused,
     Stale,
+    NotKept(StoreError),
 }
 
 impl From<Stale> for Stop {
@@ -90,6 +94,7 @@ impl Core {
                 Found::Route(Attempt::Admitted(id)) => Decision::Admitted(Permit::new(self, None, id)),
                 Found::Route(Attempt::Denied(denied)) => Decision::Denied(denied),
                 Found::Route(Attempt::Exhausted) => return Err(self.exhausted()),
+                Found::Route(Attempt::NotKept(failed)) => return Err(failed.into()),
                 Found::Route(Attempt::Stale) => {
                     (newest, refused) = (true, false);
                     continue;
@@ -151,6 +156,7 @@ impl Core {
             Attempt::Denied(denied) => Ok(Some(Decision::Denied(denied))),
             Attempt::Stale => Ok(None),
             Attempt::Exhausted => Err(self.exhausted()),
+            Attempt::NotKept(failed) => Err(failed.into()),
         }
     }
 
@@ -188,7 +194,21 @@ impl Core {
                 None => return self.charge_rest(route, claimed, at, estimate, now),
             }
         }
+        if route.kept && !self.is_kept(route) {
+            return self.keep_charged(route, claimed, estimate, now);
+        }
         Quick::Admitted(self.open(route, claimed, estimate, now))
+    }
+
+    /// The leases of a request that has been charged do not cover it any more.
+    #[cold]
+    fn keep_charged(&self, route: &Resolved, claimed: Claimed<'_>, estimate: Estimate, now: Now) -> Quick {
+        if self.keep(route).is_ok() {
+            return Quick::Admitted(self.open(route, claimed, estimate, now));
+        }
+        // What comes of it is for the long way to tell.
+        self.roll_back(route, claimed, route.legs.len(), estimate, now);
+        Quick::Unsure
     }
 
     /// What the limits say of a request that one of them refuses, `ready` where a look showed that it fits. For the long
@@ -238,6 +258,7 @@ impl Core {
     #[cold]
     fn charge_rest(&self, route: &Resolved, claimed: Claimed<'_>, from: usize, estimate: Estimate, now: Now) -> Quick {
         match self.charge_from(route, claimed, from, estimate, now) {
+            Ok(false) if route.kept => self.keep_charged(route, claimed, estimate, now),
             Ok(false) => Quick::Admitted(self.open(route, claimed, estimate, now)),
             // Which shadow limits refused is for the long way to tell; so is what a refusal means.
             Ok(true) => {
@@ -265,6 +286,7 @@ impl Core {
                     }
                     Ok(None) => return Attempt::Exhausted,
                     Err(Stop::Stale) => return Attempt::Stale,
+                    Err(Stop::NotKept(failed)) => return Attempt::NotKept(failed),
                     Err(Stop::Refused) => {}
                 }
             }
@@ -302,6 +324,12 @@ impl Core {
         }
         let Some(claimed) = self.slab.claim(route.legs.len()) else { return Ok(None) };
         let shadow_refused = self.charge_from(route, claimed, 0, estimate, now)?;
+        if route.kept
+            && let Err(failed) = self.keep(route)
+        {
+            self.roll_back(route, claimed, route.legs.len(), estimate, now);
+            return Err(Stop::NotKept(failed));
+        }
         Ok(Some((claimed, shadow_refused)))
     }
 

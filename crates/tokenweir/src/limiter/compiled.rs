@@ -1,8 +1,9 @@
 //! A policy made ready to decide by: one rule for each limit, and the identities that outlive a change of policy.
 
 use super::route::Leg;
-use super::rule::Rule;
+use super::rule::{Kept, Rule};
 use crate::counter::bucket::BucketRule;
+use crate::counter::floors::Histories;
 use crate::policy::{Algorithm, Limit, Meter, Policy, Until};
 use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,14 @@ struct Identity {
 }
 
 impl Identity {
+    /// What a store knows a quota by: its name, meter, period and scope, as JSON. Empty for other limits.
+    fn in_a_store(limit: &Limit) -> String {
+        let Algorithm::Quota { period, .. } = limit.algorithm() else { return String::new() };
+        let scope: Vec<String> = limit.scope().iter().map(ToString::to_string).collect();
+        // A list of texts is always JSON.
+        serde_json::to_string(&(&**limit.name(), limit.meter().as_str(), period.to_string(), scope)).unwrap_or_default()
+    }
+
     fn of(limit: &Limit) -> Self {
         let period = match limit.algorithm() {
             Algorithm::Bucket { per, .. } => per.to_string(),
@@ -46,27 +55,35 @@ struct Known {
     algorithm: Algorithm,
     until: Until,
     bucket: Option<BucketRule>,
+    /// What a store knows a quota by.
+    stored_as: Arc<str>,
 }
 
 impl Known {
-    fn rule(&self) -> Rule {
+    fn rule(&self, lease_part: Option<u64>) -> Rule {
         match (&self.algorithm, &self.bucket) {
             (_, Some(rule)) => Rule::Bucket(rule.clone()),
             (Algorithm::Window { amount, per, sub_windows }, _) => {
                 Rule::window(*amount, *per, *sub_windows, self.until)
             }
-            (Algorithm::Quota { amount, period }, _) => Rule::quota(*amount, period.clone(), self.until),
+            (Algorithm::Quota { amount, period }, _) => {
+                let kept = lease_part.map(|part| Kept { name: self.stored_as.clone(), lease: (amount / part).max(1) });
+                Rule::quota(*amount, period.clone(), self.until, kept)
+            }
             (Algorithm::InFlight { amount } | Algorithm::Bucket { amount, .. }, _) => Rule::InFlight(*amount),
         }
     }
 }
 
 /// All identities that a policy or a counter has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Identities {
     known: HashMap<Identity, Known>,
     next: u32,
     generation: u64,
+    histories: Arc<Histories>,
+    /// If a store keeps the use of quotas: a lease is one part of so many of the amount.
+    lease_part: Option<u64>,
 }
 
 type Legs = Vec<Arc<[Leg]>>;
@@ -125,6 +142,11 @@ impl Compiled {
 }
 
 impl Identities {
+    /// None yet; their buckets share this room for histories. `lease_part`: see the field.
+    pub(crate) fn new(histories: Arc<Histories>, lease_part: Option<u64>) -> Self {
+        Identities { known: HashMap::new(), next: 0, generation: 0, histories, lease_part }
+    }
+
     /// Makes `policy` ready, as of monotonic `now`. Buckets of limits that are still there go on from what they were.
     pub(crate) fn compile(&mut self, policy: Policy, now: u64) -> Compiled {
         let mut rules = Vec::with_capacity(policy.limits().len());
@@ -133,22 +155,23 @@ impl Identities {
             let next = &mut self.next;
             let known = self.known.entry(Identity::of(limit)).or_insert_with(|| {
                 *next += 1;
-                Known { id: *next, algorithm: limit.algorithm().clone(), until: limit.until(), bucket: None }
+                let (algorithm, stored_as) = (limit.algorithm().clone(), Identity::in_a_store(limit).into());
+                Known { id: *next, algorithm, until: limit.until(), bucket: None, stored_as }
             });
             known.algorithm = limit.algorithm().clone();
             known.until = limit.until();
             if let Algorithm::Bucket { amount, per, burst } = limit.algorithm() {
                 known.bucket = Some(match known.bucket.take() {
                     Some(before) => before.changed(*burst, *amount, now),
-                    None => BucketRule::new(*burst, *amount, *per, now),
+                    None => BucketRule::new(*burst, *amount, *per, now, self.histories.clone()),
                 });
             }
-            rules.push(known.rule());
+            rules.push(known.rule(self.lease_part));
             identities.push(known.id);
         }
         let limits: HashMap<u32, usize> = identities.iter().enumerate().map(|(limit, id)| (*id, limit)).collect();
         let absent = self.known.values().filter(|known| !limits.contains_key(&known.id));
-        let absent = absent.map(|known| (known.id, known.rule())).collect();
+        let absent = absent.map(|known| (known.id, known.rule(self.lease_part))).collect();
         self.generation += 1;
         let (legs, generation) = (ArcSwap::default(), self.generation);
         Compiled { policy, rules, identities, limits, absent, legs, generation }

@@ -2,14 +2,17 @@
 
 use super::compiled::{Compiled, Identities};
 use super::decision::Denied;
+use super::keeper::Keeper;
 use super::route::{Caller, Leg, Resolved, Routes};
 use super::rule::Rule;
 use super::slab::Slab;
 use crate::clock::{Clock, Now};
+use crate::counter::floors::Histories;
 use crate::error::Error;
 use crate::policy::{Mode, Policy};
 use crate::record::Observer;
 use crate::request::Request;
+use crate::store::StoreError;
 use crate::sync::{
     AtomicU64, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},
@@ -46,6 +49,7 @@ pub(crate) struct Core {
     /// Held only by those who change the policy.
     pub(super) identities: Mutex<Identities>,
     pub(crate) counters: Counters,
+    pub(crate) histories: Arc<Histories>,
     pub(crate) routes: Routes,
     pub(crate) slab: Slab,
     /// No permit expires before this instant (monotonic).
@@ -59,6 +63,8 @@ pub(crate) struct Core {
     evict_phase: AtomicUsize,
     pub(crate) refused_full: AtomicU64,
     pub(crate) admitted_full: AtomicU64,
+    /// Where there is a store.
+    pub(crate) keeper: Option<Keeper>,
 }
 
 /// How long, at most, a sweep that found nothing at rest is believed: pins are let go without a word.
@@ -80,12 +86,16 @@ pub(crate) struct Parts {
     pub(crate) permit_ttl: u64,
     pub(crate) max_permits: usize,
     pub(crate) max_counters: usize,
+    pub(crate) max_histories: usize,
     pub(crate) max_routes: usize,
+    pub(crate) keeper: Option<Keeper>,
 }
 
 impl Core {
     pub(crate) fn new(policy: Policy, parts: Parts) -> Self {
-        let mut identities = Identities::default();
+        let histories = Arc::new(Histories::new(parts.max_histories));
+        let lease_part = parts.keeper.as_ref().map(Keeper::lease_part);
+        let mut identities = Identities::new(histories.clone(), lease_part);
         let compiled = identities.compile(policy, parts.clock.mono());
         let random = hasher().hash_one(compiled.generation);
         Core {
@@ -99,6 +109,7 @@ impl Core {
             coming: ArcSwapOption::empty(),
             identities: Mutex::new(identities),
             counters: Counters::new(parts.max_counters),
+            histories,
             routes: Routes::new(parts.max_routes),
             slab: Slab::new(parts.max_permits, random),
             next_expiry: AtomicU64::new(u64::MAX),
@@ -108,6 +119,7 @@ impl Core {
             evict_phase: AtomicUsize::new(0),
             refused_full: AtomicU64::new(0),
             admitted_full: AtomicU64::new(0),
+            keeper: parts.keeper,
         }
     }
 
@@ -205,7 +217,14 @@ impl Core {
         for applied in &resolution.applied {
             let identity = compiled.identities[applied.limit];
             let enforced = compiled.policy.limits()[applied.limit].mode() == Mode::Enforce;
-            let Some(counter) = self.counter(&compiled, applied.limit, identity, &applied.key, now) else {
+            let counter = match self.counter(&compiled, applied.limit, identity, &applied.key, now) {
+                Ok(counter) => counter,
+                Err(failed) => {
+                    met.iter().for_each(|(_, counter)| counter.pins.unpin());
+                    return Err(failed.into());
+                }
+            };
+            let Some(counter) = counter else {
                 if enforced && self.when_full == WhenFull::Deny {
                     met.iter().for_each(|(_, counter)| counter.pins.unpin());
                     self.refused_full.fetch_add(1, Relaxed);
@@ -227,6 +246,7 @@ impl Core {
         let (legs, counters): (Vec<Leg>, SmallVec<_>) = met.into_iter().unzip();
         let route = Arc::new(Resolved {
             has_places: legs.iter().any(|leg| compiled.rules[leg.limit].is_in_flight()),
+            kept: legs.iter().any(|leg| compiled.rules[leg.limit].kept().is_some()),
             wants_wall: legs.iter().any(|leg| compiled.rules[leg.limit].is_quota()),
             legs: compiled.shared(legs),
             counters,
@@ -260,13 +280,17 @@ impl Core {
         identity: u32,
         key: &[u8],
         now: Now,
-    ) -> Option<Arc<Counter>> {
-        let fresh = || compiled.rules[limit].fresh();
-        if let Some(counter) = self.counters.pin(identity, key, fresh) {
-            return Some(counter);
+    ) -> Result<Option<Arc<Counter>>, StoreError> {
+        let rule = &compiled.rules[limit];
+        let fresh = || match (&self.keeper, rule.kept()) {
+            (Some(keeper), Some((_, kept))) => keeper.recorded(kept, key),
+            _ => Ok(rule.fresh()),
+        };
+        if let Some(counter) = self.counters.pin(identity, key, fresh)? {
+            return Ok(Some(counter));
         }
         if !self.sweep(now, false) {
-            return None;
+            return Ok(None);
         }
         self.counters.pin(identity, key, fresh)
     }

@@ -2,6 +2,7 @@
 
 use super::slab::{Gone, Seen, Slab, Slot};
 use crate::counter::bucket::{Bucket, BucketRule, Charged};
+use crate::counter::floors::Histories;
 use crate::counter::loom_models::model;
 use crate::sync::{
     AtomicU64,
@@ -126,7 +127,7 @@ fn two_claims_get_two_slots() {
 #[test]
 fn a_decision_after_the_swap_is_the_new_policys() {
     model(|| {
-        let old = Arc::new(BucketRule::new(10, 1_000_000_000, 1_000_000_000, 0));
+        let old = Arc::new(BucketRule::new(10, 1_000_000_000, 1_000_000_000, 0, Arc::new(Histories::new(8))));
         let new = Arc::new(old.changed(4, 1_000_000_000, 0));
         let shared = Arc::new((Bucket::new(&old), AtomicU64::new(1)));
         let other = {

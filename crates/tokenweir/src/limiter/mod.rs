@@ -6,14 +6,16 @@
 //! - `core`: the shared state, and how routes and room are made;
 //! - `admit`, `settle`: a request's life; `slab`: the open permits; `owner`: numbers for threads, which have slots of
 //!   their own;
+//! - `keeper`: what is used of quotas, recorded in a store in advance;
 //! - `decision`: permits and denials; `view`: looking without taking; `snapshot`: counters that outlive the process.
 //!
-//! Once a route exists, admitting and settling on it takes no lock and allocates nothing.
+//! Once a route exists, admitting and settling on it takes no lock, and allocates nothing but a bucket's history, once.
 
 mod admit;
 mod compiled;
 mod core;
 mod decision;
+mod keeper;
 mod owner;
 mod route;
 mod rule;
@@ -27,16 +29,19 @@ mod loom_models;
 
 pub use self::core::WhenFull;
 pub use decision::{Decision, Denied, Observed, Permit, Refusal};
+pub use keeper::{StoreOptions, WhenStoreFails};
 pub use snapshot::{LeftOut, LeftOutReason, Restored, Snapshot};
 pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
 use self::admit::Quick;
 use self::core::{Core, Found, Parts, clamp};
+use self::keeper::Keeper;
 use crate::clock::{Clock, Now, SystemClock};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::record::{Observer, Settlement};
 use crate::request::{Estimate, Key, PermitId, Request, Usage};
+use crate::store::Store;
 use arc_swap::ArcSwapOption;
 use route::Resolved;
 use smallvec::SmallVec;
@@ -97,6 +102,18 @@ impl LimiterBuilder {
         self
     }
 
+    /// The most buckets that may keep a history of their deficit at once; 5,000 unless set, which is 60 MiB: one takes
+    /// 12 KiB, from the bucket's first return among overlapping calls on, or once more than 1/32 of it is in use.
+    ///
+    /// By its history a bucket gives tokens back as if they had never been taken. One that goes without gives back what
+    /// is left of the charge after all that was refilled since, as if nobody else had used it: never more, often less,
+    /// the less the longer the call lasted. A history goes with its counter, when that is evicted; a host with more busy
+    /// buckets than this may call [`sweep`](Limiter::sweep) when it is idle. 0: no bucket keeps one.
+    pub fn max_histories(mut self, most: usize) -> Self {
+        self.parts.max_histories = most;
+        self
+    }
+
     /// The most routes (distinct project, deployment and caller keys) that are kept resolved; as many as counters, or
     /// 65,536 if that is more, unless set; at most 2^24. Idle ones make room for new ones; when all are held by open
     /// permits or handles, one more is an error, [`Error::TableFull`].
@@ -123,6 +140,12 @@ impl LimiterBuilder {
     /// places are free and its estimate stands as used.
     pub fn permit_ttl(mut self, ttl: Duration) -> Self {
         self.parts.permit_ttl = nanos(ttl);
+        self
+    }
+
+    /// Where the use of calendar quotas is kept so that it outlives the process; nowhere unless set. See [`Store`].
+    pub fn store(mut self, store: Arc<dyn Store>, options: StoreOptions) -> Self {
+        self.parts.keeper = Some(Keeper::new(store, options));
         self
     }
 
@@ -156,7 +179,9 @@ impl Limiter {
                 permit_ttl: nanos(Duration::from_secs(600)),
                 max_permits: 1 << 20,
                 max_counters: 100_000,
+                max_histories: 5_000,
                 max_routes: 0,
+                keeper: None,
             },
             max_routes: None,
         }
@@ -446,6 +471,24 @@ impl Limiter {
     /// [`restore`](Limiter::restore) at `now`.
     pub fn restore_at(&self, snapshot: &Snapshot, now: Now) -> Restored {
         self.core.restore(snapshot, now)
+    }
+
+    /// Renews the leases that are near their end, so that no request has to wait for the store: to be called when the
+    /// [`Store`] is told that one is, or now and then. Returns how many were renewed; 0 without a store.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if they could not be recorded; they are as before, and the next call tries them again.
+    pub fn renew_leases(&self) -> Result<usize, Error> {
+        self.core.renew_leases().map_err(Error::from)
+    }
+
+    /// Gives back what is leased and not used, so that the store has exactly what is used: at a clean end. Requests that
+    /// are admitted or settled afterwards lease anew. Walks all counters.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it could not be recorded: then the store has at least what is used.
+    pub fn give_back_leases(&self) -> Result<(), Error> {
+        self.core.give_back_leases().map_err(Error::from)
     }
 
     /// The limiter's own figures. Walks the open permits.

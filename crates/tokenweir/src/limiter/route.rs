@@ -41,6 +41,8 @@ pub(crate) struct Resolved {
     pub(crate) wants_wall: bool,
     /// Whether one of its limits counts permits in flight.
     pub(crate) has_places: bool,
+    /// Whether a store keeps the use of one of its limits.
+    pub(crate) kept: bool,
 }
 
 impl Resolved {

@@ -12,6 +12,7 @@ use crate::sync::{
     Word,
 };
 use crate::table::State;
+use std::sync::Arc;
 
 /// A limit's algorithm with everything it needs that does not change from request to request.
 #[derive(Debug)]
@@ -27,11 +28,22 @@ pub(crate) enum Rule {
 pub(crate) struct QuotaRule {
     pub(crate) amount: u64,
     until: Until,
-    period: Period,
+    pub(crate) period: Period,
+    /// If a store keeps the use: how.
+    pub(crate) kept: Option<Kept>,
     /// The period asked for last, so that the calendar is seldom consulted. Both only grow, and `start` is written
     /// before `end` and read after it: a mixture of two periods is empty and never believed.
     start: Word,
     end: Word,
+}
+
+/// How a store keeps the use of a quota.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    /// What the store knows the limit by.
+    pub(crate) name: Arc<str>,
+    /// So much more than is used is recorded at a time.
+    pub(crate) lease: u64,
 }
 
 const SIGN: u64 = 1 << 63;
@@ -86,8 +98,8 @@ pub(crate) struct Made {
 }
 
 impl Rule {
-    pub(crate) fn quota(amount: u64, period: Period, until: Until) -> Self {
-        Rule::Quota(QuotaRule { amount, until, period, start: Word::new(0), end: Word::new(0) })
+    pub(crate) fn quota(amount: u64, period: Period, until: Until, kept: Option<Kept>) -> Self {
+        Rule::Quota(QuotaRule { amount, until, period, kept, start: Word::new(0), end: Word::new(0) })
     }
 
     pub(crate) fn window(amount: u64, per: u64, sub_windows: u32, until: Until) -> Self {
@@ -100,6 +112,7 @@ impl Rule {
         match self {
             Rule::Bucket(rule) => State::Bucket(Bucket::new(rule)),
             Rule::Window(_, sub_windows, _) => State::Window(Window::new(*sub_windows)),
+            Rule::Quota(rule) if rule.kept.is_some() => State::Quota(Quota::kept(None)),
             Rule::Quota(_) => State::Quota(Quota::new()),
             Rule::InFlight(_) => State::InFlight(InFlight::new()),
         }
@@ -121,6 +134,15 @@ impl Rule {
 
     pub(crate) fn is_quota(&self) -> bool {
         matches!(self, Rule::Quota(_))
+    }
+
+    /// The quota and how a store keeps its use, if one does.
+    #[inline]
+    pub(crate) fn kept(&self) -> Option<(&QuotaRule, &Kept)> {
+        match self {
+            Rule::Quota(rule) => rule.kept.as_ref().map(|kept| (rule, kept)),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -309,7 +331,9 @@ impl Rule {
                 let start = rule.bounds(now.wall).start;
                 let (used, newest) = quota.used(start);
                 // A counter that remembers a newer period than the clock shows must go on remembering it.
-                if used == 0 && newest <= start { Some(0) } else { self.resets(state, now) }
+                // One with a lease would come back with all of it used.
+                let leased = quota.leased().is_some_and(|leased| leased.leased > 0 && leased.start() >= start);
+                if used == 0 && newest <= start && !leased { Some(0) } else { self.resets(state, now) }
             }
             (Rule::InFlight(_), State::InFlight(places)) => (places.open() == 0).then_some(0),
             _ => None,

@@ -228,6 +228,9 @@ impl Core {
                 counter.settled.fetch_add(actual, Relaxed);
             }
         }
+        if route.kept {
+            self.keep_settled(route);
+        }
         let id = self.slab.id_of(seen);
         let Tokens { input, cached_input, output } = tokens;
         if self.observer.is_some() {
@@ -292,6 +295,9 @@ impl Core {
                     let left = |rule: &Rule| rule.used(state, now).map(|used| used < rule.amount());
                     spent |= self.current(route, leg, counter, left) == Some(false);
                 }
+            }
+            if route.kept {
+                self.keep_settled(route);
             }
             Ok(Observed { spent })
         })

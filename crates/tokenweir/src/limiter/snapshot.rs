@@ -53,6 +53,8 @@ pub enum LeftOutReason {
     /// The limit counts something else now: its meter, scope, algorithm or period (a window's sub-windows included) has
     /// changed.
     Changed,
+    /// A store keeps the limit's use: it is read there.
+    Kept,
     /// The limiter has no room for the counter, or for the permits that hold its places: build it with larger
     /// `max_counters`, `max_routes` or `max_permits`.
     NoRoom,
@@ -166,6 +168,7 @@ impl Core {
             match by_name.get(&*saved.name).map(|limit| (*limit, &limits[*limit])) {
                 None => left_out(all, LeftOutReason::NoSuchLimit),
                 Some((_, limit)) if !saved.is_of(limit) => left_out(all, LeftOutReason::Changed),
+                Some((limit, _)) if compiled.rules[limit].kept().is_some() => left_out(all, LeftOutReason::Kept),
                 Some((limit, _)) => {
                     let taken = self.take_up(&compiled, limit, &saved.algorithm, snapshot.0.taken_at, now);
                     left_out(all - taken, LeftOutReason::NoRoom);
@@ -294,7 +297,9 @@ impl Place<'_> {
         let identity = self.compiled.identities[self.limit];
         let one = |saved: &&SavedCounter<S>| {
             let key = encode_key(saved.key.iter().map(|part| &*part.0));
-            let Some(counter) = self.core.counter(self.compiled, self.limit, identity, &key, self.now) else {
+            // Of a limit that a store keeps nothing is taken up, so none can fail.
+            let counter = self.core.counter(self.compiled, self.limit, identity, &key, self.now);
+            let Some(counter) = counter.ok().flatten() else {
                 return false;
             };
             let taken_up = take_up(&counter, &saved.state);
@@ -324,6 +329,7 @@ impl Place<'_> {
             index: AtomicUsize::new(0),
             wants_wall: false,
             has_places: true,
+            kept: false,
         });
         counter.pins.pin_again();
         let pinned = route.pins.pin();

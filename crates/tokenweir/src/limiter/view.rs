@@ -2,6 +2,7 @@
 
 use super::core::{Core, Found};
 use super::decision::Denied;
+use super::keeper::Keeper;
 use super::route::{Leg, Resolved, charge_of};
 use super::rule::Outlook;
 use super::slab::NOT_CHARGED;
@@ -123,6 +124,13 @@ pub struct Stats {
     pub routes: usize,
     /// Open permits.
     pub permits_open: usize,
+    /// Buckets that keep a history of their deficit, 12 KiB each.
+    pub histories: usize,
+    /// How many may. Once as many do, further ones go without and give back less; see
+    /// [`LimiterBuilder::max_histories`](crate::LimiterBuilder::max_histories).
+    pub max_histories: usize,
+    /// How often the store of quotas has failed.
+    pub store_failures: u64,
 }
 
 impl Core {
@@ -255,6 +263,9 @@ impl Core {
             admitted_full: self.admitted_full.load(Relaxed),
             routes: self.routes.live(),
             permits_open: self.slab.open_slots().count(),
+            histories: self.histories.kept(),
+            max_histories: self.histories.most(),
+            store_failures: self.keeper.as_ref().map_or(0, Keeper::failures),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Entries, Pins, hasher};
 use crate::counter::{bucket::Bucket, in_flight::InFlight, quota::Quota, window::Window};
-use crate::sync::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ahash::RandomState;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub(crate) struct Counter {
     pub(crate) state: State,
     /// Which limit, by the identity that outlives a change of policy.
     pub(crate) identity: u32,
+    /// Somebody is to renew its lease.
+    pub(crate) low: AtomicBool,
     /// The scope's values, encoded so that different ones are never alike.
     pub(crate) key: SmallVec<[u8; 24]>,
     /// Held by each route that leads here.
@@ -49,7 +51,12 @@ impl Counters {
 
     /// The counter of this limit and key, held (pinned) for the caller; made by `new` if there is none. `None` if the
     /// budget is spent.
-    pub(crate) fn pin(&self, identity: u32, key: &[u8], new: impl Fn() -> State) -> Option<Arc<Counter>> {
+    pub(crate) fn pin<E>(
+        &self,
+        identity: u32,
+        key: &[u8],
+        new: impl Fn() -> Result<State, E>,
+    ) -> Result<Option<Arc<Counter>>, E> {
         let hash = self.hash(identity, key);
         let is_it = |counter: &Counter| counter.identity == identity && *counter.key == *key;
         // One that was freed is on its way out, and another of the same key may take its place.
@@ -57,15 +64,16 @@ impl Counters {
             |counter: &Arc<Counter>| (is_it(counter) && counter.pins.pin_unless_freed()).then(|| counter.clone());
         loop {
             if let Some(counter) = self.entries.find(hash, hold) {
-                return Some(counter);
+                return Ok(Some(counter));
             }
             if self.entries.live() >= self.entries.budget() {
                 // A look may miss what is there while its neighbours leave: before a new key is refused, look again.
-                return self.entries.find(hash, hold);
+                return Ok(self.entries.find(hash, hold));
             }
             let counter = Arc::new(Counter {
-                state: new(),
+                state: new()?,
                 identity,
+                low: AtomicBool::new(false),
                 key: key.into(),
                 pins: Pins::new(),
                 settled: AtomicU64::new(0),
@@ -74,7 +82,7 @@ impl Counters {
             debug_assert!(held, "nobody else has seen it");
             let Some(place) = self.entries.settle(&counter, |_| ()) else { continue };
             if self.entries.publish(hash, place, |other| is_it(other) && !other.pins.freed()).is_ok() {
-                return Some(counter);
+                return Ok(Some(counter));
             }
             self.entries.vacate(place);
         }

@@ -4,4 +4,5 @@ mod diagnosed;
 mod document;
 mod lifecycle;
 mod permitted;
+mod requirements;
 mod support;

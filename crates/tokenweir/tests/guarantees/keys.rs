@@ -213,3 +213,33 @@ proptest! {
         prop_assert_eq!(admit(&b), a != b);
     }
 }
+
+/// A hundred busy buckets, and room for ten histories: memory is bounded, the limits hold, and a sweep makes room anew.
+#[test]
+fn no_more_buckets_keep_a_history_than_the_limiter_has_room_for() {
+    let limits = json!([{
+        "name": "tpm", "meter": "total", "algorithm": "bucket", "amount": 6000, "per": "1m", "scope": ["project"],
+    }]);
+    let limiter = builder(limits).max_histories(10).build();
+    let calls = |at: u64| {
+        let now = Now::new(at, START + at as i64);
+        for number in 0..100 {
+            let project = format!("project {number}");
+            let admit = || limiter.admit_at(&Request::new(&project, "d"), Estimate::new(0, 2000), now);
+            let open: Vec<_> = (0..3).map(|_| admit().expect("it resolves").admitted().expect("it fits")).collect();
+            assert!(!admit().expect("it resolves").is_admitted(), "its 6,000 are all held");
+            for permit in open {
+                permit.settle_at(Usage::new(0, 1000), now).expect("it is open");
+            }
+            // In the instant of the charge all comes back, with a history or without.
+            let peek = limiter.peek_at(&Request::new(&project, "d"), Estimate::new(0, 3000), now).expect("it resolves");
+            assert_eq!((peek.admitted, peek.limits[0].remaining), (true, 3000));
+        }
+        limiter.stats()
+    };
+    let stats = calls(0);
+    assert_eq!((stats.histories, stats.max_histories, stats.counters), (10, 10, 100));
+    limiter.sweep_at(Now::new(2 * MINUTE, START));
+    assert_eq!((limiter.stats().histories, limiter.stats().counters), (0, 0), "all are at rest");
+    assert_eq!(calls(2 * MINUTE).histories, 10);
+}

@@ -38,13 +38,14 @@ pub fn scenario(bytes: &[u8]) -> Scenario {
     // Mostly so small that a few calls fill a limit.
     let scale = bytes.pick(&[128, 128, 16, 2, 1000, 5_000_000, 70_000_000_000]);
     let ttl = bytes.pick(&[2 * SECOND, 10 * MINUTE, 400 * DAY]);
-    let count = 1 + bytes.byte() % 5;
+    let byte = bytes.byte();
+    let (count, histories) = (1 + byte % 5, [100, 100, 1, 0][usize::from(byte / 5 % 4)]);
     let limits = (0..count).map(|number| limit(number, scale, &mut bytes)).collect();
     let mut ops = Vec::new();
     while ops.len() < STEPS && !bytes.0.is_empty() {
         ops.push(op(&mut bytes));
     }
-    Scenario { limits, scale, ttl, ops }
+    Scenario { limits, scale, ttl, histories, ops }
 }
 
 fn limit(number: u8, scale: u64, bytes: &mut Bytes<'_>) -> Value {

@@ -25,7 +25,8 @@ const CENTURY: u128 = 100 * 31_557_600 * 1_000_000_000;
 pub fn limiter(scenario: &Scenario) -> (Limiter, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(Now::new(0, START)));
     let builder = Limiter::builder(scenario.policy()).clock(clock.clone());
-    (builder.max_counters(100).max_routes(100).permit_ttl(Duration::from_nanos(scenario.ttl)).build(), clock)
+    let builder = builder.max_counters(100).max_routes(100).max_histories(scenario.histories);
+    (builder.permit_ttl(Duration::from_nanos(scenario.ttl)).build(), clock)
 }
 
 /// A permit, held in one of the two ways.

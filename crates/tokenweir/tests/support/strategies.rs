@@ -174,7 +174,8 @@ pub fn scenario(steps: usize) -> impl Strategy<Value = Scenario> {
     (0..=11u32, 1..10u64).prop_flat_map(move |(magnitude, digit)| {
         let scale = 10u64.pow(magnitude) * digit;
         let ttl = select(vec![2 * SECOND, 10 * MINUTE, 400 * DAY]);
-        let fields = (limits(scale), ttl, prop::collection::vec(op(), steps / 2..steps));
-        fields.prop_map(move |(limits, ttl, ops)| Scenario { limits, scale, ttl, ops })
+        let histories = select(vec![100, 100, 1, 0]);
+        let fields = (limits(scale), ttl, histories, prop::collection::vec(op(), steps / 2..steps));
+        fields.prop_map(move |(limits, ttl, histories, ops)| Scenario { limits, scale, ttl, histories, ops })
     })
 }

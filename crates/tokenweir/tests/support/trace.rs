@@ -111,6 +111,8 @@ pub struct Scenario {
     pub limits: Vec<Value>,
     pub scale: u64,
     pub ttl: u64,
+    /// How many buckets may keep a history.
+    pub histories: usize,
     pub ops: Vec<Op>,
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Console;
 use super::command::{CallFields, SettleFields};
 use super::error::ConsoleError;
-use crate::apim::{Profile, Remaining};
+use crate::apim::Remaining;
 use crate::clock::Now;
 use crate::gateway::code::Code;
 use crate::gateway::traffic::{Ended, Gate, Passage, RefusedCall, Verdict};
@@ -82,17 +82,16 @@ impl Console {
             let next = "end the ones that have ended, or make the console with a larger max_calls";
             return Err(ConsoleError::new(Code::CallsExhausted, message, next));
         }
-        let profile = self.profile();
         // Decided without any lock: observers may use the console.
         let passage = match call.with(|call| gate.admit_at(call, now))? {
             Verdict::Passed(passage) => passage,
-            Verdict::Refused(refused) => return Ok(refusal(&refused, &profile)),
+            Verdict::Refused(refused) => return Ok(refusal(&refused, &gate)),
         };
         let mut answer = json!({
             "outcome": passage.outcome(),
             "correlation_id": passage.correlation_id(),
             "remaining": remaining(passage.remaining_at(now)),
-            "headers": headers(profile.headers(passage.remaining_at(now), None)),
+            "headers": headers(gate.headers(passage.remaining_at(now), None)),
         });
         if let (Some(permit), Some(fields)) = (passage.permit(), answer.as_object_mut()) {
             fields.insert("permit".into(), permit.get().into());
@@ -145,14 +144,9 @@ impl Console {
         Ok(json!({
             "settlement": settlement.as_ref().map(settled),
             "remaining": remaining(left),
-            "headers": headers(self.profile().headers(left, consumed)),
+            "headers": headers(gate.headers(left, consumed)),
             "record": record,
         }))
-    }
-
-    /// How gateways answer; where the engine answers for itself, only the headers' names are of the profile.
-    fn profile(&self) -> Profile {
-        self.control.lock().making.profile.clone().unwrap_or_default()
     }
 }
 
@@ -167,7 +161,7 @@ fn settled(settlement: &Settlement) -> Value {
     })
 }
 
-fn refusal(refused: &RefusedCall, profile: &Profile) -> Value {
+fn refusal(refused: &RefusedCall, gate: &Gate) -> Value {
     let record = refused.record();
     let mut answer = json!({
         "outcome": record.outcome,
@@ -180,17 +174,9 @@ fn refusal(refused: &RefusedCall, profile: &Profile) -> Value {
         "refused_by": record.refused_by,
         "record": record,
     });
-    let (headers, body) = match refused.answer() {
-        Some(answer) => (headers(answer.headers(profile)), answer.body()),
-        None => {
-            let named = profile.headers.retry_after.clone().zip(refused.retry_after());
-            let body = json!({ "statusCode": refused.status(), "message": refused.message() });
-            (headers(named.into_iter().collect()), body.to_string())
-        }
-    };
     if let Some(fields) = answer.as_object_mut() {
-        fields.insert("headers".into(), headers);
-        fields.insert("body".into(), body.into());
+        fields.insert("headers".into(), headers(gate.refusal_headers(refused)));
+        fields.insert("body".into(), refused.body().into());
     }
     answer
 }

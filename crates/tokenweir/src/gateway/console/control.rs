@@ -101,7 +101,11 @@ impl Control {
     /// Brings each gate to what its resource is at now: all, or none if one of them cannot.
     fn follow(&mut self, now: Now) -> Result<(), ConsoleError> {
         let resources = self.estate.resources();
-        self.gates.retain(|name, _| resources.contains_key(name));
+        // With a gateway its counters and figures go; what calls hold of it goes with them.
+        self.gates.retain(|name, follower| {
+            let now = resources.get(name);
+            now.is_some_and(|now| now.gateway.is_some() || follower.of.gateway.is_none())
+        });
         let terms = self.making.terms();
         let changed = |(name, follower): &(&ResourceName, &mut Follower)| resources.get(*name) != Some(&follower.of);
         for (name, _) in self.gates.iter_mut().filter(changed) {
@@ -180,17 +184,18 @@ impl Control {
     pub(super) fn save(&self, counters: bool, now: Now) -> Value {
         let has_gateway = |name: &ResourceName| self.estate.gateway(name.as_str()).is_some();
         let kept = self.gates.iter().filter(|(name, _)| counters && has_gateway(name));
-        let saved = kept.map(|(name, follower)| {
-            (name.clone(), serde_json::to_value(follower.gate.save_at(now)).unwrap_or_default())
-        });
+        let saved =
+            kept.map(|(name, follower)| (name, follower.gate.save_at(now))).filter(|(_, saved)| !saved.is_empty());
+        let saved: Counters =
+            saved.map(|(name, saved)| (name.clone(), serde_json::to_value(saved).unwrap_or_default())).collect();
         let making = &self.making;
         let settings = ConsoleSettings { profile: making.profile.clone(), provider: making.in_process.clone() };
-        json!({ "document": self.estate.document(&saved.collect(), &settings) })
+        json!({ "document": self.estate.document(&saved, &settings) })
     }
 
     /// Becomes what a document says, counters included.
-    pub(super) fn load(&mut self, document: &Value, now: Now) -> Result<Value, ConsoleError> {
-        let Document { holdings, audit, counters, console } = Document::read(&document.to_string())?;
+    pub(super) fn load(&mut self, document: &str, now: Now) -> Result<Value, ConsoleError> {
+        let Document { holdings, audit, counters, console } = Document::read(document)?;
         let profile = match &console {
             Some(settings) => settings.profile.clone(),
             None => self.making.profile.clone(),
@@ -239,6 +244,7 @@ fn restored(restored: &Restored) -> Value {
         let reason = match left_out.reason {
             LeftOutReason::NoSuchLimit => "there is no such limit",
             LeftOutReason::Changed => "the limit counts something else now",
+            LeftOutReason::Kept => "a store keeps it",
             LeftOutReason::NoRoom => "there is no room for it",
         };
         json!({ "limit": left_out.limit, "counters": left_out.counters, "reason": reason })

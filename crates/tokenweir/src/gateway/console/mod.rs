@@ -153,6 +153,14 @@ impl Console {
         self.control.lock().gate(resource)
     }
 
+    /// The command `load` with a document as text, of any length.
+    ///
+    /// # Errors
+    /// `DOCUMENT_VERSION`, `DOCUMENT_INVALID`, or why its limits cannot be put in force. Nothing has changed then.
+    pub fn load(&self, document: &str) -> Result<Value, ConsoleError> {
+        self.load_at(document, self.at(None)?)
+    }
+
     /// Looks at the estate, while nothing changes it.
     pub fn estate<T>(&self, look: impl FnOnce(&Estate) -> T) -> T {
         look(&self.control.lock().estate)
@@ -190,7 +198,7 @@ impl Console {
             Command::Policy { resource } => self.control.lock().policy(resource.as_ref()),
             Command::Rules {} => Ok(all_rules()),
             Command::Save { counters } => Ok(self.control.lock().save(counters, now)),
-            Command::Load { document } => self.load(&document, now),
+            Command::Load { document } => self.load_at(&document.to_string(), now),
         }
     }
 
@@ -220,7 +228,7 @@ impl Console {
         Ok(json!({ "causes": causes }))
     }
 
-    fn load(&self, document: &Value, now: Now) -> Result<Value, ConsoleError> {
+    fn load_at(&self, document: &str, now: Now) -> Result<Value, ConsoleError> {
         // Calls that are under way belong to the gates that go: they end as dropped, outside of every lock.
         let (answer, gone) = {
             let mut control = self.control.lock();

@@ -1,5 +1,6 @@
 //! The decision on each call.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 // A number of its own for each call takes part in no race that is model-checked.
@@ -220,6 +221,25 @@ impl Gate {
     /// The limiter with the gateway's counters, to view them. What is admitted on it directly, the gate does not see.
     pub fn limiter(&self) -> &Limiter {
         &self.inner.limiter
+    }
+
+    /// What limits have left, and what a call has consumed once that is known, as headers of its profile's names.
+    pub fn headers(&self, left: Remaining, consumed: Option<u64>) -> Vec<(String, u64)> {
+        self.named_by().headers(left, consumed)
+    }
+
+    /// The headers of a refusal, by its profile's names.
+    pub fn refusal_headers(&self, refused: &RefusedCall) -> Vec<(String, u64)> {
+        let profile = self.named_by();
+        match refused.answer() {
+            Some(answer) => answer.headers(&profile),
+            None => profile.headers.retry_after.clone().zip(refused.retry_after()).into_iter().collect(),
+        }
+    }
+
+    /// Where the engine answers for itself, only the headers' names are of a profile: the default one.
+    fn named_by(&self) -> Cow<'_, Profile> {
+        self.inner.profile.as_ref().map_or_else(Cow::default, Cow::Borrowed)
     }
 
     /// How it charges and answers, where that is not as the engine does.

@@ -77,6 +77,14 @@ impl RefusedCall {
         self.answer.as_ref()
     }
 
+    /// The body to answer with, in API Management's envelope, of type `application/json`.
+    pub fn body(&self) -> String {
+        match &self.answer {
+            Some(answer) => answer.body(),
+            None => serde_json::json!({ "statusCode": self.status(), "message": self.message() }).to_string(),
+        }
+    }
+
     /// What the limits said, if it was they who refused.
     pub fn denied(&self) -> Option<&Denied> {
         self.denied.as_deref()

@@ -26,6 +26,13 @@ pub struct SavedGate {
     unknown: Figures,
 }
 
+impl SavedGate {
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.calls.requests() == 0 && self.limits.counters() == 0
+    }
+}
+
 impl Gate {
     /// What the gate has counted by `now`.
     pub fn save_at(&self, now: Now) -> SavedGate {

@@ -1,0 +1,60 @@
+//! Why a file cannot be had.
+
+use std::path::PathBuf;
+use tokenweir::store::StoreError;
+
+/// A quota file cannot be opened, read or written. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuotaFileError {
+    /// Another process has it open, or this one has.
+    #[error("{} is open already; let one process have it, or give each its own file", .path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is damaged, or not a quota file.
+    #[error(
+        "{} is not a sound quota file: {reason}; nothing was changed: put back a backup, or move the file away to begin with \
+         nothing used", .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A release of another format has written it.
+    #[error(
+        "{} is of format {found}, and this release reads format {known}: use the release that wrote it, or move the file away \
+         to begin with nothing used", .path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The one that this release reads and writes.
+        known: u64,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A store of this name is in use.
+    #[error("the store {name:?} of this file is in use; drop it first, or give each limiter a name of its own")]
+    NameInUse {
+        /// The store's name.
+        name: String,
+    },
+}
+
+impl From<QuotaFileError> for StoreError {
+    fn from(error: QuotaFileError) -> Self {
+        StoreError::new(error)
+    }
+}

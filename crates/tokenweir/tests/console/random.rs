@@ -1,0 +1,137 @@
+//! Whatever was done before: a document brings it back, and what is done after comes to the same.
+
+use super::support::*;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokenweir::gateway::Console;
+
+/// Something an administrator, the cloud or a client does, after some seconds.
+fn step() -> impl Strategy<Value = (u64, Value)> {
+    let project = || prop::sample::select(vec!["search", "chat", "new", "a*"]);
+    let apply = |operation: &'static str, fields: Value| {
+        let mut fields = fields;
+        if !operation.ends_with("_instance") {
+            fields["resource"] = json!("contoso");
+        }
+        json!({ "apply": { "by": "ada", "operation": { operation: fields } } })
+    };
+    let of_project = prop::sample::select(vec!["create_project", "add_project", "remove_project", "re_add_project"]);
+    let period = prop::sample::select(vec!["Hourly", "Daily", "Weekly", "Monthly", "Yearly", "Never"]);
+    let limit = (0_u64..200, prop::option::of((0_u64..500, period))).prop_map(|(rate, quota)| {
+        let mut limit = json!({});
+        if rate > 20 {
+            limit["tokens_per_minute"] = json!(rate);
+        }
+        if let Some((tokens, period)) = quota {
+            limit["token_quota"] = json!(tokens);
+            limit["token_quota_period"] = json!(period);
+        }
+        limit
+    });
+    let gateway = prop::sample::select(vec![
+        apply("create_gateway", json!({ "name": "front" })),
+        apply("delete_gateway", json!({})),
+        apply("delete_instance", json!({ "instance": "front" })),
+        apply("keep_instance", json!({ "instance": "front" })),
+        apply("use_existing", json!({ "instance": "front", "name": "again" })),
+        apply("clear_aggregate_limit", json!({})),
+        apply("set_traffic", json!({ "traffic": { "enforce": false } })),
+        apply("set_traffic", json!({ "traffic": { "ungoverned": "deny" } })),
+        apply("set_traffic", json!({ "traffic": {} })),
+        json!({ "declare": { "project_gone": { "resource": "contoso", "name": "new" } } }),
+        json!({ "declare": { "deployment_gone": { "resource": "contoso", "name": "d2" } } }),
+        json!({ "declare": { "deployment": { "resource": "contoso", "name": "d2", "model": "gpt-4o-mini" } } }),
+    ]);
+    let workload = (project(), 0_u64..4).prop_map(move |(project, which)| match which {
+        0 => apply(
+            "register_agent",
+            json!({ "project": project, "agent": "a",
+            "registration": { "url": format!("https://{project}.example"), "protocol": "HTTP" } }),
+        ),
+        1 => apply("block_agent", json!({ "project": project, "agent": "a" })),
+        2 => apply(
+            "create_tool",
+            json!({ "project": project, "tool": "t", "kind": "mcp", "auth": "key", "url": "https://t.example" }),
+        ),
+        _ => apply(
+            "set_tool_limit",
+            json!({ "project": project, "tool": "t", "limit": { "calls": { "calls": 2, "renewal_seconds": 60 } } }),
+        ),
+    });
+    let call = (project(), prop::sample::select(vec!["d", "d2"]), 0_u64..120, prop::option::of(0_u64..2)).prop_map(
+        |(project, deployment, tokens, workload)| {
+            let mut call = json!({ "project": project, "tokens": tokens });
+            match workload {
+                None => call["deployment"] = json!(deployment),
+                Some(0) => call["agent"] = json!("a"),
+                Some(_) => call["tool"] = json!("t"),
+            }
+            json!({ "call": call })
+        },
+    );
+    let what = prop_oneof![
+        3 => gateway,
+        4 => (of_project, project()).prop_map(move |(operation, project)| apply(operation, json!({ "project": project }))),
+        3 => (project(), limit.clone()).prop_map(move |(project, limit)| {
+            apply("set_limit", json!({ "project": project, "deployment": "d", "limit": limit }))
+        }),
+        1 => limit.prop_map(move |limit| apply("set_aggregate_limit", json!({ "limit": limit }))),
+        2 => workload,
+        6 => call,
+    ];
+    (prop_oneof![3 => Just(0), 4 => 1_u64..40, 1 => Just(480), 1 => Just(86_400)], what)
+}
+
+/// Carries a step out, and tells what came of it, but for numbers that a restored bucket may round by one.
+fn take(console: &Console, seconds: u64, what: &Value) -> Value {
+    ok(console, json!({ "now": at(seconds), "refresh": {} }));
+    let mut what = what.clone();
+    let tokens = what["call"].as_object_mut().and_then(|call| call.remove("tokens"));
+    if what["call"].is_null() {
+        what.as_object_mut().expect("fields").remove("call");
+    }
+    let answer = answer(console, &what);
+    if let Some(id) = answer["ok"]["call"].as_str() {
+        ok(console, json!({ "settle": { "call": id, "usage": { "input": tokens, "output": 0 } } }));
+    }
+    let ok = &answer["ok"];
+    json!([answer["error"]["code"], ok["state"], ok["outcome"], ok["status"], ok["retry_after"], ok["refused_by"]])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_document_brings_everything_back(before in prop::collection::vec(step(), 0..40), after in prop::collection::vec(step(), 0..20)) {
+        let console = if before.len() % 4 == 0 { declared() } else { with_gateway() };
+        declare_more(&console);
+        let mut now = 480;
+        for (seconds, what) in &before {
+            now += seconds;
+            take(&console, now, what);
+        }
+        let document = ok(&console, json!({ "now": at(now), "save": {} }))["document"].take();
+        let other = Console::new(&options(json!({})));
+        let loaded = ok(&other, json!({ "now": at(now), "load": { "document": document } }));
+        for restored in loaded["counters"].as_object().expect("gateways").values() {
+            prop_assert_eq!(&restored["left_out"], &json!([]));
+        }
+        let again = ok(&other, json!({ "save": {} }))["document"].take();
+        for part in ["format", "version", "estate", "audit", "console"] {
+            prop_assert_eq!(&again[part], &document[part], "{}", part);
+        }
+        let calls = |document: &Value| ["calls", "projects", "unknown"].map(|part| document["counters"]["contoso"][part].clone());
+        prop_assert_eq!(calls(&again), calls(&document));
+        for (seconds, what) in &after {
+            now += seconds;
+            prop_assert_eq!(take(&console, now, what), take(&other, now, what), "{} at {}", what, now);
+        }
+    }
+}
+
+fn declare_more(console: &Console) {
+    let second = json!({ "resource": "contoso", "name": "d2", "model": "gpt-4o-mini" });
+    ok(console, json!({ "now": at(480), "declare": { "deployment": second } }));
+    let starred = json!({ "resource": "contoso", "name": "a*", "created": "2026-01-01T00:00:00Z" });
+    ok(console, json!({ "declare": { "project": starred } }));
+}
