@@ -235,7 +235,7 @@ impl<A: Admission, H: Host> Shared<A, H> {
         self.host.resolve(head, caller, Some(&asked))?;
         let streamed = stream.unwrap_or(asked.stream);
         let estimate = self.estimate(caller, &asked, streamed)?;
-        let (body, asks_for_usage) = match settings.ask_for_usage {
+        let (body, asks_for_usage) = match settings.ask_for_usage && asked.stream && !asked.include_usage {
             true => with_usage(head, api, body),
             false => (body, false),
         };

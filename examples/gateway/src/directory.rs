@@ -109,9 +109,9 @@ impl Directory {
         })
     }
 
-    /// Whose the key is that a request brings, and in which header. Every key is compared, in the same time.
-    pub(crate) fn holder(&self, headers: &HeaderMap) -> Option<(Holder, HeaderName)> {
-        let (given, header) = presented(headers)?;
+    /// Whose the key is that a request brings. Every key is compared, in the same time.
+    pub(crate) fn holder(&self, headers: &HeaderMap) -> Option<Holder> {
+        let (given, _) = presented(headers)?;
         let given = Digest::of(given);
         let mut found = None;
         for key in &self.keys {
@@ -119,7 +119,7 @@ impl Directory {
                 found = Some(Holder { project: key.project.clone(), key: key.name.clone() });
             }
         }
-        found.map(|holder| (holder, header))
+        found
     }
 
     pub(crate) fn target(&self, deployment: &str) -> Option<Arc<Target>> {

@@ -1,8 +1,8 @@
 //! Who calls what, for the layer.
 
 use bytes::Bytes;
+use http::Response;
 use http::request::Parts;
-use http::{HeaderName, Response};
 use std::borrow::Cow;
 use std::sync::Arc;
 use tokenweir::Estimate;
@@ -28,34 +28,23 @@ pub(crate) enum Destination {
     Models,
 }
 
-/// What the proxy has to know besides: the directory by which the call was identified, how its client speaks, and the
-/// header that had the key.
+/// What the proxy has to know besides: the directory by which the call was identified, and how its client speaks.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {
     pub(crate) directory: Arc<Directory>,
     pub(crate) dialect: Dialect,
-    pub(crate) key_header: HeaderName,
 }
 
 impl Host for Identity {
     fn identify(&self, head: &mut Parts) -> Identified {
         let directory = self.directory.get();
         let dialect = dialect(head);
-        let Some((holder, key_header)) = directory.holder(&head.headers) else {
+        let Some(holder) = directory.holder(&head.headers) else {
             return Identified::Refused(unauthorised(dialect));
         };
         let path = head.uri.path().to_owned();
-        let mut caller = if let Some(endpoint) = Endpoint::of(&path) {
-            let mut caller = Caller::new(&*holder.project, Takes::tokens(endpoint));
-            caller.deployment = endpoint.model.map(decoded);
-            caller.operation = Some(Cow::Borrowed(match endpoint.api {
-                Api::Embeddings => "embeddings",
-                Api::Completions => "text_completion",
-                Api::GenerateContent => "generate_content",
-                _ => "chat",
-            }));
-            caller
-        } else if let Some(peer) = Peer::of(&path) {
+        // What is below an agent or a tool is theirs, whatever it is called.
+        let mut caller = if let Some(peer) = Peer::of(&path) {
             let mut caller = Caller::new(&*holder.project, Takes::Stated(Estimate::default()));
             let backend = match peer.kind {
                 _ if peer.project != *holder.project => None,
@@ -74,9 +63,19 @@ impl Host for Identity {
             }
             head.extensions.insert(Destination::Peer { backend, path: peer.rest, mount: peer.mount });
             caller
+        } else if let Some(endpoint) = Endpoint::of(&path).filter(|_| !Peer::has(&path)) {
+            let mut caller = Caller::new(&*holder.project, Takes::tokens(endpoint));
+            caller.deployment = endpoint.model.map(decoded);
+            caller.operation = Some(Cow::Borrowed(match endpoint.api {
+                Api::Embeddings => "embeddings",
+                Api::Completions => "text_completion",
+                Api::GenerateContent => "generate_content",
+                _ => "chat",
+            }));
+            caller
         } else if matches!(path.trim_end_matches('/'), "/v1/models" | "/openai/models" | "/openai/v1/models") {
             head.extensions.insert(Destination::Models);
-            head.extensions.insert(Arrived { directory, dialect, key_header });
+            head.extensions.insert(Arrived { directory, dialect });
             return Identified::Unmetered;
         } else {
             return Identified::Refused(error(dialect, 404, "There is nothing at this path."));
@@ -88,7 +87,7 @@ impl Host for Identity {
                 caller.keys.push((Cow::Owned(key.clone()), value.as_bytes().to_vec()));
             }
         }
-        head.extensions.insert(Arrived { directory, dialect, key_header });
+        head.extensions.insert(Arrived { directory, dialect });
         Identified::Metered(caller.into())
     }
 
@@ -165,6 +164,11 @@ struct Peer {
 }
 
 impl Peer {
+    /// Whether a path is below where agents and tools are.
+    fn has(path: &str) -> bool {
+        path.starts_with("/mcp/") || path.starts_with("/agents/")
+    }
+
     fn of(path: &str) -> Option<Peer> {
         let mut parts = path.strip_prefix('/')?.splitn(4, '/');
         let kind = match parts.next()? {

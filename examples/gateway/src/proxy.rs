@@ -20,7 +20,7 @@ use tokenweir_wire::{Api, Dialect};
 use tower_service::Service;
 
 use crate::card;
-use crate::directory::{Directory, KEY_HEADERS};
+use crate::directory::{Directory, KEY_HEADERS, bearer, presented};
 use crate::identity::{Arrived, Destination};
 use crate::upstream::{Backend, Client, SendError};
 
@@ -57,7 +57,7 @@ async fn serve(client: &Client, request: Request<RequestBody<Body>>) -> Response
             let own_url = card.then(|| own_url(&head, &arrived, &mount));
             let Some(uri) = backend.uri(&path, head.uri.query()) else { return not_reached(dialect, "its address") };
             // Who calls proves itself to the peer as before; the gateway's key is not the peer's business.
-            head.headers.remove(&arrived.key_header);
+            without_key(&mut head.headers);
             hop_by_hop(&mut head.headers);
             if card {
                 head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -151,6 +151,20 @@ fn with_model(body: &[u8], model: &str) -> Option<Bytes> {
     let model = serde_json::value::to_raw_value(model).ok()?;
     fields.insert("model".to_owned(), &model);
     Some(serde_json::to_vec(&fields).ok()?.into())
+}
+
+/// Takes the gateway's key away, in whichever headers it came.
+fn without_key(headers: &mut HeaderMap) {
+    let Some(key) = presented(headers).map(|(key, _)| key.to_vec()) else { return };
+    for name in KEY_HEADERS {
+        let has_it = |value: &HeaderValue| {
+            let value = value.as_bytes();
+            value == key || bearer(value).is_some_and(|token| token == key)
+        };
+        if headers.get_all(name).iter().any(has_it) {
+            headers.remove(name);
+        }
+    }
 }
 
 /// Takes away what is between two hops only, and what names this host.

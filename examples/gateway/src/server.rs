@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokenweir::gateway::{Console, Gate};
 use tokenweir_records::{JsonLines, Prometheus, Rotation};
-use tokenweir_tower::{MeterLayer, Settings};
+use tokenweir_tower::{Cut, MeterLayer, Settings};
 use tokenweir_wire::OutputRule;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tower_layer::Layer;
 
 use crate::admin;
-use crate::config::{Config, ConfigError, Declared};
+use crate::config::{Config, ConfigError, Counting, Declared};
 use crate::directory::{Current, Directory};
 use crate::estate::{RESOURCE, builder, reconcile};
 use crate::history::History;
@@ -182,6 +182,10 @@ pub async fn start(path: &Path, sample: Sample) -> Result<Running, StartError> {
 
     let mut settings = Settings::new(OutputRule::tokens(config.estimate.output_tokens));
     settings.max_body = config.estimate.max_body_bytes;
+    if config.counting != Counting::Native {
+        // API Management lets a call go on that is under way.
+        settings.cut = Cut::Never;
+    }
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| StartError::System { what: format!("cannot listen on {}", config.listen), error })?;

@@ -1,6 +1,6 @@
 //! The same proxy twice, with the layer and without it, for `wrk` to measure: what `examples/gateway/bench` starts.
 //!
-//!     overhead      one upstream, and the addresses `plain` and `metered` of two proxies in front of it
+//! It prints the addresses `plain` and `metered` of two proxies in front of one upstream, and runs until it is stopped.
 
 #![forbid(unsafe_code)]
 

@@ -53,6 +53,20 @@ async fn calls_of_a_tool_pass_and_are_limited() {
 }
 
 #[tokio::test]
+async fn what_is_below_a_tool_is_the_tools_whatever_it_is_called() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&peers(upstream.address)).await;
+    upstream.answers(200, "{}");
+    let request = Request::post("/mcp/search/tides/v1/chat/completions").header("api-key", KEY);
+    let request = request.header("authorization", format!("Bearer {KEY}")).body(Full::from("no JSON"));
+    assert_eq!(gateway.send(request.expect("a request")).await.status(), 200);
+    let seen = &upstream.seen()[0];
+    assert_eq!((&*seen.path, &seen.body[..]), ("/mcp/v1/chat/completions", &b"no JSON"[..]));
+    assert!(!format!("{:?}", seen.headers).contains(KEY), "the key came twice, and goes no further either way");
+    assert_eq!(gateway.post("/agents/search/none/v1/messages", KEY, "{}").await.status, 404);
+}
+
+#[tokio::test]
 async fn an_agent_is_reached_at_the_gateway_as_its_card_says() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&peers(upstream.address)).await;

@@ -97,10 +97,6 @@ impl Gateway {
         Gateway { running, directory, client: client() }
     }
 
-    pub fn path(&self) -> PathBuf {
-        self.directory.path().join("gateway.toml")
-    }
-
     pub fn write(&self, text: &str) {
         write(&self.directory, text);
     }
