@@ -82,7 +82,6 @@ impl tokenweir_completion {
             model_served,
             backend_time: present(self.backend_ns).map(Duration::from_nanos),
             first_token_time: present(self.first_token_ns).map(Duration::from_nanos),
-            ..Completion::default()
         })
     }
 }
