@@ -50,8 +50,13 @@ def subjects() -> dict[str, Callable[[], object]]:
         empty.taking(900, 400)
         empty.taking(912, 377)
 
+    def floor_pair_by_keyword() -> None:
+        empty.taking(input=900, output=400)
+        empty.taking(input=912, output=377)
+
     found["an empty pair of calls into Rust"] = floor_pair
     found["an empty pair that takes two numbers each"] = floor_pair_taking
+    found["an empty pair that takes them by keyword"] = floor_pair_by_keyword
 
     for count, words in ((1, "1 limit"), (4, "4 limits")):
         limiter = tokenweir.Limiter(policy(count))

@@ -44,6 +44,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 mod peers {
     use super::*;
     use crate::work::keys::peers::QUOTA;
+    use crate::work::one_limit::peers::{leaky_bucket, ratelimit};
     use governor::RateLimiter;
     use governor::clock::Clock;
     use governor::nanos::Nanos;
@@ -74,13 +75,11 @@ mod peers {
             })
         }));
         cases.push(case(GROUP, "ratelimit: try_wait_n", || {
-            let limiter = ratelimit::Ratelimiter::builder(1 << 40).max_tokens(1 << 50).initial_available(1 << 50);
-            let (limiter, costs) = (limiter.build().expect("it is valid"), costs());
+            let (limiter, costs) = (ratelimit(), costs());
             looped(move |count| assert!(black_box(limiter.try_wait_n(cost(&costs, count).into())).is_ok()))
         }));
         cases.push(case(GROUP, "leaky-bucket: try_acquire", || {
-            let limiter = leaky_bucket::RateLimiter::builder().initial(1 << 50).max(1 << 50).refill(1 << 30).build();
-            let costs = costs();
+            let (limiter, costs) = (leaky_bucket(), costs());
             looped(move |count| assert!(black_box(limiter.try_acquire(cost(&costs, count) as usize))))
         }));
     }

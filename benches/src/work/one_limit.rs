@@ -127,7 +127,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 }
 
 #[cfg(feature = "peers")]
-mod peers {
+pub(super) mod peers {
     use super::*;
     use crate::work::keys::peers::{QUOTA, keyed, keyed_by_number};
     use crate::work::limitador::Limitador;
@@ -135,12 +135,14 @@ mod peers {
     use governor::RateLimiter;
     use governor::clock::MonotonicClock;
 
-    fn ratelimit() -> ratelimit::Ratelimiter {
+    /// As much as it takes never to refuse.
+    pub fn ratelimit() -> ratelimit::Ratelimiter {
         let limiter = ratelimit::Ratelimiter::builder(1 << 40).max_tokens(1 << 50).initial_available(1 << 50);
         limiter.build().expect("it is valid")
     }
 
-    fn leaky_bucket() -> leaky_bucket::RateLimiter {
+    /// As much as it takes never to refuse.
+    pub fn leaky_bucket() -> leaky_bucket::RateLimiter {
         leaky_bucket::RateLimiter::builder().initial(1 << 50).max(1 << 50).refill(1 << 30).build()
     }
 

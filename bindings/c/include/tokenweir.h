@@ -804,8 +804,8 @@ typedef struct {
   uint32_t response_code;
   /// What the provider answered with; 0 if that is not known.
   uint32_t backend_response_code;
-  /// Zero.
-  uint32_t reserved0;
+  /// 1 if a part of `usage` was counted by the host; 0 if the provider reported all of it.
+  uint32_t estimated;
   /// What the provider reported.
   tokenweir_usage usage;
   /// Of the output tokens, how many were spent on reasoning; TOKENWEIR_ABSENT if that is not known.

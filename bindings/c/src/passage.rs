@@ -31,8 +31,8 @@ pub struct tokenweir_completion {
     pub response_code: u32,
     /// What the provider answered with; 0 if that is not known.
     pub backend_response_code: u32,
-    /// Zero.
-    pub reserved0: u32,
+    /// 1 if a part of `usage` was counted by the host; 0 if the provider reported all of it.
+    pub estimated: u32,
     /// What the provider reported.
     pub usage: tokenweir_usage,
     /// Of the output tokens, how many were spent on reasoning; TOKENWEIR_ABSENT if that is not known.
@@ -53,7 +53,7 @@ pub struct tokenweir_completion {
     pub reserved: [u64; 4],
 }
 
-plain_struct!(tokenweir_completion, reserved0 = 0, reserved = [0; 4]);
+plain_struct!(tokenweir_completion, reserved = [0; 4]);
 
 impl tokenweir_completion {
     /// # Safety
@@ -74,6 +74,7 @@ impl tokenweir_completion {
         };
         Ok(Completion {
             usage,
+            estimated: self.estimated != 0,
             reasoning: present(self.reasoning),
             response_code: code("completion.response_code", self.response_code)?,
             backend_response_code: code("completion.backend_response_code", self.backend_response_code)?,
@@ -81,7 +82,6 @@ impl tokenweir_completion {
             model_served,
             backend_time: present(self.backend_ns).map(Duration::from_nanos),
             first_token_time: present(self.first_token_ns).map(Duration::from_nanos),
-            ..Completion::default()
         })
     }
 }

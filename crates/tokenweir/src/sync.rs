@@ -1,6 +1,6 @@
-//! The one place that names atomics and locks: std's and parking_lot's, or those of a model checker: loom's
-//! (`--cfg loom`, every interleaving of a few words) or shuttle's (`--cfg shuttle`, many interleavings of whole
-//! scenes).
+//! The atomics and locks of all that a model checker is to see: std's and parking_lot's, or those of the checker: loom's
+//! (`--cfg loom`, the interleavings of a few words with up to three preemptions) or shuttle's (`--cfg shuttle`, many
+//! interleavings of whole scenes). What names std's itself is seen by neither.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};

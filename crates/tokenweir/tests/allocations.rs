@@ -1,4 +1,5 @@
-//! Once a route exists, admitting, observing and settling on it allocates nothing.
+//! Once a route exists, admitting, observing and settling on it allocates nothing, but for what comes once: a bucket's
+//! history, and more places for open permits.
 
 // The one thing that a counting allocator cannot do without.
 #![allow(unsafe_code)]
@@ -90,7 +91,7 @@ fn a_held_route_allocates_nothing_admitted_or_denied() {
             _ => false,
         }
     };
-    // The first early settlement of a bucket makes the room in which it remembers its floors.
+    // The thread's own places for permits, and the first look at the policy.
     assert!(round(Estimate::new(10, 20), Usage::new(1, 1)));
     let counted = allocations(|| {
         for _ in 0..1000 {
@@ -100,6 +101,53 @@ fn a_held_route_allocates_nothing_admitted_or_denied() {
         }
     });
     assert_eq!(counted, 0);
+}
+
+const TOKENS: &str = r#"
+    [[limit]]
+    name = "tpm"
+    meter = "total"
+    algorithm = "bucket"
+    amount = 10_000
+    per = "1m"
+    scope = ["project"]
+"#;
+
+#[test]
+fn a_bucket_in_use_allocates_its_history_once() {
+    let policy = Policy::from_toml(TOKENS).expect("a valid policy");
+    let limiter = Limiter::builder(policy).clock(Arc::new(ManualClock::default())).build();
+    let route = limiter.route(&Request::new("search", "gpt-4o")).expect("a route");
+    // Two permits are open at a time, and are settled below their estimates.
+    let round = |now: Now, estimate: u64| {
+        let admit = || route.admit_at(Estimate::new(0, estimate), now).expect("it resolves").admitted();
+        for permit in [admit(), admit()].map(|permit| permit.expect("it fits")) {
+            permit.settle_at(Usage::new(0, estimate / 2), now).expect("it is open");
+        }
+    };
+    // The thread's own places for permits.
+    drop(route.admit_at(Estimate::new(0, 1), Now::default()));
+    assert_eq!((allocations(|| round(Now::at(0), 0)), limiter.stats().histories), (0, 0));
+    // A fifth of it is in use from here on: it refills 100 in the time from one round to the next.
+    assert!(allocations(|| round(Now::at(0), 2000)) > 0, "its history");
+    assert_eq!(limiter.stats().histories, 1);
+    let counted = allocations(|| (1..1000).for_each(|count| round(Now::at(count * 600_000_000), 100)));
+    assert_eq!((counted, limiter.stats().histories), (0, 1));
+    let left = limiter.peek_at(&Request::new("search", "gpt-4o"), Estimate::new(0, 1), Now::at(999 * 600_000_000));
+    assert!(left.expect("it resolves").limits[0].remaining <= 8100, "it was in use to the end");
+}
+
+#[test]
+fn one_limit_on_the_systems_clock_allocates_nothing() {
+    let policy = TOKENS.replace("10_000", "10_000_000_000");
+    let limiter = Limiter::new(Policy::from_toml(&policy).expect("a valid policy"));
+    let route = limiter.route(&Request::new("search", "gpt-4o")).expect("a route");
+    let round = || match route.admit(Estimate::new(70, 20)) {
+        Ok(Decision::Admitted(permit)) => permit.settle(Usage::new(70, 2)).is_ok(),
+        _ => false,
+    };
+    assert!(round());
+    assert_eq!(allocations(|| assert!((0..1000).all(|_| round()))), 0);
 }
 
 #[test]

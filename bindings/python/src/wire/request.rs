@@ -65,11 +65,7 @@ impl OutputRule {
 
 /// What a request asks for, and what it may cost.
 #[pyclass(frozen, module = "tokenweir.wire")]
-pub struct Asked {
-    asked: tokenweir_wire::Asked,
-    path_model: Option<String>,
-    path_stream: Option<bool>,
-}
+pub struct Asked(tokenweir_wire::Asked);
 
 #[pymethods]
 impl Asked {
@@ -80,57 +76,55 @@ impl Asked {
     /// sense are the provider's to refuse.
     #[staticmethod]
     fn read(path_or_api: &str, body: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let endpoint = endpoint(path_or_api)?;
-        let asked = tokenweir_wire::Asked::read(endpoint.api, &self::body("body", body)?).map_err(bad_body)?;
-        Ok(Asked { asked, path_model: endpoint.model.map(str::to_owned), path_stream: endpoint.stream })
+        endpoint(path_or_api)?.read(&self::body("body", body)?).map(Asked).map_err(bad_body)
     }
 
     /// The API.
     #[getter]
     fn api(&self) -> &'static str {
-        self.asked.api.as_str()
+        self.0.api.as_str()
     }
 
     /// The model or deployment that the path names, else the one of the body; None if neither does.
     #[getter]
     fn model(&self) -> Option<&str> {
-        self.path_model.as_deref().or(self.asked.model.as_deref())
+        self.0.model.as_deref()
     }
 
     /// Whether it asks for a stream.
     #[getter]
     fn stream(&self) -> bool {
-        self.path_stream.unwrap_or(self.asked.stream)
+        self.0.stream
     }
 
     /// Whether it asks for the usage at the end of the stream (`stream_options.include_usage`).
     #[getter]
     fn include_usage(&self) -> bool {
-        self.asked.include_usage
+        self.0.include_usage
     }
 
     /// Input tokens, estimated.
     #[getter]
     fn input(&self) -> u64 {
-        self.asked.input
+        self.0.input
     }
 
     /// How many answers there will be: `n`, `best_of` or `candidateCount`, for each of the prompts; at least 1.
     #[getter]
     fn answers(&self) -> u64 {
-        self.asked.answers
+        self.0.answers
     }
 
     /// The most output tokens that it allows, for all answers. None if it states no bound; 0 for embeddings.
     #[getter]
     fn output(&self) -> Option<u64> {
-        self.asked.output
+        self.0.output
     }
 
     /// Whether it refers to input that is not in its body (an earlier response, cached content), so that `input` is too low.
     #[getter]
     fn input_elsewhere(&self) -> bool {
-        self.asked.input_elsewhere
+        self.0.input_elsewhere
     }
 
     /// What to admit it with: its estimated input, and the output that it states. Where it states none, what `rule` says,
@@ -145,7 +139,7 @@ impl Asked {
         keys: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Estimate> {
         with_request(project, deployment, keys, |request| {
-            let estimate = self.asked.estimate(&rule.get().0, &limiter.get().inner, request).map_err(raise)?;
+            let estimate = self.0.estimate(&rule.get().0, &limiter.get().inner, request).map_err(raise)?;
             Ok(Estimate { input: estimate.input, output: estimate.output })
         })
     }

@@ -405,7 +405,7 @@ impl Compiler<'_> {
             Rates::Buckets => limit.insert("algorithm".into(), "bucket".into()),
             Rates::Windows { sub_windows } => {
                 let nanos = u64::from(seconds) * 1_000_000_000;
-                let fitting = (1..=sub_windows).rev().find(|parts| nanos.is_multiple_of(u64::from(*parts)));
+                let fitting = (1..=sub_windows.min(500)).rev().find(|parts| nanos.is_multiple_of(u64::from(*parts)));
                 limit.insert("sub_windows".into(), fitting.unwrap_or(1).into());
                 limit.insert("until".into(), self.terms.rates_until.as_str().into());
                 limit.insert("algorithm".into(), "window".into())

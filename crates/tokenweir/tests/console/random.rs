@@ -129,6 +129,42 @@ proptest! {
     }
 }
 
+/// Commands of every kind, to be damaged.
+const COMMANDS: &[&str] = &[
+    r#"{"now": "2026-11-30T23:08:00Z", "apply": {"by": "ada", "operation": {"set_limit": {"resource": "contoso", "project": "search", "deployment": "d", "limit": {"tokens_per_minute": 100, "token_quota": 9, "token_quota_period": "Weekly"}}}}}"#,
+    r#"{"declare": {"principal": {"id": "eve", "assignments": [{"role": "Reader", "scope": "/subscriptions/s/resourceGroups/g"}]}}}"#,
+    r#"{"call": {"project": "search", "deployment": "d", "keys": {"user": "u"}, "estimate": {"input": 18446744073709551615, "output": 1}, "streamed": true}}"#,
+    r#"{"settle": {"call": "0000000000000000-1", "usage": {"input": 1, "cached_input": 2, "output": 3}, "response_code": 200, "backend_ns": 18446744073709551615}}"#,
+    r#"{"diagnose": {"seen": {"project": "search", "call": {"status": 500, "headers": {"a": "b"}}, "unrefused": {"tokens": 5, "seconds": 0}}}}"#,
+    r#"{"verify": {"project": "search", "deployment": "d", "usage": {"input": 9007199254740993}}}"#,
+    r#"{"load": {"document": {"format": "tokenweir gateway", "version": 1, "estate": {}, "counters": {}, "console": {"profile": {"tier": "classic", "sub_windows": 0}}}}}"#,
+    r#"{"audit": {"after": 1, "most": 0}}"#,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_command_has_an_answer(
+        which in prop::sample::select(COMMANDS),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(vec!["", "{", "}", "\"", "0", "-1", "null", "[]", "é", "\\", ","])), 0..4),
+    ) {
+        let console = with_gateway();
+        let mut command = which.to_owned();
+        for (at, with) in &cuts {
+            let at = at.index(command.len().max(1));
+            let end = (at + 1..=command.len()).find(|end| command.is_char_boundary(*end)).unwrap_or(at);
+            if command.is_char_boundary(at) {
+                command.replace_range(at..end, with);
+            }
+        }
+        let answer: Value = serde_json::from_str(&console.command(&command)).expect("an answer is JSON");
+        prop_assert!(answer.get("ok").is_some() != answer.get("error").is_some(), "{}: {}", command, answer);
+        // Whatever it was, the console goes on.
+        ok(&console, json!({ "now": at(481), "status": {} }));
+    }
+}
+
 fn declare_more(console: &Console) {
     let second = json!({ "resource": "contoso", "name": "d2", "model": "gpt-4o-mini" });
     ok(console, json!({ "now": at(480), "declare": { "deployment": second } }));

@@ -5,7 +5,8 @@
 //! - `waits`: S8, retry-after to the nanosecond;
 //! - `time`: S10 and the exactness of a century's refill;
 //! - `keys`: section 6;
-//! - `threads`: S5 and S6 under concurrency.
+//! - `threads`: S5 and S6 under concurrency;
+//! - `moving`: S3 and S5 under concurrency, while time, the policy and the counters change.
 //!
 //! S9 is the structure's own and is model-checked beside the counters.
 
@@ -15,6 +16,7 @@ mod support;
 mod bounds;
 mod keys;
 mod life;
+mod moving;
 mod threads;
 mod time;
 mod waits;

@@ -3,7 +3,8 @@
 //! met. Run by `scripts/shuttle`.
 //!
 //! Shuttle sees every interleaving of the engine's own words and its lock, not weak memory orders (loom does, on the
-//! small models), and nothing inside papaya, arc-swap and once_cell.
+//! small models), and nothing inside arc-swap and once_cell. Threads have no
+//! slots of their own here (`limiter/owner`): all share them.
 #![cfg(shuttle)]
 
 mod books;

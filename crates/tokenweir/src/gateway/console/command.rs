@@ -268,6 +268,8 @@ pub(super) struct SettleFields {
     #[serde(default)]
     usage: Option<UsageFields>,
     #[serde(default)]
+    estimated: bool,
+    #[serde(default)]
     reasoning: Option<u64>,
     #[serde(default)]
     response_code: Option<u16>,
@@ -292,7 +294,7 @@ impl SettleFields {
     pub(super) fn completion(&self) -> Completion<'_> {
         Completion {
             usage: self.usage.unwrap_or_default().into(),
-            estimated: false,
+            estimated: self.estimated,
             reasoning: self.reasoning,
             response_code: self.response_code,
             backend_response_code: self.backend_response_code,

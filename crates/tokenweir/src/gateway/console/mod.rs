@@ -137,7 +137,8 @@ impl Console {
         answer.to_string()
     }
 
-    /// Carries out a command that is a value already.
+    /// Carries out a command that is a value already. [`command`](Console::command) is for text of strangers: it bounds
+    /// length and depth, and refuses names that are given twice.
     ///
     /// # Errors
     /// What it is refused with.

@@ -99,7 +99,8 @@ impl ConsoleBuilder {
         self
     }
 
-    /// Who makes instances, in place of the provider in the process that the options describe.
+    /// Who makes instances, in place of the provider in the process that the options describe. It is asked while the console
+    /// is held, so it must not use it, and should not wait.
     pub fn provider(mut self, provider: impl InstanceProvider + Send + 'static) -> Self {
         self.provider = Some(Box::new(provider));
         self
@@ -111,8 +112,7 @@ impl ConsoleBuilder {
         self
     }
 
-    /// One more who is told of each call, also of those that do not pass through JSON. It may use the console, but from
-    /// within an observer no call of the same thread is under way any more.
+    /// One more who is told of each call, also of those that do not pass through JSON. It may use the console.
     pub fn observer(mut self, observer: Arc<dyn RecordObserver>) -> Self {
         self.observers.push(observer);
         self

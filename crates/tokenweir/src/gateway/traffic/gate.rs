@@ -225,12 +225,12 @@ impl Gate {
 
     /// What limits have left, and what a call has consumed once that is known, as headers of its profile's names.
     pub fn headers(&self, left: Remaining, consumed: Option<u64>) -> Vec<(String, u64)> {
-        self.named_by().headers(left, consumed)
+        self.wording().headers(left, consumed)
     }
 
     /// The headers of a refusal, by its profile's names.
     pub fn refusal_headers(&self, refused: &RefusedCall) -> Vec<(String, u64)> {
-        let profile = self.named_by();
+        let profile = self.wording();
         match refused.answer() {
             Some(answer) => answer.headers(&profile),
             None => profile.headers.retry_after.clone().zip(refused.retry_after()).into_iter().collect(),
@@ -238,7 +238,7 @@ impl Gate {
     }
 
     /// Where the engine answers for itself, only the headers' names are of a profile: the default one.
-    fn named_by(&self) -> Cow<'_, Profile> {
+    fn wording(&self) -> Cow<'_, Profile> {
         self.inner.profile.as_ref().map_or_else(Cow::default, Cow::Borrowed)
     }
 
