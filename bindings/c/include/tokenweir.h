@@ -1078,7 +1078,7 @@ tokenweir_code tokenweir_quota_file_backup(const tokenweir_quota_file *file,
 
 /// All that is recorded, as it is at some instant of the call. In JSON: under `records` for each counter the store's name, the
 /// limit's name, its meter, period and scope, period_start and period_end (wall time in nanoseconds since
-/// 1970-01-01T00:00:00Z; null if it never ends), and how much of it may have been used.
+/// 1970-01-01T00:00:00Z; null for `never`), and how much of it may have been used.
 ///
 /// Codes: QUOTA_FILE_IN_USE, QUOTA_FILE_DAMAGED, QUOTA_FILE_IO, NULL_ARGUMENT.
 tokenweir_code tokenweir_quota_file_records(const tokenweir_quota_file *file,

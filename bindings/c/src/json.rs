@@ -134,7 +134,7 @@ pub(crate) fn quota_records(records: &[QuotaRecord]) -> Value {
             "meter": counter.meter,
             "period": counter.period,
             "scope": scope(&counter.scope),
-            "period_start": record.period_start,
+            "period_start": (record.period_start > i64::MIN).then_some(record.period_start),
             "period_end": (record.period_end < i64::MAX).then_some(record.period_end),
             "used": record.used,
         })

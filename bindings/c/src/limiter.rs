@@ -7,12 +7,13 @@ use crate::error::tokenweir_error;
 use crate::json;
 use crate::policy::tokenweir_policy;
 use crate::ring::tokenweir_ring;
-use crate::store::{Leases, tokenweir_store_options};
+use crate::store::tokenweir_store_options;
 use crate::text::{guarded_json, tokenweir_text};
 use crate::values::tokenweir_now;
 use std::ffi::c_char;
 use std::time::Duration;
 use tokenweir::{Limiter, Snapshot, WhenFull};
+use tokenweir_redb::Renewer;
 
 /// Decides which requests may pass, holds their tokens and settles them.
 ///
@@ -20,8 +21,8 @@ use tokenweir::{Limiter, Snapshot, WhenFull};
 /// Threads: any number may use it at once; admitting, observing and settling take no lock.
 pub struct tokenweir_limiter(
     pub(crate) Limiter,
-    // Dropped with it, which is all it is for.
-    #[allow(dead_code)] Option<Leases>,
+    // Dropped with it: that gives the leases back.
+    #[allow(dead_code)] Option<Renewer>,
 );
 
 /// What a new key gets when every counter is in use.
@@ -107,8 +108,8 @@ impl tokenweir_options {
             return Ok(tokenweir_limiter(builder.build(), None));
         }
         // SAFETY: the caller's word.
-        let (limiter, leases) = unsafe { input(self.store)?.build(builder)? };
-        Ok(tokenweir_limiter(limiter, Some(leases)))
+        let (limiter, renewer) = unsafe { input(self.store)?.build(builder)? };
+        Ok(tokenweir_limiter(limiter, Some(renewer)))
     }
 }
 

@@ -10,7 +10,7 @@ use std::ffi::c_char;
 use std::path::Path;
 use std::sync::Arc;
 use tokenweir::{Limiter, LimiterBuilder, StoreOptions, WhenStoreFails};
-use tokenweir_redb::{QuotaFile, QuotaStore, Renewer};
+use tokenweir_redb::{QuotaFile, Renewer};
 
 /// A file in which limiters keep the use of their quotas.
 ///
@@ -74,11 +74,11 @@ pub struct tokenweir_store_options {
 plain_struct!(tokenweir_store_options, reserved0 = 0, reserved = [0; 4]);
 
 impl tokenweir_store_options {
-    /// A limiter with this store, and what ends its leases.
+    /// A limiter with this store, and what renews its leases and gives them back.
     ///
     /// # Safety
     /// The file is NULL or live, and the name as long as is said.
-    pub(crate) unsafe fn build(&self, builder: LimiterBuilder) -> Result<(Limiter, Leases), Failure> {
+    pub(crate) unsafe fn build(&self, builder: LimiterBuilder) -> Result<(Limiter, Renewer), Failure> {
         // SAFETY: the caller's word.
         let (file, name) =
             unsafe { (shared(self.file, "store.file")?, text(self.name, self.name_length, "the name of the store")?) };
@@ -99,35 +99,11 @@ impl tokenweir_store_options {
         }
         let store = Arc::new(file.0.store(name)?);
         let limiter = builder.store(store.clone(), options).build();
-        let leases = match self.renewal {
-            0 => Leases::InBackground { _renewer: Renewer::start(&limiter, &store).map_err(Failure::NoThread)? },
-            _ => Leases::ByHost { limiter: limiter.clone(), store },
+        let renewer = match self.renewal {
+            0 => Renewer::start(&limiter, &store).map_err(Failure::NoThread)?,
+            _ => Renewer::without_thread(&limiter, &store),
         };
-        Ok((limiter, leases))
-    }
-}
-
-/// Gives a limiter's leases back when it is dropped.
-pub(crate) enum Leases {
-    /// The thread does.
-    InBackground {
-        _renewer: Renewer,
-    },
-    ByHost {
-        limiter: Limiter,
-        store: Arc<QuotaStore>,
-    },
-}
-
-impl Drop for Leases {
-    fn drop(&mut self) {
-        // A forked process has nothing to give back, and may find locks taken for ever.
-        if let Leases::ByHost { limiter, store } = self
-            && store.is_owned()
-        {
-            // There is nobody to tell: the file has at least what is used.
-            let _ = limiter.give_back_leases();
-        }
+        Ok((limiter, renewer))
     }
 }
 
@@ -193,7 +169,7 @@ pub unsafe extern "C" fn tokenweir_quota_file_backup(
 
 /// All that is recorded, as it is at some instant of the call. In JSON: under `records` for each counter the store's name, the
 /// limit's name, its meter, period and scope, period_start and period_end (wall time in nanoseconds since
-/// 1970-01-01T00:00:00Z; null if it never ends), and how much of it may have been used.
+/// 1970-01-01T00:00:00Z; null for `never`), and how much of it may have been used.
 ///
 /// Codes: QUOTA_FILE_IN_USE, QUOTA_FILE_DAMAGED, QUOTA_FILE_IO, NULL_ARGUMENT.
 #[unsafe(no_mangle)]

@@ -94,7 +94,7 @@ static void hostile_arguments(void)
     tokenweir_quota_file *file = file_of("hostile"), *none = file;
     tokenweir_text *text = NULL;
     tokenweir_policy *policy = policy_of(POLICY);
-    tokenweir_limiter *limiter = NULL;
+    tokenweir_limiter *limiter = NULL, *keeps = NULL;
     tokenweir_options options = tokenweir_options_init();
     tokenweir_store_options store = tokenweir_store_options_of(file, "gateway"), valid = store;
     options.store = &store;
@@ -131,8 +131,12 @@ static void hostile_arguments(void)
     WRONG(TOKENWEIR_ARGUMENT_INVALID, store.when_it_fails = 2);
     WRONG(TOKENWEIR_ARGUMENT_INVALID, store.renewal = 2);
     /* None of them has kept the name. */
-    DONE(tokenweir_limiter_new(policy, &options, &limiter, &error));
-    WRONG(TOKENWEIR_STORE_NAME_IN_USE, limiter = NULL);
+    DONE(tokenweir_limiter_new(policy, &options, &keeps, &error));
+    WRONG(TOKENWEIR_STORE_NAME_IN_USE, (void)0);
+    tokenweir_limiter_free(keeps);
+    /* Nor has who is gone. */
+    DONE(tokenweir_limiter_new(policy, &options, &keeps, &error));
+    tokenweir_limiter_free(keeps);
     tokenweir_policy_free(policy);
     tokenweir_quota_file_free(file);
 }
@@ -209,8 +213,7 @@ static void records_name_the_counter(void)
     DONE(charge(limiter, "ann", 7, &error));
     tokenweir_limiter_free(limiter);
     DONE(tokenweir_quota_file_records(file, &text, &error));
-    puts(tokenweir_text_chars(text));
-    CHECK(strstr(tokenweir_text_chars(text), "\"limit\":\"month\",\"meter\":\"total\",\"period\":\"never\",\"period_end\":null"));
+    CHECK(strstr(tokenweir_text_chars(text), "\"limit\":\"month\",\"meter\":\"total\",\"period\":\"never\",\"period_end\":null,\"period_start\":null"));
     CHECK(strstr(tokenweir_text_chars(text), "\"scope\":{\"key:user\":\"ann\",\"project\":\"search\"},\"store\":\"gateway\",\"used\":7"));
     tokenweir_text_free(text);
     tokenweir_quota_file_free(file);
@@ -329,7 +332,8 @@ static void found_again_after_a_kill(void)
 /* A process that is forked from one with an open file has neither: it is told, frees without harm, and its parent goes on. */
 static void a_fork_leaves_the_file_to_its_parent(void)
 {
-    tokenweir_quota_file *file = file_of("forked");
+    tokenweir_quota_file *file = file_of("forked"), *second = NULL;
+    const char *path = path_of("forked");
     tokenweir_store_options store = tokenweir_store_options_of(file, "by host");
     tokenweir_limiter *limiter = kept_in(file, TOKENWEIR_LEASE_RENEWAL_IN_BACKGROUND), *host;
     tokenweir_text *text = NULL;
@@ -353,10 +357,15 @@ static void a_fork_leaves_the_file_to_its_parent(void)
     }
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     /* It is still locked, and goes on. */
-    GIVES(TOKENWEIR_QUOTA_FILE_IN_USE, tokenweir_quota_file_open(path_of("forked"), strlen(path_of("forked")), &file, &error));
+    GIVES(TOKENWEIR_QUOTA_FILE_IN_USE, tokenweir_quota_file_open(path, strlen(path), &second, &error));
     DONE(charge(limiter, "ann", 70, &error));
     tokenweir_limiter_free(limiter);
     tokenweir_limiter_free(host);
+    CHECK(recorded(file, "ann") == 77 && recorded(file, "bob") == 7);
+    tokenweir_quota_file_free(file);
+    file = file_of("forked");
+    CHECK(recorded(file, "ann") == 77 && recorded(file, "bob") == 7);
+    tokenweir_quota_file_free(file);
 }
 
 int main(void)

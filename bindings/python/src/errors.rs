@@ -17,6 +17,7 @@ pub fn raise(error: Error) -> PyErr {
             Error::UsageInvalid { .. } => exception(py, "UsageError", &error),
             Error::PermitSettled { .. } | Error::PermitUnknown { .. } => exception(py, "PermitError", &error),
             Error::PermitsExhausted { .. } | Error::TableFull { .. } => exception(py, "CapacityError", &error),
+            Error::Store(_) => exception(py, "StoreError", &error),
             _ => exception(py, "RequestError", &error),
         };
         built.map_or_else(|failed| failed, PyErr::from_value)
@@ -44,6 +45,15 @@ pub fn bad_trace(error: tokenweir_replay::Error) -> PyErr {
 }
 
 // The codes from 1000 on are those of C (`bindings/c/src/code.rs`).
+
+/// The exception of a quota file that cannot be had.
+#[cold]
+pub fn bad_quota_file(error: tokenweir_redb::QuotaFileError) -> PyErr {
+    Python::attach(|py| {
+        let made = coded(py, "QuotaFileError", &error, error.code(), error.name());
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
 
 /// The exception of a snapshot that cannot be read.
 #[cold]

@@ -2,13 +2,13 @@
 //!
 //! - `convert`: names, tokens, instants and waits between the two languages;
 //! - `errors`: the core's errors as the package's exceptions (`tokenweir/_errors.py`);
-//! - `clock`, `policy`, `limiter`, `permit`, `denial`, `view`, `record`, `snapshot`, `replay`: one for each room of the API;
+//! - `clock`, `policy`, `limiter`, `permit`, `denial`, `view`, `record`, `snapshot`, `store`, `replay`: one for each room of the API;
 //! - `console`, `apim`: what `tokenweir.gateway` and `tokenweir.apim` are made of;
 //! - `wire`: `tokenweir.wire`, what passes between a client and a model.
 //!
 //! Every class is frozen: its state is the core's atomics, so no call can find it borrowed, with or without a global
 //! interpreter lock. The lock is kept where a call takes nanoseconds and released where it may wait: for a file, or for
-//! another change of policy.
+//! another change of policy, or for a store.
 
 use pyo3::prelude::*;
 
@@ -24,6 +24,7 @@ mod policy;
 mod record;
 mod replay;
 mod snapshot;
+mod store;
 mod value;
 mod view;
 mod wire;
@@ -53,6 +54,8 @@ mod _native {
     use super::replay::{Row, Rows, replay};
     #[pymodule_export]
     use super::snapshot::{LeftOut, Restored};
+    #[pymodule_export]
+    use super::store::{QuotaFile, QuotaRecord, QuotaStore};
     #[pymodule_export]
     use super::view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, SkippedLimit, Stats};
     #[pymodule_export]

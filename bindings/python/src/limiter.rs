@@ -8,30 +8,51 @@ use crate::permit::{Issuer, Number, Permit, Settlement, abandon, observe, remain
 use crate::policy::Policy;
 use crate::record::{Callback, RecordRing};
 use crate::snapshot::{self, Restored};
+use crate::store::{QuotaStore, released};
 use crate::view::{CounterUsage, Explanation, Peek, Stats, explanation, peeked, used};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use std::sync::Arc;
-use tokenweir::{Decision, UsageFilter, WhenFull};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokenweir::{Decision, StoreOptions, UsageFilter, WhenFull, WhenStoreFails};
+use tokenweir_redb::Renewer;
 
 /// Decides which requests may pass, holds their tokens and settles them.
 ///
-/// Every method may be called from any thread at once, and none waits. Tokens are whole numbers; spans of time are
+/// Every method may be called from any thread at once, and none waits, but for a store: with one, a call that needs a lease
+/// waits for the disk, and other threads run meanwhile. In an event loop let leases be renewed in the background. Tokens are whole numbers; spans of time are
 /// seconds. `now` is the instant of the call, for hosts that own the time; left out, the limiter's clock is read. Do not
 /// mix the two on one limiter unless they tell the same time.
+///
+/// `store` is a QuotaStore: there the use of calendar quotas outlives the process. A lease is one part of `lease_part` (100)
+/// of a quota's amount: what a killed process may at most leave behind as used beyond what it has used. `when_store_fails`:
+/// "refuse" raises StoreError, "admit" decides by what is known in memory. Leases are renewed in a thread unless
+/// `renew_in_background` is false. Make a limiter with a store after a fork, and `close()` it at the end.
 #[pyclass(frozen, subclass, weakref, module = "tokenweir._native")]
 pub struct Limiter {
     pub inner: tokenweir::Limiter,
+    /// Whether it has a store: calls may wait for it, and release the interpreter's lock.
+    pub waits: bool,
+    /// Until it is closed.
+    renewer: Mutex<Option<Renewer>>,
     callback: Option<Arc<Callback>>,
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        if let Some(renewer) = self.renewer.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            released(true, || drop(renewer));
+        }
+    }
 }
 
 #[pymethods]
 impl Limiter {
     #[new]
     #[pyo3(signature = (policy, *, clock=None, observer=None, max_counters=None, max_routes=None, max_permits=None,
-                        when_full=None, permit_ttl=None, max_histories=None))]
+                        when_full=None, permit_ttl=None, max_histories=None, store=None, lease_part=None,
+                        when_store_fails=None, renew_in_background=true))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         policy: &Bound<'_, Policy>,
@@ -43,6 +64,10 @@ impl Limiter {
         when_full: Option<&str>,
         permit_ttl: Option<f64>,
         max_histories: Option<usize>,
+        store: Option<&Bound<'_, QuotaStore>>,
+        lease_part: Option<u64>,
+        when_store_fails: Option<&str>,
+        renew_in_background: bool,
     ) -> PyResult<Self> {
         let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
         if let Some(clock) = clock {
@@ -87,7 +112,37 @@ impl Limiter {
         if let Some(ttl) = permit_ttl {
             builder = builder.permit_ttl(span("permit_ttl", ttl)?);
         }
-        Ok(Limiter { inner: builder.build(), callback })
+        let options = store_options(lease_part, when_store_fails)?;
+        let Some(store) = store.map(|store| store.get().take()).transpose()? else {
+            return Ok(Limiter { inner: builder.build(), waits: false, renewer: Mutex::default(), callback });
+        };
+        let inner = builder.store(store.clone(), options).build();
+        let renewer = match renew_in_background {
+            true => Renewer::start(&inner, &store)?,
+            false => Renewer::without_thread(&inner, &store),
+        };
+        Ok(Limiter { inner, waits: true, renewer: Mutex::new(Some(renewer)), callback })
+    }
+
+    /// Renews the leases that are near their end, so that no request has to wait for the disk: now and then, by a host that has
+    /// said `renew_in_background=False`. Returns how many were renewed, 0 without a store. Raises StoreError.
+    fn renew_leases(&self) -> PyResult<usize> {
+        released(self.waits, || self.inner.renew_leases()).map_err(raise)
+    }
+
+    /// Gives back what is leased and not used, so that the store has exactly what is used. Requests that are admitted or
+    /// settled afterwards lease anew. Raises StoreError.
+    fn give_back_leases(&self) -> PyResult<()> {
+        released(self.waits, || self.inner.give_back_leases()).map_err(raise)
+    }
+
+    /// Ends what the limiter does with its store: stops the thread that renews leases, and gives them back, so that the file
+    /// has exactly what is used. For a clean end; without a store it does nothing. Requests go on being decided, but wait for
+    /// the disk themselves. Raises StoreError if it could not be recorded: then the file has at least what is used.
+    fn close(&self) -> PyResult<()> {
+        let renewer = self.renewer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(renewer) = renewer else { return Ok(()) };
+        released(true, || renewer.stop()).map_err(raise)
     }
 
     /// What the limiter's clock shows.
@@ -116,10 +171,11 @@ impl Limiter {
         let estimate = estimate(input, output)?;
         let inner = &slf.get().inner;
         with_request(project, deployment, keys, |request| {
-            let decision = match instant(now) {
+            let now = instant(now);
+            let decision = released(slf.get().waits, || match now {
                 None => inner.admit(request, estimate),
                 Some(now) => inner.admit_at(request, estimate, now),
-            };
+            });
             decided(slf.py(), decision, || Issuer::Limiter(slf.clone().unbind()))
         })
     }
@@ -152,11 +208,12 @@ impl Limiter {
     ) -> PyResult<Route> {
         let limiter = slf.get().inner.clone();
         with_request(project, deployment, keys, |request| {
-            let route = match instant(now) {
+            let (waits, now) = (slf.get().waits, instant(now));
+            let route = released(waits, || match now {
                 None => limiter.route(request),
                 Some(now) => limiter.route_at(request, now),
-            };
-            Ok(Route { inner: route.map_err(raise)?, limiter: limiter.clone(), owner: slf.clone().unbind() })
+            });
+            Ok(Route { waits, inner: route.map_err(raise)?, limiter: limiter.clone(), owner: slf.clone().unbind() })
         })
     }
 
@@ -170,7 +227,7 @@ impl Limiter {
         output: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<bool> {
-        observe(&self.inner, id.0, input, output, now)
+        observe((&self.inner, self.waits), id.0, input, output, now)
     }
 
     /// Settles a permit by id; see Permit.settle.
@@ -184,27 +241,29 @@ impl Limiter {
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<Settlement> {
         let usage = usage(input, output, cached_input)?;
-        let settled = match instant(now) {
+        let now = instant(now);
+        let settled = released(self.waits, || match now {
             None => self.inner.settle(id.0, usage),
             Some(now) => self.inner.settle_at(id.0, usage, now),
-        };
+        });
         settled.map(Settlement).map_err(raise)
     }
 
     /// Cancels a permit by id; see Permit.cancel.
     #[pyo3(signature = (id, *, now=None))]
     fn cancel(&self, id: Number, now: Option<&Bound<'_, Now>>) -> PyResult<Settlement> {
-        let cancelled = match instant(now) {
+        let now = instant(now);
+        let cancelled = released(self.waits, || match now {
             None => self.inner.cancel(id.0),
             Some(now) => self.inner.cancel_at(id.0, now),
-        };
+        });
         cancelled.map(Settlement).map_err(raise)
     }
 
     /// Ends a permit by id without a word of usage: its estimate stands. See Permit.abandon.
     #[pyo3(signature = (id, *, now=None))]
     fn abandon(&self, id: Number, now: Option<&Bound<'_, Now>>) -> PyResult<Settlement> {
-        abandon(&self.inner, id.0, now).map(Settlement).map_err(raise)
+        abandon((&self.inner, self.waits), id.0, now).map(Settlement).map_err(raise)
     }
 
     /// Lets a permit live for `ttl` seconds from now on, by id; see Permit.renew.
@@ -245,7 +304,8 @@ impl Limiter {
         let inner = &slf.get().inner;
         with_request(project, deployment, keys, |request| {
             let now = instant(now).unwrap_or_else(|| inner.now());
-            peeked(slf.py(), inner.peek_at(request, estimate, now).map_err(raise)?)
+            let peek = released(slf.get().waits, || inner.peek_at(request, estimate, now));
+            peeked(slf.py(), peek.map_err(raise)?)
         })
     }
 
@@ -266,7 +326,8 @@ impl Limiter {
         let inner = &slf.get().inner;
         with_request(project, deployment, keys, |request| {
             let now = instant(now).unwrap_or_else(|| inner.now());
-            explanation(slf.py(), inner.explain_at(request, estimate, now).map_err(raise)?)
+            let explained = released(slf.get().waits, || inner.explain_at(request, estimate, now));
+            explanation(slf.py(), explained.map_err(raise)?)
         })
     }
 
@@ -346,10 +407,11 @@ impl Limiter {
     /// needed; a host may call it when it is idle.
     #[pyo3(signature = (*, now=None))]
     fn sweep(&self, now: Option<&Bound<'_, Now>>) {
-        match instant(now) {
+        let now = instant(now);
+        released(self.waits, || match now {
             None => self.inner.sweep(),
             Some(now) => self.inner.sweep_at(now),
-        }
+        });
     }
 
     fn __repr__(&self) -> String {
@@ -375,6 +437,22 @@ impl Limiter {
     }
 }
 
+fn store_options(lease_part: Option<u64>, when_it_fails: Option<&str>) -> PyResult<StoreOptions> {
+    let mut options = StoreOptions::new();
+    match lease_part {
+        None => {}
+        Some(0) => return Err(PyValueError::new_err("lease_part is 0; give at least 1")),
+        Some(parts) => options = options.lease_part(parts),
+    }
+    match when_it_fails {
+        None | Some("refuse") => Ok(options),
+        Some("admit") => Ok(options.when_it_fails(WhenStoreFails::Admit)),
+        Some(other) => {
+            Err(PyValueError::new_err(format!("when_store_fails is {other:?}; give \"refuse\" or \"admit\"")))
+        }
+    }
+}
+
 /// Who calls what, resolved: the quickest way to decide for callers that come again.
 ///
 /// Any thread may use it. It keeps its counters in the table as long as it lives, and follows a change of policy by itself.
@@ -382,6 +460,7 @@ impl Limiter {
 pub struct Route {
     pub inner: tokenweir::Route,
     pub limiter: tokenweir::Limiter,
+    pub waits: bool,
     owner: Py<Limiter>,
 }
 
@@ -397,11 +476,11 @@ impl Route {
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let estimate = estimate(input, output)?;
-        let route = &slf.get().inner;
-        let decision = match instant(now) {
+        let (route, now) = (&slf.get().inner, instant(now));
+        let decision = released(slf.get().waits, || match now {
             None => route.admit(estimate),
             Some(now) => route.admit_at(estimate, now),
-        };
+        });
         decided(slf.py(), decision, || Issuer::Route(slf.clone().unbind()))
     }
 

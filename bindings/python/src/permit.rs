@@ -4,6 +4,7 @@ use crate::clock::Now;
 use crate::convert::{instant, known, left_dict, span, tokens};
 use crate::errors::raise;
 use crate::limiter::{Limiter, Route};
+use crate::store::released;
 use crate::value::repr;
 use pyo3::PyTraverseError;
 use pyo3::PyVisit;
@@ -28,24 +29,40 @@ impl Issuer {
         }
     }
 
+    /// Whether it has a store; see [`released`].
+    fn waits(&self) -> bool {
+        match self {
+            Issuer::Limiter(limiter) => limiter.get().waits,
+            Issuer::Route(route) => route.get().waits,
+        }
+    }
+
+    /// It, and whether it waits.
+    fn party(&self) -> Party<'_> {
+        (self.limiter(), self.waits())
+    }
+
     fn settle(&self, id: PermitId, usage: tokenweir::Usage, now: Option<tokenweir::Now>) -> Ended {
-        match (self, now) {
+        released(self.waits(), || match (self, now) {
             (Issuer::Route(route), None) => route.get().inner.settle(id, usage),
             (Issuer::Route(route), Some(now)) => route.get().inner.settle_at(id, usage, now),
             (Issuer::Limiter(limiter), None) => limiter.get().inner.settle(id, usage),
             (Issuer::Limiter(limiter), Some(now)) => limiter.get().inner.settle_at(id, usage, now),
-        }
+        })
     }
 
     fn cancel(&self, id: PermitId, now: Option<tokenweir::Now>) -> Ended {
-        match (self, now) {
+        released(self.waits(), || match (self, now) {
             (Issuer::Route(route), None) => route.get().inner.cancel(id),
             (Issuer::Route(route), Some(now)) => route.get().inner.cancel_at(id, now),
             (Issuer::Limiter(limiter), None) => limiter.get().inner.cancel(id),
             (Issuer::Limiter(limiter), Some(now)) => limiter.get().inner.cancel_at(id, now),
-        }
+        })
     }
 }
+
+/// A limiter, and whether its calls may wait for a store.
+type Party<'a> = (&'a tokenweir::Limiter, bool);
 
 type Ended = Result<tokenweir::Settlement, tokenweir::Error>;
 
@@ -153,7 +170,7 @@ impl Permit {
     fn let_go(&self) {
         if self.ours.swap(false, Relaxed) {
             // An expired permit has been settled already; there is nobody to tell.
-            let _ = self.issuer.limiter().abandon(self.id);
+            let _ = abandon(self.issuer.party(), self.id, None);
         }
     }
 }
@@ -194,7 +211,7 @@ impl Permit {
         output: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<bool> {
-        observe(self.issuer.limiter(), self.id, input, output, now)
+        observe(self.issuer.party(), self.id, input, output, now)
     }
 
     /// Settles the permit with what the provider reported, in whole tokens; `cached_input` are those of the input that came
@@ -223,7 +240,7 @@ impl Permit {
     /// Ends the permit without a word of usage: its estimate stands. Raises PermitError if it has ended before.
     #[pyo3(signature = (*, now=None))]
     fn abandon(&self, now: Option<&Bound<'_, Now>>) -> PyResult<Settlement> {
-        self.ended(abandon(self.issuer.limiter(), self.id, now))
+        self.ended(abandon(self.issuer.party(), self.id, now))
     }
 
     /// Lets the permit live for `ttl` seconds from now on, for streams longer than the limiter's `permit_ttl`. Raises
@@ -306,7 +323,7 @@ impl<'py> FromPyObject<'_, 'py> for Number {
 }
 
 pub fn observe(
-    limiter: &tokenweir::Limiter,
+    (limiter, waits): Party<'_>,
     id: PermitId,
     input: Option<&Bound<'_, PyAny>>,
     output: Option<&Bound<'_, PyAny>>,
@@ -314,18 +331,20 @@ pub fn observe(
 ) -> PyResult<bool> {
     let more = |what, value: Option<&Bound<'_, PyAny>>| value.map_or(Ok(0), |value| tokens(what, value));
     let (input, output) = (more("input", input)?, more("output", output)?);
-    let observed = match instant(now) {
+    let now = instant(now);
+    let observed = released(waits, || match now {
         None => limiter.observe(id, input, output),
         Some(now) => limiter.observe_at(id, input, output, now),
-    };
+    });
     observed.map(|observed| observed.spent).map_err(raise)
 }
 
-pub fn abandon(limiter: &tokenweir::Limiter, id: PermitId, now: Option<&Bound<'_, Now>>) -> Ended {
-    match instant(now) {
+pub fn abandon((limiter, waits): Party<'_>, id: PermitId, now: Option<&Bound<'_, Now>>) -> Ended {
+    let now = instant(now);
+    released(waits, || match now {
         None => limiter.abandon(id),
         Some(now) => limiter.abandon_at(id, now),
-    }
+    })
 }
 
 pub fn renew(limiter: &tokenweir::Limiter, id: PermitId, ttl: f64, now: Option<&Bound<'_, Now>>) -> PyResult<()> {

@@ -130,6 +130,8 @@ value! {
         histories: usize,
         /// How many may. Once as many do, further ones go without and give back less.
         max_histories: usize,
+        /// How often the store failed to read or record.
+        store_failures: u64,
     }
 }
 
@@ -145,6 +147,7 @@ impl Stats {
             permits_open: stats.permits_open,
             histories: stats.histories,
             max_histories: stats.max_histories,
+            store_failures: stats.store_failures,
         }
     }
 }

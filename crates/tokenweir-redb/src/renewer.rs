@@ -17,12 +17,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Renews a limiter's leases in a thread of its own, until it is stopped or dropped. Then what is leased and not used is
-/// given back.
+/// given back, but by a process that was forked from the one that has the file.
 pub struct Renewer {
     limiter: Limiter,
     store: Arc<QuotaStore>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    ended: bool,
 }
 
 #[derive(Default)]
@@ -50,7 +51,13 @@ impl Renewer {
         };
         let thread = thread::Builder::new().name("tokenweir-leases".to_owned()).spawn(run)?;
         store.set_renewer(Some(thread.thread().clone()));
-        Ok(Renewer { limiter: limiter.clone(), store: store.clone(), shared, thread: Some(thread) })
+        Ok(Renewer { limiter: limiter.clone(), store: store.clone(), shared, thread: Some(thread), ended: false })
+    }
+
+    /// One that has no thread, for a host that renews leases itself: it only gives them back at the end.
+    pub fn without_thread(limiter: &Limiter, store: &Arc<QuotaStore>) -> Self {
+        let (limiter, store) = (limiter.clone(), store.clone());
+        Renewer { limiter, store, shared: Arc::default(), thread: None, ended: false }
     }
 
     /// Why the last attempt to renew failed; `None` if it did not.
@@ -67,17 +74,22 @@ impl Renewer {
     }
 
     fn end(&mut self) -> Result<(), Error> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let thread = self.thread.take();
         if !self.store.is_owned() {
-            // A forked process has neither the thread nor the file.
+            // A forked process has neither the thread nor the file, and may find locks taken for ever.
             std::mem::forget(thread);
             return Ok(());
         }
-        self.shared.stop.store(true, SeqCst);
-        self.store.set_renewer(None);
-        thread.thread().unpark();
-        // It does not panic: whatever the file does is an error.
-        let _ = thread.join();
+        if let Some(thread) = thread {
+            self.shared.stop.store(true, SeqCst);
+            self.store.set_renewer(None);
+            thread.thread().unpark();
+            // It does not panic: whatever the file does is an error.
+            let _ = thread.join();
+        }
         self.limiter.give_back_leases()
     }
 }

@@ -45,7 +45,7 @@ impl QuotaStore {
     }
 
     /// Whether this process has the file open: not if it was forked from the one that has.
-    pub fn is_owned(&self) -> bool {
+    pub(crate) fn is_owned(&self) -> bool {
         self.file.is_owned()
     }
 
