@@ -266,7 +266,7 @@ class Gate(CustomLogger):
         except tokenweir.CapacityError as error:
             raise HTTPException(503, str(error)) from error
         if not decision:
-            raise self._refusal(decision, deployment)
+            raise self._refusal(decision, deployment, call_type)
         call = _Call(number, decision, project, deployment, keys, wanted[1], task)
         call.renew_later(self._permit_ttl)
         task.add_done_callback(call.served, context=Context())
@@ -403,12 +403,19 @@ class Gate(CustomLogger):
             return False
         return spent and self._settings.cut_streams and output > call.output
 
-    def _refusal(self, denial: Denial, deployment: str) -> Exception:
+    def _refusal(self, denial: Denial, deployment: str, call_type: str) -> Exception:
         """The refusal as the proxy has it."""
         headers = self._left(denial.policy, denial.remaining) if self._settings.headers else {}
         wait = denial.retry_after_seconds
         if wait is not None:
             headers["retry-after"] = str(wait)
+        if call_type == "anthropic_messages":
+            # This route leaves out the headers of all but the proxy's own exception.
+            from litellm.proxy._types import ProxyException
+
+            kind = "rate_limit_error" if denial.status == 429 else "permission_error"
+            own: Exception = ProxyException(str(denial), kind, None, denial.status, headers)
+            return own
         if denial.status != 429:
             return HTTPException(denial.status, str(denial), headers)
         try:

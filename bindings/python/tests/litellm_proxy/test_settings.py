@@ -184,6 +184,6 @@ def test_a_refusal_speaks_of_the_policy_that_refused() -> None:
     assert isinstance(denial, tokenweir.Denial)
     other = {"name": "l", "meter": "total", "algorithm": "window", "amount": 9, "per": "1m"}
     its.limiter.swap_policy(tokenweir.Policy.from_dict({"limit": [other]}))
-    refusal: Any = its._refusal(denial, "m")
+    refusal: Any = its._refusal(denial, "m", "acompletion")
     assert refusal.headers["x-ratelimit-limit-requests"] == "1"
     assert refusal.rate_limit_type == "requests"
