@@ -42,7 +42,9 @@ typedef struct {
   uint32_t size, when_full;
   const tokenweir_clock *clock;
   const tokenweir_ring *ring;
-  uint64_t max_counters, max_routes, max_permits, permit_ttl_ns, max_histories, reserved[3];
+  uint64_t max_counters, max_routes, max_permits, permit_ttl_ns, max_histories;
+  const struct tokenweir_store_options *store;
+  uint64_t reserved[2];
 } tokenweir_options;
 typedef struct {
   uint32_t size, api, stream, include_usage, input_elsewhere, model_length;

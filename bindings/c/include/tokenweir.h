@@ -22,8 +22,9 @@
  * size, which the caller sets, and end with room for what may come; the functions at the end of this header prepare
  * them. Amounts are tokens (or what a limit's meter counts), times are nanoseconds.
  *
- * Panics do not leave the library: TOKENWEIR_PANIC. No thread is started and no signal handled. The only files that are
- * read are those of the system's time zones, when a policy names one; it is then kept for the life of the process.
+ * Panics do not leave the library: TOKENWEIR_PANIC. No signal is handled. The only thread is one for each limiter that keeps
+ * its quotas in a file and renews its leases in the background. Without such a file the only ones that are read are those
+ * of the system's time zones, when a policy names one; it is then kept for the life of the process.
  *
  * This file is made from the library's sources; see bindings/c.
  */
@@ -55,7 +56,8 @@
 
 /// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
 ///
-/// Codes are stable and never used again for something else; those below 1000 are the same in every language. A later
+/// Codes are stable and never used again for something else; those below 1000, and those of quota files, are the same in
+/// every language. A later
 /// library may return codes that this header does not have: treat them as errors.
 enum tokenweir_code
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -108,6 +110,16 @@ enum tokenweir_code
   TOKENWEIR_OPTIONS_INVALID = 1008,
   /// The console has no resource of this name.
   TOKENWEIR_RESOURCE_UNKNOWN = 1009,
+  /// Another process has the quota file open, or this one has; or this one was forked from the one that opened it.
+  TOKENWEIR_QUOTA_FILE_IN_USE = 1010,
+  /// The quota file is damaged, or none. It is as it was.
+  TOKENWEIR_QUOTA_FILE_DAMAGED = 1011,
+  /// A release of another format has written the quota file. It is as it was.
+  TOKENWEIR_QUOTA_FILE_VERSION = 1012,
+  /// The operating system refused to open, read or write a quota file.
+  TOKENWEIR_QUOTA_FILE_IO = 1013,
+  /// Another limiter keeps its quotas in this file under this name.
+  TOKENWEIR_STORE_NAME_IN_USE = 1014,
   /// The library panicked, which is a fault of its own. The limiter goes on.
   TOKENWEIR_PANIC = 1099,
 };
@@ -183,6 +195,46 @@ enum tokenweir_when_full
 typedef enum tokenweir_when_full tokenweir_when_full;
 #else
 typedef uint32_t tokenweir_when_full;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What a request comes to whose charge a store cannot record.
+enum tokenweir_when_store_fails
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// It is not admitted: STORE_FAILED. Nothing is charged.
+  TOKENWEIR_WHEN_STORE_FAILS_REFUSE = 0,
+  /// It is decided by what is known in memory, and recorded when the store answers again.
+  TOKENWEIR_WHEN_STORE_FAILS_ADMIT = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_when_store_fails tokenweir_when_store_fails;
+#else
+typedef uint32_t tokenweir_when_store_fails;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// Who renews leases before they run out.
+enum tokenweir_lease_renewal
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// A thread that the limiter starts, and stops when it is freed. A fork does not take it along: make the limiter in the
+  /// process that uses it.
+  TOKENWEIR_LEASE_RENEWAL_IN_BACKGROUND = 0,
+  /// The host, by tokenweir_limiter_renew_leases(). A request whose lease has run out before renews it itself, and waits
+  /// for the disk.
+  TOKENWEIR_LEASE_RENEWAL_BY_HOST = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_lease_renewal tokenweir_lease_renewal;
+#else
+typedef uint32_t tokenweir_lease_renewal;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -346,6 +398,18 @@ typedef struct tokenweir_passage tokenweir_passage;
 /// so it may be freed before them. Threads: any number may use it at once.
 typedef struct tokenweir_policy tokenweir_policy;
 
+/// A file in which limiters keep the use of their quotas.
+///
+/// A limiter with such a store decides in memory as any other; what it may use is recorded in the file a lease ahead, synced
+/// before it counts. After a kill or a power cut the recovered use is never below the real one, and above it by a lease at
+/// most; after the limiter was freed it is exact. One process has a file open at a time: open it after the fork in the
+/// process that uses it, where it was opened before it is QUOTA_FILE_IN_USE.
+///
+/// Ownership: the caller's, until tokenweir_quota_file_free(). Limiters that were made with it keep what they need of it, so
+/// it may be freed before them; it is closed with the last of them and of their routes. Threads: any number may use it at
+/// once.
+typedef struct tokenweir_quota_file tokenweir_quota_file;
+
 /// A decision or a settlement.
 ///
 /// Ownership: the caller's, until tokenweir_record_free(). Threads: any number may read it at once.
@@ -452,6 +516,29 @@ typedef struct {
   uint64_t reserved[4];
 } tokenweir_record_view;
 
+/// How a limiter keeps its quotas in a file; zero is the default where there is one. See tokenweir_store_options_of().
+typedef struct {
+  /// sizeof(tokenweir_store_options).
+  uint32_t size;
+  /// A tokenweir_when_store_fails.
+  uint32_t when_it_fails;
+  /// The file.
+  const tokenweir_quota_file *file;
+  /// The name under which the limiter's quotas are found again, in UTF-8. Limiters on one file need different ones.
+  const char *name;
+  /// Its bytes.
+  size_t name_length;
+  /// A lease is one part of so many of a quota's amount, at least 1 token: what a killed process may at most leave behind
+  /// as used beyond what it has used. 0: 100. There is a write for about every half of a lease that is used.
+  uint64_t lease_part;
+  /// A tokenweir_lease_renewal.
+  uint32_t renewal;
+  /// Zero.
+  uint32_t reserved0;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_store_options;
+
 /// How a limiter is to be made; zero is the default for each field. See tokenweir_options_init().
 typedef struct {
   /// sizeof(tokenweir_options).
@@ -474,8 +561,10 @@ typedef struct {
   /// The most buckets that may keep a history at once, 12 KiB each; 0: 5,000. Further ones give back less of what was
   /// estimated and not used, the less the longer a call lasted; see tokenweir_stats.
   uint64_t max_histories;
+  /// Where the use of quotas is kept so that it outlives the process; NULL: nowhere. It is read during the call.
+  const tokenweir_store_options *store;
   /// Zero.
-  uint64_t reserved[3];
+  uint64_t reserved[2];
 } tokenweir_options;
 
 /// A name and a value, for instance a caller key ("user" and "u-17") or a header.
@@ -644,8 +733,10 @@ typedef struct {
   uint64_t histories;
   /// How many may.
   uint64_t max_histories;
+  /// How often the store failed to read or record.
+  uint64_t store_failures;
   /// Not used.
-  uint64_t reserved[2];
+  uint64_t reserved[1];
 } tokenweir_stats;
 
 /// What a request asks for. The call fills it; set size before. See tokenweir_asked_init().
@@ -965,15 +1056,66 @@ tokenweir_code tokenweir_record_json(const tokenweir_record *record, tokenweir_t
 /// Frees a record. NULL is fine.
 void tokenweir_record_free(tokenweir_record *record);
 
+/// Opens a file of quotas, which is made if there is none: readable and writable by its owner alone. `path` has `length`
+/// bytes (on Windows UTF-8). After a crash the last write that was synced is found again; this may take as long as reading
+/// the file does. A file that is refused is left as it is.
+///
+/// Codes: QUOTA_FILE_IN_USE, QUOTA_FILE_DAMAGED, QUOTA_FILE_VERSION, QUOTA_FILE_IO, NULL_ARGUMENT, ARGUMENT_INVALID.
+tokenweir_code tokenweir_quota_file_open(const char *path,
+                                         size_t length,
+                                         tokenweir_quota_file **file,
+                                         tokenweir_error **error);
+
+/// Writes a copy of the file to `path`, of `length` bytes, as it is at some instant of the call. Requests go on meanwhile.
+/// Whoever goes on with a copy goes on with the use of that moment.
+///
+/// Codes: QUOTA_FILE_IO, if the path exists or cannot be written; QUOTA_FILE_IN_USE, QUOTA_FILE_DAMAGED, NULL_ARGUMENT,
+/// ARGUMENT_INVALID.
+tokenweir_code tokenweir_quota_file_backup(const tokenweir_quota_file *file,
+                                           const char *path,
+                                           size_t length,
+                                           tokenweir_error **error);
+
+/// All that is recorded, as it is at some instant of the call. In JSON: under `records` for each counter the store's name, the
+/// limit's name, its meter, period and scope, period_start and period_end (wall time in nanoseconds since
+/// 1970-01-01T00:00:00Z; null if it never ends), and how much of it may have been used.
+///
+/// Codes: QUOTA_FILE_IN_USE, QUOTA_FILE_DAMAGED, QUOTA_FILE_IO, NULL_ARGUMENT.
+tokenweir_code tokenweir_quota_file_records(const tokenweir_quota_file *file,
+                                            tokenweir_text **json,
+                                            tokenweir_error **error);
+
+/// Frees a file of quotas. NULL is fine. It stays open for the limiters that were made with it.
+void tokenweir_quota_file_free(tokenweir_quota_file *file);
+
+/// Renews the leases that are near their end, so that no request has to wait for the disk: now and then, where no thread of
+/// the limiter does. How many were renewed, 0 without a store, goes to `renewed`, which may be NULL.
+///
+/// Codes: STORE_FAILED, NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_renew_leases(const tokenweir_limiter *limiter,
+                                              uint64_t *renewed,
+                                              tokenweir_error **error);
+
+/// Gives back what is leased and not used, so that the store has exactly what is used. Requests that are admitted or settled
+/// afterwards lease anew. Freeing the limiter does the same but cannot say whether it succeeded. Takes time in proportion to
+/// the number of live counters.
+///
+/// Codes: STORE_FAILED, NULL_ARGUMENT.
+tokenweir_code tokenweir_limiter_give_back_leases(const tokenweir_limiter *limiter,
+                                                  tokenweir_error **error);
+
 /// Makes a limiter that decides by `policy`. `options` may be NULL: every default.
 ///
-/// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID; with a store also UTF8_INVALID, STORE_NAME_IN_USE,
+/// QUOTA_FILE_IN_USE, and STORE_FAILED if there can be no thread to renew leases.
 tokenweir_code tokenweir_limiter_new(const tokenweir_policy *policy,
                                      const tokenweir_options *options,
                                      tokenweir_limiter **limiter,
                                      tokenweir_error **error);
 
-/// Frees a limiter. NULL is fine. Its open permits end with it; routes that were made from it keep it going.
+/// Frees a limiter. NULL is fine. Its open permits end with it; routes that were made from it keep it going. One with a
+/// store gives its leases back, which waits for the disk: after that the file has exactly what is used. What its routes
+/// are charged later is leased anew and not given back, so free them first.
 void tokenweir_limiter_free(tokenweir_limiter *limiter);
 
 /// What the limiter's clock shows.
@@ -1562,6 +1704,19 @@ static inline tokenweir_options tokenweir_options_init(void)
     tokenweir_options options;
     memset(&options, 0, sizeof options);
     options.size = (uint32_t)sizeof options;
+    return options;
+}
+
+/// A store in this file, of a name that ends with a NUL, which renews its leases in the background. The pointers are kept in
+/// it.
+static inline tokenweir_store_options tokenweir_store_options_of(const tokenweir_quota_file *file, const char *name)
+{
+    tokenweir_store_options options;
+    memset(&options, 0, sizeof options);
+    options.size = (uint32_t)sizeof options;
+    options.file = file;
+    options.name = name;
+    options.name_length = name ? strlen(name) : 0;
     return options;
 }
 

@@ -14,6 +14,10 @@ use tokenweir::PermitId;
 pub(crate) enum Failure {
     #[error(transparent)]
     Engine(#[from] tokenweir::Error),
+    #[error(transparent)]
+    QuotaFile(#[from] tokenweir_redb::QuotaFileError),
+    #[error("the thread that renews leases cannot be started: {0}; free some, or let the host renew leases")]
+    NoThread(std::io::Error),
     #[error("permit 0 was not issued by this limiter; use the id that its admission returned")]
     PermitZero,
     #[error("{0} is NULL; pass a valid pointer")]
@@ -48,6 +52,8 @@ impl Failure {
     fn code(&self) -> tokenweir_code {
         match self {
             Failure::Engine(error) => code::of_engine(error.code()),
+            Failure::QuotaFile(error) => code::of_engine(error.code()),
+            Failure::NoThread(_) => tokenweir_code::TOKENWEIR_STORE_FAILED,
             Failure::PermitZero => tokenweir_code::TOKENWEIR_PERMIT_UNKNOWN,
             Failure::Null(_) => tokenweir_code::TOKENWEIR_NULL_ARGUMENT,
             Failure::Utf8 { .. } => tokenweir_code::TOKENWEIR_UTF8_INVALID,

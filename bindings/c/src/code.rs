@@ -6,7 +6,8 @@ use std::ptr;
 
 /// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
 ///
-/// Codes are stable and never used again for something else; those below 1000 are the same in every language. A later
+/// Codes are stable and never used again for something else; those below 1000, and those of quota files, are the same in
+/// every language. A later
 /// library may return codes that this header does not have: treat them as errors.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,16 @@ pub enum tokenweir_code {
     TOKENWEIR_OPTIONS_INVALID = 1008,
     /// The console has no resource of this name.
     TOKENWEIR_RESOURCE_UNKNOWN = 1009,
+    /// Another process has the quota file open, or this one has; or this one was forked from the one that opened it.
+    TOKENWEIR_QUOTA_FILE_IN_USE = 1010,
+    /// The quota file is damaged, or none. It is as it was.
+    TOKENWEIR_QUOTA_FILE_DAMAGED = 1011,
+    /// A release of another format has written the quota file. It is as it was.
+    TOKENWEIR_QUOTA_FILE_VERSION = 1012,
+    /// The operating system refused to open, read or write a quota file.
+    TOKENWEIR_QUOTA_FILE_IO = 1013,
+    /// Another limiter keeps its quotas in this file under this name.
+    TOKENWEIR_STORE_NAME_IN_USE = 1014,
     /// The library panicked, which is a fault of its own. The limiter goes on.
     TOKENWEIR_PANIC = 1099,
 }
@@ -64,7 +75,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 24] = [
+pub(crate) const CODES: [tokenweir_code; 29] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -88,6 +99,11 @@ pub(crate) const CODES: [tokenweir_code; 24] = [
     TOKENWEIR_BODY_INVALID,
     TOKENWEIR_OPTIONS_INVALID,
     TOKENWEIR_RESOURCE_UNKNOWN,
+    TOKENWEIR_QUOTA_FILE_IN_USE,
+    TOKENWEIR_QUOTA_FILE_DAMAGED,
+    TOKENWEIR_QUOTA_FILE_VERSION,
+    TOKENWEIR_QUOTA_FILE_IO,
+    TOKENWEIR_STORE_NAME_IN_USE,
     TOKENWEIR_PANIC,
 ];
 
@@ -117,12 +133,17 @@ impl tokenweir_code {
             TOKENWEIR_BODY_INVALID => c"BODY_INVALID",
             TOKENWEIR_OPTIONS_INVALID => c"OPTIONS_INVALID",
             TOKENWEIR_RESOURCE_UNKNOWN => c"RESOURCE_UNKNOWN",
+            TOKENWEIR_QUOTA_FILE_IN_USE => c"QUOTA_FILE_IN_USE",
+            TOKENWEIR_QUOTA_FILE_DAMAGED => c"QUOTA_FILE_DAMAGED",
+            TOKENWEIR_QUOTA_FILE_VERSION => c"QUOTA_FILE_VERSION",
+            TOKENWEIR_QUOTA_FILE_IO => c"QUOTA_FILE_IO",
+            TOKENWEIR_STORE_NAME_IN_USE => c"STORE_NAME_IN_USE",
             TOKENWEIR_PANIC => c"PANIC",
         }
     }
 }
 
-/// The code of an engine's error.
+/// The code of an error of the engine's or of a quota file's.
 ///
 /// # Panics
 /// If the table above lacks it, which the test below excludes.
@@ -172,6 +193,25 @@ mod tests {
         let shared: Vec<i32> = CODES.iter().map(|code| *code as i32).filter(|code| (1..1000).contains(code)).collect();
         let engine: Vec<i32> = errors.iter().map(|error| error.code().into()).collect();
         assert_eq!(shared, engine, "the numbers below 1000 are the engine's, and all of them");
+    }
+
+    #[test]
+    fn codes_of_quota_files_are_the_stores() {
+        use tokenweir_redb::QuotaFileError;
+        let (path, reason) = (std::path::PathBuf::new, String::new);
+        let errors = [
+            QuotaFileError::InUse { path: path() },
+            QuotaFileError::Damaged { path: path(), reason: reason() },
+            QuotaFileError::Version { path: path(), found: 2, known: 1 },
+            QuotaFileError::Io { path: path(), source: std::io::Error::other("r") },
+            QuotaFileError::NameInUse { name: reason() },
+        ];
+        let codes = errors.map(|error| {
+            let code = of_engine(error.code());
+            assert_eq!(code.name().to_str(), Ok(error.name()), "{error}");
+            code as i32
+        });
+        assert_eq!(codes, [1010, 1011, 1012, 1013, 1014]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use tokenweir::policy::{Algorithm, Limit};
 use tokenweir::{
     CounterUsage, Denied, Event, Explanation, LeftOutReason, LimitView, Peek, Policy, Record, Refusal, Restored, Usage,
 };
+use tokenweir_redb::QuotaRecord;
 use tokenweir_wire::{NamedLimit, UpstreamLimit, UpstreamLimits};
 
 /// Bytes as text, or as `{"hex": "00ff"}` if they are none.
@@ -122,6 +123,23 @@ pub(crate) fn restored(restored: &Restored) -> Value {
         .map(|left| json!({ "limit": left.limit, "counters": left.counters, "reason": reason(left.reason) }))
         .collect::<Vec<_>>();
     json!({ "counters": restored.counters, "left_out": left_out })
+}
+
+pub(crate) fn quota_records(records: &[QuotaRecord]) -> Value {
+    let record = |record: &QuotaRecord| {
+        let counter = record.counter();
+        json!({
+            "store": record.store,
+            "limit": counter.limit,
+            "meter": counter.meter,
+            "period": counter.period,
+            "scope": scope(&counter.scope),
+            "period_start": record.period_start,
+            "period_end": (record.period_end < i64::MAX).then_some(record.period_end),
+            "used": record.used,
+        })
+    };
+    json!({ "records": records.iter().map(record).collect::<Vec<_>>() })
 }
 
 pub(crate) fn policy(policy: &Policy) -> Value {

@@ -7,6 +7,7 @@
 //! - `code`, `error`, `text`: what comes back beside results;
 //! - `values`: the plain structs that go in; `decision`: what comes of admitting and settling;
 //! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each; `request`, `view`: what is done with a limiter;
+//! - `store`: files of quotas, and how a limiter keeps its own in one;
 //! - `wire`: requests of providers' clients; `response`: what comes back, as it passes; `answer`: what clients are told;
 //! - `console`: the gateway model; `gate`, `passage`: calls through one of its gateways;
 //! - `json`: the form of what is not hot.
@@ -31,6 +32,7 @@ mod request;
 mod response;
 mod ring;
 mod route;
+mod store;
 #[cfg(feature = "test-panic")]
 mod test_panic;
 mod text;
@@ -52,6 +54,7 @@ pub use request::*;
 pub use response::*;
 pub use ring::*;
 pub use route::*;
+pub use store::*;
 #[cfg(feature = "test-panic")]
 pub use test_panic::*;
 pub use text::*;

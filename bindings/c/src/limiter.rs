@@ -7,6 +7,7 @@ use crate::error::tokenweir_error;
 use crate::json;
 use crate::policy::tokenweir_policy;
 use crate::ring::tokenweir_ring;
+use crate::store::{Leases, tokenweir_store_options};
 use crate::text::{guarded_json, tokenweir_text};
 use crate::values::tokenweir_now;
 use std::ffi::c_char;
@@ -17,7 +18,11 @@ use tokenweir::{Limiter, Snapshot, WhenFull};
 ///
 /// Ownership: the caller's, until tokenweir_limiter_free(); its routes keep it going until they are freed, too.
 /// Threads: any number may use it at once; admitting, observing and settling take no lock.
-pub struct tokenweir_limiter(pub(crate) Limiter);
+pub struct tokenweir_limiter(
+    pub(crate) Limiter,
+    // Dropped with it, which is all it is for.
+    #[allow(dead_code)] Option<Leases>,
+);
 
 /// What a new key gets when every counter is in use.
 #[repr(u32)]
@@ -53,16 +58,18 @@ pub struct tokenweir_options {
     /// The most buckets that may keep a history at once, 12 KiB each; 0: 5,000. Further ones give back less of what was
     /// estimated and not used, the less the longer a call lasted; see tokenweir_stats.
     pub max_histories: u64,
+    /// Where the use of quotas is kept so that it outlives the process; NULL: nowhere. It is read during the call.
+    pub store: *const tokenweir_store_options,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 
-plain_struct!(tokenweir_options, reserved = [0; 3]);
+plain_struct!(tokenweir_options, reserved = [0; 2]);
 
 impl tokenweir_options {
     /// # Safety
-    /// Its clock and ring are NULL or live.
-    unsafe fn build(&self, policy: &tokenweir_policy) -> Result<Limiter, Failure> {
+    /// Its clock, ring and store are NULL or live.
+    unsafe fn build(&self, policy: &tokenweir_policy) -> Result<tokenweir_limiter, Failure> {
         let mut builder = Limiter::builder(policy.0.clone());
         builder = match self.when_full {
             0 => builder.when_full(WhenFull::Deny),
@@ -96,13 +103,19 @@ impl tokenweir_options {
         if self.permit_ttl_ns > 0 {
             builder = builder.permit_ttl(Duration::from_nanos(self.permit_ttl_ns));
         }
-        Ok(builder.build())
+        if self.store.is_null() {
+            return Ok(tokenweir_limiter(builder.build(), None));
+        }
+        // SAFETY: the caller's word.
+        let (limiter, leases) = unsafe { input(self.store)?.build(builder)? };
+        Ok(tokenweir_limiter(limiter, Some(leases)))
     }
 }
 
 /// Makes a limiter that decides by `policy`. `options` may be NULL: every default.
 ///
-/// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID; with a store also UTF8_INVALID, STORE_NAME_IN_USE,
+/// QUOTA_FILE_IN_USE, and STORE_FAILED if there can be no thread to renew leases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tokenweir_limiter_new(
     policy: *const tokenweir_policy,
@@ -114,16 +127,18 @@ pub unsafe extern "C" fn tokenweir_limiter_new(
     unsafe {
         guarded(error, || {
             let (limiter, policy) = (handle(limiter, "limiter")?, shared(policy, "policy")?);
-            limiter.give(tokenweir_limiter(match options.is_null() {
-                true => Limiter::new(policy.0.clone()),
+            limiter.give(match options.is_null() {
+                true => tokenweir_limiter(Limiter::new(policy.0.clone()), None),
                 false => input(options)?.build(policy)?,
-            }));
+            });
             Ok(())
         })
     }
 }
 
-/// Frees a limiter. NULL is fine. Its open permits end with it; routes that were made from it keep it going.
+/// Frees a limiter. NULL is fine. Its open permits end with it; routes that were made from it keep it going. One with a
+/// store gives its leases back, which waits for the disk: after that the file has exactly what is used. What its routes
+/// are charged later is leased anew and not given back, so free them first.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tokenweir_limiter_free(limiter: *mut tokenweir_limiter) {
     // SAFETY: NULL or a limiter of ours that nobody uses any more, as the header asks.

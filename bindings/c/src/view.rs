@@ -59,8 +59,10 @@ pub struct tokenweir_stats {
     pub histories: u64,
     /// How many may.
     pub max_histories: u64,
+    /// How often the store failed to read or record.
+    pub store_failures: u64,
     /// Not used.
-    pub reserved: [u64; 2],
+    pub reserved: [u64; 1],
 }
 
 plain_struct!(tokenweir_stats);
@@ -218,7 +220,8 @@ pub unsafe extern "C" fn tokenweir_limiter_stats(
                 permits_open: now.permits_open as u64,
                 histories: now.histories as u64,
                 max_histories: now.max_histories as u64,
-                reserved: [0; 2],
+                store_failures: now.store_failures,
+                reserved: [0; 1],
             });
             Ok(())
         })

@@ -15,9 +15,9 @@ fn read(path: &Path) -> String {
 }
 
 /// In the order in which the header has them.
-const SOURCES: [&str; 18] = [
-    "code", "values", "error", "text", "clock", "policy", "ring", "limiter", "decision", "request", "route", "view",
-    "wire", "response", "answer", "console", "gate", "passage",
+const SOURCES: [&str; 19] = [
+    "code", "values", "error", "text", "clock", "policy", "ring", "store", "limiter", "decision", "request", "route",
+    "view", "wire", "response", "answer", "console", "gate", "passage",
 ];
 
 /// Those that are in no header, or have nothing for one.
@@ -133,7 +133,7 @@ fn header_says_who_owns_each_handle_and_who_may_use_it() {
         }
         comment.clear();
     }
-    assert_eq!(handles, 15);
+    assert_eq!(handles, 16);
 }
 
 /// The C tests call every function with hostile arguments, and provoke every code.
@@ -141,12 +141,16 @@ fn header_says_who_owns_each_handle_and_who_may_use_it() {
 fn every_function_and_every_code_has_its_hostile_test() {
     let header = read(&here("include/tokenweir.h"));
     let arguments =
-        ["arguments", "wire", "console", "gate"].map(|test| read(&here(&format!("tests/{test}.c")))).concat();
-    let panic = read(&here("tests/panic.c"));
+        ["arguments", "wire", "console", "gate", "store"].map(|test| read(&here(&format!("tests/{test}.c")))).concat();
+    let (panic, version) = (read(&here("tests/panic.c")), read(&here("tests/versions.rs")));
     let (start, end) = (header.find("enum tokenweir_code").expect("codes"), header.find("tokenweir_code;"));
     let codes = header[start..end.expect("the end of the codes")].lines().filter_map(|line| line.split_once(" = "));
     for (name, _) in codes {
-        let test = if name.ends_with("_PANIC") { &panic } else { &arguments };
+        let test = match name.trim() {
+            "TOKENWEIR_PANIC" => &panic,
+            "TOKENWEIR_QUOTA_FILE_VERSION" => &version,
+            _ => &arguments,
+        };
         assert!(test.contains(name.trim()), "{name} is not provoked");
     }
     let mut functions = 0;

@@ -7,7 +7,7 @@ use tokenweir::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuotaFileError {
-    /// Another process has it open, or this one has.
+    /// Another process has it open, or this one has; or this one was forked from the one that opened it.
     #[error("{} is open already; let one process have it, or give each its own file", .path.display())]
     InUse {
         /// The file.
@@ -51,6 +51,30 @@ pub enum QuotaFileError {
         /// The store's name.
         name: String,
     },
+}
+
+impl QuotaFileError {
+    /// The stable number of this kind of error, shared by all languages and never used again for another.
+    pub fn code(&self) -> u16 {
+        match self {
+            QuotaFileError::InUse { .. } => 1010,
+            QuotaFileError::Damaged { .. } => 1011,
+            QuotaFileError::Version { .. } => 1012,
+            QuotaFileError::Io { .. } => 1013,
+            QuotaFileError::NameInUse { .. } => 1014,
+        }
+    }
+
+    /// The stable name that goes with [`code`](QuotaFileError::code).
+    pub fn name(&self) -> &'static str {
+        match self {
+            QuotaFileError::InUse { .. } => "QUOTA_FILE_IN_USE",
+            QuotaFileError::Damaged { .. } => "QUOTA_FILE_DAMAGED",
+            QuotaFileError::Version { .. } => "QUOTA_FILE_VERSION",
+            QuotaFileError::Io { .. } => "QUOTA_FILE_IO",
+            QuotaFileError::NameInUse { .. } => "STORE_NAME_IN_USE",
+        }
+    }
 }
 
 impl From<QuotaFileError> for StoreError {

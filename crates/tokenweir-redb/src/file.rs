@@ -12,6 +12,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokenweir::store::{CounterName, NamedCounter};
 
 /// The format of the tables below. The file's own format is redb's to check.
 const VERSION: u64 = 1;
@@ -46,8 +47,17 @@ pub struct QuotaRecord {
     pub used: u64,
 }
 
+impl QuotaRecord {
+    /// Which counter it is of.
+    pub fn counter(&self) -> NamedCounter {
+        CounterName::new(&self.limit, &self.key).read()
+    }
+}
+
 pub(crate) struct Shared {
     path: PathBuf,
+    /// The process that has the file open. One that is forked from it does not: it would write over what its parent writes.
+    process: u32,
     /// `None` after an error: redb takes nothing more from then on, so it is opened anew.
     database: Mutex<Option<Arc<Database>>>,
     pub(crate) names: Mutex<HashSet<String>>,
@@ -81,15 +91,18 @@ impl QuotaFile {
 
     fn of(path: PathBuf, database: Database) -> Self {
         let database = Mutex::new(Some(Arc::new(database)));
-        QuotaFile { shared: Arc::new(Shared { path, database, names: Mutex::default() }) }
+        let process = std::process::id();
+        QuotaFile { shared: Arc::new(Shared { path, process, database, names: Mutex::default() }) }
     }
 
     /// A store for one limiter. Limiters with the same limits need stores of different names; the name is what it is found
     /// by again.
     ///
     /// # Errors
-    /// [`QuotaFileError::NameInUse`] while another store of this name is there.
+    /// [`QuotaFileError::NameInUse`] while another store of this name is there, [`QuotaFileError::InUse`] in a process that was
+    /// forked from the one that opened the file.
     pub fn store(&self, name: &str) -> Result<QuotaStore, QuotaFileError> {
+        self.shared.owned()?;
         if !self.shared.names.lock().insert(name.to_owned()) {
             return Err(QuotaFileError::NameInUse { name: name.to_owned() });
         }
@@ -139,8 +152,27 @@ impl QuotaFile {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if !self.is_owned() {
+            // To close it would be to write into the file, and to unlock it for others.
+            std::mem::forget(self.database.get_mut().take());
+        }
+    }
+}
+
 impl Shared {
+    pub(crate) fn is_owned(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    fn owned(&self) -> Result<(), QuotaFileError> {
+        if self.is_owned() { Ok(()) } else { Err(QuotaFileError::InUse { path: self.path.clone() }) }
+    }
+
     pub(crate) fn act<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, QuotaFileError> {
+        // Before any lock, which a thread of the parent may have held.
+        self.owned()?;
         let database = {
             let mut database = self.database.lock();
             match &*database {

@@ -39,7 +39,8 @@
 //! ([`Limiter::renew_leases`](tokenweir::Limiter::renew_leases)).
 //!
 //! # Operating it
-//! One process has the file open at a time. Its permissions are those of the owner alone. Copy it while no process has it
+//! One process has the file open at a time; one that is forked from it gets [`QuotaFileError::InUse`], and opens a file of its
+//! own. Its permissions are those of the owner alone. Copy it while no process has it
 //! open, or have [`QuotaFile::backup`] write a copy at any time: whoever goes on with a copy goes on with the use of that
 //! moment. A file that is damaged, or that a newer release has written, is refused and left as it is.
 

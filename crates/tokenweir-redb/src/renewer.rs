@@ -68,6 +68,11 @@ impl Renewer {
 
     fn end(&mut self) -> Result<(), Error> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
+        if !self.store.is_owned() {
+            // A forked process has neither the thread nor the file.
+            std::mem::forget(thread);
+            return Ok(());
+        }
         self.shared.stop.store(true, SeqCst);
         self.store.set_renewer(None);
         thread.thread().unpark();

@@ -32,13 +32,21 @@ impl fmt::Debug for QuotaStore {
 
 impl Drop for QuotaStore {
     fn drop(&mut self) {
-        self.file.names.lock().remove(&self.name);
+        // A forked process has no names, and may find the lock taken for ever.
+        if self.file.is_owned() {
+            self.file.names.lock().remove(&self.name);
+        }
     }
 }
 
 impl QuotaStore {
     pub(crate) fn new(file: Arc<Shared>, name: &str) -> Self {
         QuotaStore { file, name: name.to_owned(), renewer: Mutex::new(None), tidy_at: Mutex::new(i64::MIN) }
+    }
+
+    /// Whether this process has the file open: not if it was forked from the one that has.
+    pub fn is_owned(&self) -> bool {
+        self.file.is_owned()
     }
 
     pub(crate) fn set_renewer(&self, renewer: Option<Thread>) {
@@ -126,6 +134,9 @@ impl Store for QuotaStore {
     }
 
     fn running_low(&self) {
+        if !self.is_owned() {
+            return;
+        }
         if let Some(renewer) = &*self.renewer.lock() {
             renewer.unpark();
         }

@@ -30,8 +30,8 @@ pub(crate) struct Watch {
 struct Answered {
     status: u16,
     framing: Framing,
-    /// `None` where its bytes say nothing that could be read.
-    meter: Option<Meter>,
+    /// `None` where its bytes say nothing that could be read. Boxed: it is large, and a watch is moved.
+    meter: Option<Box<Meter>>,
     output: u64,
     first: Option<Duration>,
     backend_status: Option<u16>,
@@ -53,7 +53,7 @@ impl Watch {
         let plain = text(CONTENT_ENCODING).is_none_or(|coding| coding.trim().eq_ignore_ascii_case("identity"));
         let framing = Framing::of(text(CONTENT_TYPE));
         let estimator = self.settings.estimator.clone();
-        let meter = self.api.filter(|_| plain).map(|api| Meter::with_estimator(api, framing, estimator));
+        let meter = self.api.filter(|_| plain).map(|api| Box::new(Meter::with_estimator(api, framing, estimator)));
         let status = head.status.as_u16();
         self.answered = Some(Answered { status, framing, meter, output: 0, first: None, backend_status: Some(status) });
     }
@@ -131,7 +131,7 @@ impl Watch {
     /// What the call has used, by all that is known, with its reasoning tokens, and whether anything was counted here.
     fn used(&self, answered: &Answered) -> (Usage, Option<u64>, bool) {
         let failed = !(200..300).contains(&answered.status);
-        let Some(measured) = answered.meter.as_ref().map(Meter::measured) else {
+        let Some(measured) = answered.meter.as_ref().map(|meter| meter.measured()) else {
             let usage = if failed { self.of_failed(Usage::UNKNOWN) } else { Usage::UNKNOWN };
             return (usage, None, false);
         };

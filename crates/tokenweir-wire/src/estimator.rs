@@ -57,6 +57,9 @@ impl Default for Characters {
 
 impl Estimator for Characters {
     fn millitokens(&self, text: &str) -> u64 {
+        if text.is_ascii() {
+            return (text.len() as u64).saturating_mul(u64::from(self.by_length[0]));
+        }
         let mut heads = [0u64; 4];
         for byte in text.bytes() {
             let length = match byte {

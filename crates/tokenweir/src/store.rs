@@ -4,6 +4,7 @@
 //! store says "at least so much may be used", and requests are charged up to there without asking it. A process that is
 //! killed at any instant leaves behind at least what was used, and at most one lease more.
 
+use crate::policy::decode_key;
 use std::fmt;
 
 /// A counter, by the same name in every process.
@@ -21,6 +22,29 @@ impl<'a> CounterName<'a> {
     pub fn new(limit: &'a str, key: &'a [u8]) -> Self {
         CounterName { limit, key }
     }
+
+    /// What the name says, for whoever looks at a store.
+    pub fn read(&self) -> NamedCounter {
+        // A limit that no limiter has named so is shown as it is.
+        let read = serde_json::from_str::<(String, String, String, Vec<String>)>(self.limit);
+        let (limit, meter, period, scope) =
+            read.unwrap_or_else(|_| (self.limit.to_owned(), String::new(), String::new(), vec![]));
+        NamedCounter { limit, meter, period, scope: decode_key(&scope, self.key) }
+    }
+}
+
+/// What a [`CounterName`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamedCounter {
+    /// The limit's name.
+    pub limit: String,
+    /// Its meter, as a policy writes it.
+    pub meter: String,
+    /// Its period, with zone and anchor.
+    pub period: String,
+    /// Its scope: each part with its value.
+    pub scope: Vec<(String, Vec<u8>)>,
 }
 
 /// What a store has of a counter.
@@ -86,5 +110,25 @@ impl StoreError {
     /// What went wrong, for whoever operates the store.
     pub fn new(reason: impl fmt::Display) -> Self {
         StoreError { reason: reason.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_which_limit_and_whose() {
+        let read =
+            CounterName::new(r#"["month","total","monthly",["project","key:user"]]"#, b"\x06search\x02\xff\x00").read();
+        assert_eq!((&*read.limit, &*read.meter, &*read.period), ("month", "total", "monthly"));
+        let scope: Vec<(&str, &[u8])> = read.scope.iter().map(|(part, value)| (&**part, &**value)).collect();
+        assert_eq!(scope, [("project", &b"search"[..]), ("key:user", b"\xff\0")]);
+    }
+
+    #[test]
+    fn a_name_of_another_kind_is_shown_as_it_is() {
+        let read = CounterName::new("month", b"\x06search").read();
+        assert_eq!((&*read.limit, &*read.meter, &*read.period, read.scope.len()), ("month", "", "", 0));
     }
 }

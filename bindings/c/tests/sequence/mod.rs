@@ -64,7 +64,7 @@ impl Bytes<'_> {
     }
 
     fn reserved(&mut self) -> [u64; 4] {
-        if self.rarely() { [0, 0, 1, 0] } else { [0; 4] }
+        if self.rarely() { [0, 1, 0, 0] } else { [0; 4] }
     }
 
     /// A pointer and a length.
@@ -269,7 +269,7 @@ impl Made {
                 }
                 4 | 5 => {
                     let mut limiter = null_mut();
-                    let [reserved @ .., _] = bytes.reserved();
+                    let [reserved @ .., _, _] = bytes.reserved();
                     let options = tokenweir_options {
                         size: bytes.size::<tokenweir_options>(),
                         when_full: bytes.byte().into(),
@@ -280,6 +280,8 @@ impl Made {
                         max_permits: (bytes.number() % 100),
                         permit_ttl_ns: bytes.number() << 20,
                         max_histories: (bytes.number() % 10),
+                        // `tests/store.c` has that.
+                        store: null(),
                         reserved,
                     };
                     let options = tokenweir_options { when_full: options.when_full % 3, ..options };

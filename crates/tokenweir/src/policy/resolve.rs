@@ -509,7 +509,7 @@ pub(crate) fn encode_key<'v>(values: impl Iterator<Item = &'v [u8]>) -> Vec<u8> 
 }
 
 /// The parts of a key and their values, for those who look at counters. Stops where the key is not one of the scope.
-pub(crate) fn decode_key(scope: &[ScopePart], key: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn decode_key(scope: &[impl ToString], key: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut parts = Vec::with_capacity(scope.len());
     let mut rest = key;
     for part in scope {

@@ -4,6 +4,7 @@ mod admin;
 mod calls;
 mod ends;
 mod keys;
+mod layered;
 mod peers;
 mod refusals;
 mod reload;
