@@ -15,9 +15,9 @@ async def visit(
     path: str,
     body: str,
     headers: dict[str, str],
-) -> None:
+) -> bool:
     """Makes the call and counts its status; 0 if it was left or broke. A third of the clients leave, some before there is
-    an answer."""
+    an answer. Whether it was answered, and read to its end."""
     leaves = dice.random() < 0.33
     patience = httpx.Timeout(30, read=dice.choice([0.002, 0.01])) if leaves and dice.random() < 0.3 else 30
     headers = {"content-type": "application/json"} | headers
@@ -28,6 +28,8 @@ async def visit(
             async for _ in response.aiter_raw():
                 pieces -= leaves
                 if pieces == 0:
-                    break
+                    return False
+            return response.status_code == 200
     except httpx.HTTPError:
         statuses[0] += 1
+        return False

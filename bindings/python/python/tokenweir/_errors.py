@@ -11,7 +11,7 @@ class Error(Exception):
     """An error of tokenweir. It changes nothing: no counter has moved.
 
     `code` is the stable number of this kind of error and `name` its stable name, the same in all languages; 0 and "" of
-    the kinds that only Python has.
+    the kinds that only Python has. A GatewayError has a name without a number: the console's code.
     """
 
     code: int = 0

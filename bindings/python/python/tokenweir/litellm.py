@@ -9,8 +9,10 @@
 Every request is admitted before the call or refused in the proxy's own error form, with `retry-after`: 429 for a rate,
 403 for a quota. It holds its estimated tokens while it runs, is observed while it streams, and is settled once: with the
 usage that LiteLLM reports, also after retries and fallbacks; with what has been streamed, if the client leaves or the
-stream breaks; as `failed` says, if the call fails. However a request ends, its permit ends with the task that serves it;
-LiteLLM's log has half a minute more to say the usage, and then the estimate stands, or what has streamed.
+stream breaks; as `failed` says, if the call fails. Usage of 0 tokens, which LiteLLM writes where the provider has said none,
+is unknown: the input stays as estimated, and the output counts by the text of the answer. However a request ends, its permit
+ends with the task that serves it; LiteLLM's log has half a minute more to say the usage, and then the estimate stands, or
+what has streamed. Until then the permit is renewed: a request may take longer than `permit_ttl`.
 
 What a limit's scope and match see of a request:
 
@@ -20,10 +22,10 @@ What a limit's scope and match see of a request:
   `end_user`, `org`, `project`, `agent`. Any other name is looked up in the metadata of the key, then of the team.
 
 The other settings: `default_output` (1024), the output tokens that a request is expected to take at most if it does not
-say so itself; `bytes_per_token` (4), for the input and for what streams before the usage is known; `failed`, what a call
+say so itself; `bytes_per_token` (4), for the input, and for the output where its usage is not known; `failed`, what a call
 counts that failed at the provider: `request` (it counts as a request and takes no tokens), `nothing` or `estimate`;
 `cut_streams` (false), whether a stream that has outrun its estimate ends when a limit of it is spent; `headers` (true),
-whether responses say what is left; and `permit_ttl`, `max_counters`, `max_permits` and `when_full` of the Limiter.
+whether responses and refusals say what is left; and `permit_ttl`, `max_counters`, `max_permits` and `when_full` of the Limiter.
 
 Counters live in the process: run the proxy with one worker.
 """
@@ -32,12 +34,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import Context, ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 import tokenweir
 from tokenweir import Denial, Limiter, Permit, Policy
+from tokenweir._litellm_usage import Usage, answer_bytes, estimate, of_chunk, usage_of
 
 if TYPE_CHECKING:
     gate: Gate
@@ -67,10 +69,10 @@ _ATTRIBUTES = {
 """Caller keys and the attributes of the proxy's UserAPIKeyAuth that hold them."""
 
 _LIMITER_SETTINGS = ("permit_ttl", "max_counters", "max_permits", "when_full")
-_ATTACHMENT_TOKENS = 1024
-"""What an image, a sound or a file in the input is expected to take."""
-_NO_OUTPUT = ("embedding", "moderation", "rerank", "transcription", "speech", "image")
-"""Kinds of call that produce no output tokens."""
+_PERMIT_TTL = 600.0
+"""Seconds that a permit lives unless the settings say otherwise."""
+_RENEWALS = 4
+"""How often in its life a permit is renewed."""
 _LATEST_LOG = 30.0
 """Seconds that LiteLLM's log has, after a request, to say its usage. It is written in the background, and not at all when
 there is too much of it."""
@@ -94,14 +96,30 @@ class _Call:
     """Whether there is a stream: `open` or `complete`. An open one ends the permit itself, or drops it."""
     late: asyncio.TimerHandle | None = None
     """When the log is late."""
+    renewal: asyncio.TimerHandle | None = None
     ended: bool = False
     streamed_bytes: int = 0
     observed: int = 0
     """The output tokens that have streamed, by their bytes."""
-    usage: _Usage | None = None
+    usage: Usage | None = None
     """What the stream itself has said."""
 
-    def settle(self, usage: _Usage) -> None:
+    @staticmethod
+    def keep(reference: weakref.ref[_Call], ttl: float) -> None:
+        """Renews the permit four times in its life, for as long as the request is under way."""
+        call = reference()
+        if call is not None and not call.ended:
+            # One that has expired, because the process stood still, is over; and nobody has to be told.
+            with contextlib.suppress(tokenweir.PermitError):
+                call.permit.renew(ttl)
+            call.renew_later(ttl)
+
+    def renew_later(self, ttl: float) -> None:
+        # The timer must not keep the permit: what keeps it is what serves the request.
+        loop, reference = self.task.get_loop(), weakref.ref(self)
+        self.renewal = loop.call_later(ttl / _RENEWALS, _Call.keep, reference, ttl, context=Context())
+
+    def settle(self, usage: Usage) -> None:
         cached = None if usage.input is None or usage.cached is None else min(usage.cached, usage.input)
         self._end(lambda: self.permit.settle(usage.input, usage.output, cached_input=cached))
 
@@ -119,14 +137,15 @@ class _Call:
 
     def _lapse(self) -> None:
         if self.stream:
-            self.settle(_Usage(output=self.observed))
+            self.settle(Usage(output=self.observed))
         else:
             self.abandon()
 
     def _end(self, end: Callable[[], object]) -> None:
         self.ended = True
-        if self.late is not None:
-            self.late.cancel()
+        for timer in (self.late, self.renewal):
+            if timer is not None:
+                timer.cancel()
         # A permit that has expired is over, and nobody has to be told; usage that cannot be leaves the estimate.
         with contextlib.suppress(tokenweir.PermitError):
             try:
@@ -147,15 +166,6 @@ serves the request, then the stream, then the timer of the log."""
 def _serving() -> _Call | None:
     reference = _current.get()
     return None if reference is None else reference()
-
-
-@dataclass(frozen=True, slots=True)
-class _Usage:
-    """What the provider reported; None is unknown."""
-
-    input: int | None = None
-    output: int | None = None
-    cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +190,13 @@ class _Settings:
             policy = Policy.from_file(folder / policy)
         elif not isinstance(policy, Policy):
             raise ValueError("callback_settings.tokenweir.policy is missing; give a policy, or the path of its file")
-        values: dict[str, Any] = {"limiter": {name: rest.pop(name) for name in _LIMITER_SETTINGS if name in rest}}
         for name, (fits, what) in _CHECKS.items():
-            if name in rest:
-                value = rest.pop(name)
-                if not fits(value):
-                    raise ValueError(f"callback_settings.tokenweir.{name} is {value!r}; give {what}")
-                values[name] = tuple(_list(value)) if name == "project" else value
+            if name in rest and not fits(rest[name]):
+                raise ValueError(f"callback_settings.tokenweir.{name} is {rest[name]!r}; give {what}")
+        values: dict[str, Any] = {"limiter": {name: rest.pop(name) for name in _LIMITER_SETTINGS if name in rest}}
+        for name in _CHECKS.keys() & rest.keys():
+            value = rest.pop(name)
+            values[name] = tuple(_list(value)) if name == "project" else value
         for name in rest:
             raise ValueError(f"callback_settings.tokenweir.{name} is no setting; see pydoc tokenweir.litellm")
         return _Settings(policy, **values)
@@ -202,6 +212,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "failed": (lambda value: value in ("request", "nothing", "estimate"), "request, nothing or estimate"),
     "cut_streams": (lambda value: type(value) is bool, "true or false"),
     "headers": (lambda value: type(value) is bool, "true or false"),
+    "permit_ttl": (lambda value: type(value) in (int, float) and value > 0, "a number of seconds above 0"),
 }
 """What each setting may be, and what to say otherwise."""
 
@@ -224,7 +235,9 @@ class Gate(CustomLogger):
     def __init__(self, settings: Mapping[str, Any], *, folder: str | os.PathLike[str] = ".", **limiter: Any) -> None:
         super().__init__()
         self._settings = _Settings.read(settings, Path(folder))
-        self.limiter = Limiter(self._settings.policy, **self._settings.limiter, **limiter)
+        options = {"permit_ttl": _PERMIT_TTL} | self._settings.limiter | limiter
+        self.limiter = Limiter(self._settings.policy, **options)
+        self._permit_ttl = float(options["permit_ttl"])
 
     # What the proxy calls, in the order in which it does.
 
@@ -245,7 +258,7 @@ class Gate(CustomLogger):
                 earlier.abandon()
         project, keys = self._caller(user_api_key_dict)
         deployment = str(data.get("model") or f"route:{call_type}")
-        wanted = _estimate(data, call_type, self._settings)
+        wanted = estimate(data, call_type, self._settings.bytes_per_token, self._settings.default_output)
         try:
             decision = self.limiter.admit(project, deployment, *wanted, keys=keys)
         except tokenweir.RequestError as error:
@@ -253,8 +266,9 @@ class Gate(CustomLogger):
         except tokenweir.CapacityError as error:
             raise HTTPException(503, str(error)) from error
         if not decision:
-            raise self._refusal(decision, deployment)
+            raise self._refusal(decision, deployment, call_type)
         call = _Call(number, decision, project, deployment, keys, wanted[1], task)
+        call.renew_later(self._permit_ttl)
         task.add_done_callback(call.served, context=Context())
         _current.set(weakref.ref(call))
 
@@ -262,7 +276,7 @@ class Gate(CustomLogger):
         """Settles a request that was answered in one piece."""
         call = self._open(data.get("litellm_call_id"))
         if call is not None:
-            call.settle(_usage_of(response) or _Usage())
+            self._settle(call, usage_of(response) or Usage(), answer_bytes(response))
 
     def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
@@ -282,9 +296,9 @@ class Gate(CustomLogger):
         call = self._open(kwargs.get("litellm_call_id"))
         if call is None:
             return
-        usage = _usage_of(response_obj)
+        usage = usage_of(response_obj)
         if usage is not None:
-            call.settle(usage)
+            self._settle(call, usage, max(call.streamed_bytes, answer_bytes(response_obj)))
 
     async def async_post_call_failure_hook(
         self,
@@ -308,7 +322,7 @@ class Gate(CustomLogger):
         elif self._settings.failed == "estimate":
             call.abandon()
         else:
-            call.settle(_Usage(0, 0))
+            call.settle(Usage(0, 0))
 
     async def async_post_call_response_headers_hook(
         self,
@@ -323,7 +337,7 @@ class Gate(CustomLogger):
         if call is None or call.number != data.get("litellm_call_id") or not self._settings.headers:
             return None
         views = self.limiter.peek(call.project, call.deployment, keys=call.keys).limits
-        return self._left({view.limit: view.remaining for view in views if view.mode == "enforce"})
+        return self._left(self.limiter.policy, {view.limit: view.remaining for view in views if view.mode == "enforce"})
 
     # What they share.
 
@@ -331,6 +345,15 @@ class Gate(CustomLogger):
         """The request of this number, if it is the one being served and still holds its permit."""
         call = _serving()
         return None if call is None or call.ended or call.number != number else call
+
+    def _settle(self, call: _Call, usage: Usage, size: int) -> None:
+        """By the usage; the output by the bytes of its text where nobody has counted its tokens."""
+        if not usage.output and size:
+            usage = replace(usage, output=self._tokens(size))
+        call.settle(usage)
+
+    def _tokens(self, size: int) -> int:
+        return -(-size // self._settings.bytes_per_token)
 
     def _caller(self, caller: Any) -> tuple[str, dict[str, str]]:
         found = {}
@@ -351,7 +374,7 @@ class Gate(CustomLogger):
             async for chunk in response:
                 if not call.ended and self._spent(call, chunk):
                     complete = True
-                    call.settle(_Usage(output=call.observed))
+                    call.settle(Usage(output=call.observed))
                     return
                 yield chunk
             complete = True
@@ -359,18 +382,18 @@ class Gate(CustomLogger):
             call.stream = "complete"
             if not call.ended:
                 if call.usage is not None:
-                    call.settle(call.usage)
+                    self._settle(call, call.usage, call.streamed_bytes)
                 elif not complete:
-                    call.settle(_Usage(output=call.observed))
+                    call.settle(Usage(output=call.observed))
                 else:
                     call.served()
 
     def _spent(self, call: _Call, chunk: Any) -> bool:
         """Notes what a chunk brings, and says whether the stream is to end here."""
-        text, usage = _chunk(chunk)
+        text, usage = of_chunk(chunk)
         call.usage = usage or call.usage
         call.streamed_bytes += text
-        output = -(-call.streamed_bytes // self._settings.bytes_per_token)
+        output = self._tokens(call.streamed_bytes)
         if output == call.observed:
             return False
         more, call.observed = output - call.observed, output
@@ -380,19 +403,27 @@ class Gate(CustomLogger):
             return False
         return spent and self._settings.cut_streams and output > call.output
 
-    def _refusal(self, denial: Denial, deployment: str) -> Exception:
+    def _refusal(self, denial: Denial, deployment: str, call_type: str) -> Exception:
         """The refusal as the proxy has it."""
-        headers = self._left(denial.remaining)
+        headers = self._left(denial.policy, denial.remaining) if self._settings.headers else {}
         wait = denial.retry_after_seconds
         if wait is not None:
             headers["retry-after"] = str(wait)
+        if call_type == "anthropic_messages":
+            # This route leaves out the headers of all but the proxy's own exception.
+            from litellm.proxy._types import ProxyException
+
+            kind = "rate_limit_error" if denial.status == 429 else "permission_error"
+            own: Exception = ProxyException(str(denial), kind, None, denial.status, headers)
+            return own
         if denial.status != 429:
             return HTTPException(denial.status, str(denial), headers)
         try:
             from litellm.proxy.common_utils.proxy_rate_limit_error import ProxyRateLimitError, map_v3_rate_limit_type
         except ImportError:
             return HTTPException(429, str(denial), headers)
-        meter = next((limit.meter for limit in self.limiter.policy.limits if limit.name == denial.limit), "total")
+        limit = denial.policy.limit(denial.limit)
+        meter = "total" if limit is None else limit.meter
         kind = {"requests": "requests", "in_flight": "max_parallel_requests"}.get(meter, "tokens")
         rate_limit_type = map_v3_rate_limit_type(kind)
         refusal: Exception = ProxyRateLimitError(
@@ -400,10 +431,11 @@ class Gate(CustomLogger):
         )
         return refusal
 
-    def _left(self, remaining: Mapping[str, int]) -> dict[str, str]:
+    @staticmethod
+    def _left(policy: Policy, remaining: Mapping[str, int]) -> dict[str, str]:
         headers: dict[str, str] = {}
         least: dict[str, int] = {}
-        for limit in self.limiter.policy.limits:
+        for limit in policy.limits:
             left = remaining.get(limit.name)
             kind = {"requests": "requests", "input": "tokens", "output": "tokens", "total": "tokens"}.get(limit.meter)
             if left is not None and kind is not None and left <= least.get(kind, left):
@@ -411,119 +443,6 @@ class Gate(CustomLogger):
                 headers[f"x-ratelimit-limit-{kind}"] = str(limit.amount)
                 headers[f"x-ratelimit-remaining-{kind}"] = str(max(left, 0))
         return headers
-
-
-def _estimate(data: Mapping[str, Any], call_type: str, settings: _Settings) -> tuple[int, int]:
-    """The input tokens of a request by its bytes, and the most output tokens that it asks for."""
-    said = [
-        data[name] for name in ("messages", "prompt", "input", "contents", "system", "instructions") if name in data
-    ]
-    if not said:
-        return 0, 0
-    size = sum(_bytes(part, settings.bytes_per_token) for part in [*said, data.get("tools")])
-    taken = -(-size // settings.bytes_per_token)
-    if any(kind in call_type for kind in _NO_OUTPUT):
-        return taken, 0
-    limits = (data.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
-    output = max((limit for limit in map(_count, limits) if limit is not None), default=settings.default_output)
-    return taken, output * max(_count(data.get("n")) or 1, _count(data.get("best_of")) or 1)
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= 2**63 else None
-
-
-def _bytes(value: Any, bytes_per_token: int) -> int:
-    """The bytes of all text in a part of a request; what is not text counts as so many tokens."""
-    size = 0
-    rest = [value]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, str):
-            size += len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
-        elif isinstance(value, Mapping):
-            if {"image_url", "input_audio", "file", "source", "image"} & value.keys():
-                size += _ATTACHMENT_TOKENS * bytes_per_token
-            else:
-                rest.extend(value.values())
-                rest.extend(value.keys())
-        elif isinstance(value, (list, tuple)):
-            rest.extend(value)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            # A token by its number.
-            size += bytes_per_token
-    return size
-
-
-def _get(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-
-
-def _usage_of(response: Any) -> _Usage | None:
-    """The usage of a response: of chat, text, embeddings, the Responses route, or Anthropic's messages."""
-    usage = _get(response, "usage")
-    if usage is None:
-        return None
-    prompt, completion = _count(_get(usage, "prompt_tokens")), _count(_get(usage, "completion_tokens"))
-    if prompt is not None or completion is not None:
-        details = _get(usage, "prompt_tokens_details")
-        total = _count(_get(usage, "total_tokens"))
-        if completion is None and total is not None and prompt is not None:
-            completion = max(total - prompt, 0)
-        return _Usage(prompt, completion, _count(_get(details, "cached_tokens")))
-    taken, output = _count(_get(usage, "input_tokens")), _count(_get(usage, "output_tokens"))
-    if taken is None and output is None:
-        return None
-    read, written = _count(_get(usage, "cache_read_input_tokens")), _count(_get(usage, "cache_creation_input_tokens"))
-    if taken is not None and (read is not None or written is not None):
-        # Anthropic counts what went through its cache apart.
-        return _Usage(taken + (read or 0) + (written or 0), output, read)
-    return _Usage(taken, output, _count(_get(_get(usage, "input_tokens_details"), "cached_tokens")))
-
-
-def _chunk(chunk: Any) -> tuple[int, _Usage | None]:
-    """The bytes of text that a chunk of a stream brings, and the usage, if it says it."""
-    if isinstance(chunk, (bytes, str)):
-        return _events(chunk)
-    usage = _usage_of(chunk)
-    choices = _get(chunk, "choices")
-    if choices is None:
-        return _event(chunk)
-    size = 0
-    for choice in choices:
-        delta = _get(choice, "delta")
-        for part in (choice,) if delta is None else (delta,):
-            size += _bytes([_get(part, name) for name in ("content", "reasoning_content", "text")], 1)
-            for tool in _get(part, "tool_calls") or ():
-                size += _bytes(_get(_get(tool, "function"), "arguments"), 1)
-    return size, usage
-
-
-def _event(event: Any) -> tuple[int, _Usage | None]:
-    """An event of the Responses route or of Anthropic's messages."""
-    delta = _get(event, "delta")
-    texts = ("text", "thinking", "partial_json")
-    size = _bytes(delta if isinstance(delta, str) else [_get(delta, name) for name in texts], 1)
-    kind = _get(event, "type")
-    if kind in ("response.completed", "response.incomplete", "response.failed"):
-        return size, _usage_of(_get(event, "response"))
-    return size, None
-
-
-def _events(chunk: bytes | str) -> tuple[int, _Usage | None]:
-    """Server-sent events, as the route of Anthropic's messages has them. Their last word on the usage is not theirs alone
-    to say: it has no input tokens, which LiteLLM adds."""
-    size = 0
-    for line in chunk.splitlines():
-        data = line.strip()[5:] if line.strip()[:5] in (b"data:", "data:") else None
-        if data is not None:
-            try:
-                size += _event(json.loads(data))[0]
-            except ValueError:
-                continue
-    return size, None
 
 
 _gate: Gate | None = None

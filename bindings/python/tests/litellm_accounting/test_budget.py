@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -38,7 +39,7 @@ def metrics(prompt: int, completion: int) -> tuple[Any, ...]:
     )
 
 
-def event(prompt: int, completion: int) -> Any:
+def event(prompt: int, completion: int, who: Any = WHO) -> Any:
     usage = (("prompt_tokens", prompt), ("completion_tokens", completion))
     snapshot = PricingSnapshot(
         calculator_version="1",
@@ -53,14 +54,28 @@ def event(prompt: int, completion: int) -> Any:
         event_id="cost",
         usage_event_id="usage",
         occurred_at=datetime.now(timezone.utc),
-        dimensions=WHO,
+        dimensions=who,
         charges=(Metric(name=MetricName.SPEND, value=Decimal("0.01"), unit="USD"),),
         snapshot=snapshot,
     )
 
 
-def budget(**options: Any) -> Budget:
-    return Budget(tokenweir.Limiter(tokenweir.Policy.from_dict({"limit": [LIMIT]})), **options)
+def budget(*, scope: list[str] | None = None, **options: Any) -> Budget:
+    limit = LIMIT if scope is None else LIMIT | {"scope": scope}
+    return Budget(tokenweir.Limiter(tokenweir.Policy.from_dict({"limit": [limit]})), **options)
+
+
+def test_its_methods_are_those_of_the_protocol() -> None:
+    names = {name for name, _ in inspect.getmembers(BudgetEnforcer, inspect.isfunction) if not name.startswith("_")}
+    assert names == {"reserve", "settle", "release"}
+    for name in names:
+        asked, given = inspect.signature(getattr(BudgetEnforcer, name)), inspect.signature(getattr(Budget, name))
+        assert [(each.name, each.kind, each.default) for each in asked.parameters.values()] == [
+            (each.name, each.kind, each.default) for each in given.parameters.values()
+        ]
+        assert inspect.iscoroutinefunction(getattr(Budget, name)) == inspect.iscoroutinefunction(
+            getattr(BudgetEnforcer, name)
+        )
 
 
 def test_reserve_settle_release() -> None:
@@ -103,3 +118,29 @@ def test_what_has_expired_is_forgotten() -> None:
 
     asyncio.run(main())
     assert enforcer.limiter.usage()[0].used == 200
+
+
+@pytest.mark.parametrize(
+    ("scope", "options", "found"),
+    [
+        (["key:user", "key:organization"], {}, {"key:user": "u", "key:organization": "o"}),
+        (["project", "deployment"], {}, {"project": "t", "deployment": "gpt"}),
+        (["project"], {"project": ["user", "team"]}, {"project": "u"}),
+        (["project"], {"project": ["tag"]}, {"project": "anonymous"}),
+    ],
+)
+def test_a_limit_counts_by_any_dimension(scope: list[str], options: dict[str, Any], found: dict[str, str]) -> None:
+    enforcer = budget(scope=scope, **options)
+    who = (
+        *WHO,
+        Dimension(name=DimensionName.USER, value="u"),
+        Dimension(name=DimensionName.ORGANIZATION, value="o"),
+    )
+
+    async def main() -> None:
+        assert (await enforcer.reserve("a", who, metrics(3, 4))).allowed
+        await enforcer.settle("a", event(2, 3, who))
+
+    asyncio.run(main())
+    (counter,) = enforcer.limiter.usage()
+    assert (counter.scope, counter.settled_total) == (found, 5)

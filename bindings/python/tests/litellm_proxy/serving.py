@@ -41,38 +41,69 @@ def serving(app: Any, path: str) -> Iterator[str]:
 
 
 class Provider:
-    """Answers as OpenAI does. The model's name says how: `ok`, `fails`, `no-usage`, `breaks`; `flaky-N` fails N times."""
+    """Answers as OpenAI does. The model's name says how: `ok`, `fails`, `no-usage`, `breaks`; `flaky-N` fails N times, and
+    `flaky-N-...` does so for itself."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.words = 20
         """How many words a stream has, of 4 bytes each."""
         self.pause = 0.0
+        self.held = 0
+        """How many calls wait to be let go: whole answers, and streams that have had `HELD_AT` words."""
+        self._free = threading.Event()
+        self._free.set()
         self.app = FastAPI()
         self.app.post("/v1/chat/completions")(self.chat)
         self.app.post("/v1/embeddings")(self.embeddings)
         self.app.post("/v1/responses")(self.responses)
         self.app.get("/alive")(lambda: {})
 
-    def usage(self) -> dict[str, Any]:
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keeps back, while it lasts, what calls wait for."""
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
+
+    async def let_go(self) -> None:
+        self.held += 1
+        try:
+            while not self._free.is_set():
+                await asyncio.sleep(0.005)
+        finally:
+            self.held -= 1
+
+    def fails(self, model: str) -> bool:
+        self.calls[model] += 1
+        return model == "fails" or (model.startswith("flaky-") and self.calls[model] <= int(model.split("-")[1]))
+
+    def tokens(self, body: dict[str, Any], input: int, output: int) -> tuple[int, int]:
+        """The tokens that the answer to a request says it took; these, unless somebody knows better."""
+        return input, output
+
+    def usage(self, body: dict[str, Any]) -> dict[str, Any]:
+        taken, output = self.tokens(body, 10, 7)
         return {
-            "prompt_tokens": 10,
-            "completion_tokens": 7,
-            "total_tokens": 17,
+            "prompt_tokens": taken,
+            "completion_tokens": output,
+            "total_tokens": taken + output,
             "prompt_tokens_details": {"cached_tokens": 4},
         }
 
     async def chat(self, request: Request) -> Any:
         body = await request.json()
         model = body["model"]
-        self.calls[model] += 1
-        if model == "fails" or (model.startswith("flaky-") and self.calls[model] <= int(model[6:])):
-            return JSONResponse({"error": {"message": "broken", "type": "server_error"}}, 500)
+        if self.fails(model):
+            return JSONResponse(BROKEN, 500)
         if body.get("stream"):
             return StreamingResponse(self.stream(body), media_type="text/event-stream")
         await asyncio.sleep(self.pause)
+        await self.let_go()
         message = {"role": "assistant", "content": "seven words"}
-        answer = {"id": "x", "object": "chat.completion", "created": 1, "model": model, "usage": self.usage()}
+        answer = {"id": "x", "object": "chat.completion", "created": 1, "model": model, "usage": self.usage(body)}
         if model == "no-usage":
             del answer["usage"]
         answer["choices"] = [{"index": 0, "finish_reason": "stop", "message": message}]
@@ -86,33 +117,43 @@ class Provider:
         for number in range(self.words):
             if body["model"] == "breaks" and number == 5:
                 raise ConnectionError("the provider has gone")
+            if number == HELD_AT:
+                await self.let_go()
             yield chunk(choices=[{"index": 0, "delta": {"content": "word"}, "finish_reason": None}])
             await asyncio.sleep(self.pause)
         yield chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
         if (body.get("stream_options") or {}).get("include_usage") and body["model"] != "no-usage":
-            yield chunk(choices=[], usage=self.usage())
+            yield chunk(choices=[], usage=self.usage(body))
         yield "data: [DONE]\n\n"
 
     async def embeddings(self, request: Request) -> Any:
+        body = await request.json()
+        model = body["model"]
+        if self.fails(model):
+            return JSONResponse(BROKEN, 500)
         data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}]
-        usage = {"prompt_tokens": 9, "total_tokens": 9}
-        return {"object": "list", "data": data, "model": "embedding", "usage": usage}
+        answer = {"object": "list", "data": data, "model": model}
+        taken, _ = self.tokens(body, 9, 0)
+        return answer if model == "no-usage" else answer | {"usage": {"prompt_tokens": taken, "total_tokens": taken}}
 
     async def responses(self, request: Request) -> Any:
         body = await request.json()
+        if self.fails(body["model"]):
+            return JSONResponse(BROKEN, 500)
         text = {"type": "output_text", "text": "seven words", "annotations": []}
         message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [text]}
+        taken, output = self.tokens(body, 11, 8)
         usage = {
-            "input_tokens": 11,
-            "output_tokens": 8,
-            "total_tokens": 19,
+            "input_tokens": taken,
+            "output_tokens": output,
+            "total_tokens": taken + output,
             "input_tokens_details": {"cached_tokens": 5},
             "output_tokens_details": {"reasoning_tokens": 0},
         }
         whole = {"id": "r", "object": "response", "created_at": 1, "model": body["model"], "output": [message]}
         whole |= {
             "status": "completed",
-            "usage": usage,
+            "usage": None if body["model"] == "no-usage" else usage,
             "parallel_tool_calls": True,
             "tool_choice": "auto",
             "tools": [],
@@ -122,12 +163,17 @@ class Provider:
 
         async def events() -> AsyncIterator[str]:
             for number in range(3):
+                if number == HELD_AT:
+                    await self.let_go()
                 delta = {"type": "response.output_text.delta", "item_id": "m", "output_index": 0, "content_index": 0}
                 yield f"data: {json.dumps(delta | {'delta': 'word', 'sequence_number': number})}\n\n"
             yield f"data: {json.dumps({'type': 'response.completed', 'response': whole, 'sequence_number': 4})}\n\n"
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
+
+HELD_AT = 2
+BROKEN = {"error": {"message": "broken", "type": "server_error"}}
 
 AUTH = '''
 from litellm.proxy._types import UserAPIKeyAuth

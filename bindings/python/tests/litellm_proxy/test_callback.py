@@ -30,8 +30,9 @@ DATA = {"litellm_call_id": "1", "model": "m", "messages": [{"role": "user", "con
 
 
 class Requests:
-    def __init__(self) -> None:
-        self.gate = tokenweir.litellm.Gate({"policy": POLICY})
+    def __init__(self, **settings: Any) -> None:
+        clock = settings.pop("clock", None)
+        self.gate = tokenweir.litellm.Gate({"policy": POLICY} | settings, **({"clock": clock} if clock else {}))
         self.kept: list[contextvars.Context] = []
 
     async def admit(self, **data: Any) -> None:
@@ -60,9 +61,9 @@ class Requests:
         return {counter.limit: counter.settled_total for counter in self.gate.limiter.usage()}
 
 
-def run(scene: Callable[[Requests], Coroutine[Any, Any, None]]) -> dict[str, int]:
+def run(scene: Callable[[Requests], Coroutine[Any, Any, None]], **settings: Any) -> dict[str, int]:
     """What has been settled after a scene, while the contexts of its requests still live."""
-    requests = Requests()
+    requests = Requests(**settings)
 
     async def played() -> None:
         await scene(requests)
@@ -206,3 +207,141 @@ def test_requests_that_have_ended_do_not_pile_up_in_their_task() -> None:
         await asyncio.create_task(session())
 
     assert run(scene)["requests"] == 5
+
+
+class Renewed:
+    """A permit, and how often it has been renewed."""
+
+    def __init__(self, permit: Any) -> None:
+        self.permit = permit
+        self.times = 0
+
+    def renew(self, ttl: float) -> None:
+        self.permit.renew(ttl)
+        self.times += 1
+
+    async def again(self) -> None:
+        before = self.times
+        await asyncio.to_thread(until, lambda: self.times > before, "the permit is renewed")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.permit, name)
+
+    @staticmethod
+    def current() -> Renewed:
+        reference = tokenweir.litellm._current.get()
+        call = None if reference is None else reference()
+        assert call is not None
+        renewed: Any = Renewed(call.permit)
+        call.permit = renewed
+        found: Renewed = renewed
+        return found
+
+
+def test_a_stream_may_take_longer_than_a_permit_lives() -> None:
+    clock = tokenweir.ManualClock()
+
+    async def scene(requests: Requests) -> None:
+        async def slow(permit: Renewed) -> AsyncIterator[Any]:
+            async for word in words(10):
+                # Nobody asks for the next word meanwhile: what renews the permit is no chunk.
+                await permit.again()
+                clock.advance(0.03)
+                yield word
+
+        async def request() -> None:
+            await requests.admit()
+            permit = Renewed.current()
+            assert len([word async for word in requests.stream(slow(permit))]) == 10
+            await requests.log({"prompt_tokens": 7, "completion_tokens": 11})
+
+        await asyncio.create_task(request())
+
+    assert run(scene, permit_ttl=0.04, clock=clock) == {"requests": 1, "input": 7, "output": 11}
+
+
+def test_so_may_a_call_that_does_not_stream() -> None:
+    clock = tokenweir.ManualClock()
+
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            permit = Renewed.current()
+            for _ in range(5):
+                await permit.again()
+                clock.advance(0.03)
+            assert requests.open == 1
+            usage = {"usage": {"prompt_tokens": 7, "completion_tokens": 5}}
+            await requests.gate.async_post_call_success_hook(DATA, CALLER, usage)
+
+        await asyncio.create_task(request())
+
+    assert run(scene, permit_ttl=0.04, clock=clock) == {"requests": 1, "input": 7, "output": 5}
+
+
+def test_renewal_does_not_keep_a_stream_that_nobody_has() -> None:
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            permit = Renewed.current()
+            stream: Any = requests.stream(words(3))
+            await anext(stream)
+            await permit.again()
+            # What cannot be closed where it stands is closed by the loop.
+            del stream
+
+        await asyncio.create_task(request())
+
+    settled = run(scene, permit_ttl=0.04, clock=tokenweir.ManualClock())
+    assert settled == {"requests": 1, "input": 10, "output": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "settled"),
+    [
+        # LiteLLM's form of no usage at all, beside text, tool calls, or nothing.
+        ({"choices": [{"message": {"content": "x" * 40}}]}, (10, 10)),
+        ({"choices": [{"message": {"tool_calls": [{"function": {"arguments": "x" * 20}}]}}]}, (10, 5)),
+        ({"choices": [{"text": "x" * 8}]}, (10, 2)),
+        ({"choices": [{"message": {"content": ""}}]}, (10, 50)),
+        ({"output": [{"content": [{"text": "x" * 8}]}, {"arguments": "x" * 4}]}, (10, 3)),
+        ({"content": [{"type": "text", "text": "x" * 12}]}, (10, 3)),
+    ],
+)
+def test_usage_of_nothing_is_unknown(answer: dict[str, Any], settled: tuple[int, int]) -> None:
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            nothing = {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}}
+            await requests.gate.async_post_call_success_hook(DATA, CALLER, answer | nothing)
+
+        await asyncio.create_task(request())
+
+    assert run(scene) == {"requests": 1, "input": settled[0], "output": settled[1]}
+
+
+def test_a_provider_may_say_that_it_has_produced_nothing() -> None:
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            answer = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}
+            await requests.gate.async_post_call_success_hook(DATA, CALLER, answer)
+
+        await asyncio.create_task(request())
+
+    assert run(scene) == {"requests": 1, "input": 9, "output": 0}
+
+
+def test_a_stream_that_says_usage_of_nothing_pays_for_its_text(no_log: None) -> None:
+    async def said() -> AsyncIterator[Any]:
+        async for word in words(3):
+            yield word | {"usage": {"prompt_tokens": 0, "completion_tokens": 0}}
+
+    async def scene(requests: Requests) -> None:
+        async def request() -> None:
+            await requests.admit()
+            assert len([word async for word in requests.stream(said())]) == 3
+
+        await asyncio.create_task(request())
+
+    assert run(scene) == {"requests": 1, "input": 10, "output": 3}

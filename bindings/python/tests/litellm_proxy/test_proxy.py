@@ -77,6 +77,33 @@ POLICY = """
     match = { "key:tier" = "small" }
 
     [[limit]]
+    name = "ten"
+    meter = "requests"
+    algorithm = "window"
+    amount = 10
+    per = "1h"
+    scope = ["key:key"]
+    match = { "key:tier" = "ten" }
+
+    [[limit]]
+    name = "tokens of ten"
+    meter = "total"
+    algorithm = "window"
+    amount = 300
+    per = "1h"
+    scope = ["key:key"]
+    match = { "key:tier" = "tokens" }
+
+    [[limit]]
+    name = "cut"
+    meter = "output"
+    algorithm = "quota"
+    amount = 5
+    period = "never"
+    scope = ["key:key"]
+    match = { "key:tier" = "cut" }
+
+    [[limit]]
     name = "trial"
     meter = "requests"
     algorithm = "quota"
@@ -118,12 +145,17 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     (folder / "policy.toml").write_text(POLICY)
     provider = Provider()
     with serving(provider.app, "/alive") as upstream:
-        names = ["ok", "fails", "no-usage", "breaks", "embedding", "flaky-2", "first"]
+        alias = {"first": "fails", "doomed": "fails"}
+        names = ["ok", "fails", "no-usage", "breaks", "embedding", "flaky-2", "flaky-1-stream", "first", "doomed"]
         config = {
-            "model_list": [model(name, upstream, "fails" if name == "first" else name) for name in names],
-            "router_settings": {"fallbacks": [{"first": ["ok"]}], "num_retries": 0, "disable_cooldowns": True},
+            "model_list": [model(name, upstream, alias.get(name, name)) for name in names],
+            "router_settings": {
+                "fallbacks": [{"first": ["ok"]}, {"doomed": ["fails"]}],
+                "num_retries": 0,
+                "disable_cooldowns": True,
+            },
             "litellm_settings": {"callbacks": ["tokenweir.litellm.gate"], "num_retries": 0},
-            "callback_settings": {"tokenweir": {"policy": "policy.toml", "default_output": 100}},
+            "callback_settings": {"tokenweir": {"policy": "policy.toml", "default_output": 100, "cut_streams": True}},
         }
         config["model_list"].append(model("mocked", upstream, mock_response="a mock response"))
         config["model_list"].append(model("retried", upstream, "flaky-2", max_retries=0))
@@ -148,12 +180,23 @@ def test_a_mocked_answer_settles_with_what_litellm_counts(proxied: Proxied) -> N
     assert settled["input"] == usage["prompt_tokens"] and settled["output"] == usage["completion_tokens"]
 
 
-def test_an_answer_without_usage_leaves_the_estimate_or_what_litellm_counts(proxied: Proxied) -> None:
+def test_an_answer_without_usage_leaves_the_estimate_of_its_input_and_counts_its_text(proxied: Proxied) -> None:
     usage = proxied.chat("t.silent", "no-usage", max_tokens=40).json().get("usage") or {}
-    settled = proxied.settled("silent")
-    assert settled["requests"] == 1
     # LiteLLM 1.108 writes usage of 0 tokens where the provider has sent none.
-    assert settled["output"] == usage.get("completion_tokens", 40)
+    assert usage.get("completion_tokens", 0) == 0
+    # The prompt has 20 bytes; "seven words" are 11.
+    assert proxied.settled("silent") == {"requests": 1, "input": 5, "output": 3, "uncached": 5}
+
+
+def test_embeddings_without_usage_leave_the_estimate(proxied: Proxied) -> None:
+    body = {"model": "no-usage", "input": "x" * 40}
+    assert proxied.post("t.mute", "/v1/embeddings", **body).status_code == 200
+    assert proxied.settled("mute") == {"requests": 1, "input": 10, "output": 0, "uncached": 10}
+
+
+def test_the_responses_route_without_usage_counts_the_text(proxied: Proxied) -> None:
+    assert proxied.post("t.hushed", "/v1/responses", model="no-usage", input="x" * 40).status_code == 200
+    assert proxied.settled("hushed") == {"requests": 1, "input": 10, "output": 3, "uncached": 10}
 
 
 def stream(proxied: Proxied, key: str, model: str = "ok", **body: Any) -> str:
@@ -172,52 +215,80 @@ def test_a_stream_that_says_its_usage_settles_with_it(proxied: Proxied) -> None:
     assert proxied.settled("says") == {"requests": 1, "input": 10, "output": 7, "uncached": 6}
 
 
+def leave(proxied: Proxied, key: str, path: str, words: int = 0, *, ends: bool = True, **body: Any) -> None:
+    """A call whose client leaves after so many words, while the provider is held. If it `ends`, its permit must do so before
+    the provider is let go; otherwise it must not."""
+
+    seen = 0
+
+    async def call() -> None:
+        nonlocal seen
+        async with (
+            httpx.AsyncClient(base_url=proxied.address, timeout=60) as http,
+            http.stream("POST", path, headers={"authorization": f"Bearer {key}"}, json=body) as response,
+        ):
+            lines = response.aiter_lines()
+            while seen < words:
+                line = await anext(lines)
+                seen += '"word"' in line
+            await asyncio.Event().wait()
+
+    async def scene() -> None:
+        task = asyncio.create_task(call())
+        await asyncio.to_thread(until, lambda: proxied.provider.held == 1 and seen == words, "the provider is held")
+        assert proxied.limiter.stats().permits_open == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if ends:
+            await asyncio.to_thread(until, lambda: proxied.limiter.stats().permits_open == 0, "nothing is held")
+        else:
+            assert proxied.limiter.stats().permits_open == 1 and proxied.provider.held == 1
+
+    with proxied.provider.holding():
+        asyncio.run(scene())
+    until(lambda: proxied.provider.held == 0, "the provider is let go")
+
+
+PROMPT = [{"role": "user", "content": "x" * 80}]
+"""95 bytes: 24 tokens."""
+
+
 def test_a_client_that_leaves_pays_for_what_has_streamed(proxied: Proxied) -> None:
-    proxied.provider.pause = 0.05
-    try:
-        with httpx.stream(
-            "POST",
-            proxied.address + "/v1/chat/completions",
-            headers={"authorization": "Bearer t.leaves"},
-            json={
-                "model": "ok",
-                "stream": True,
-                "max_tokens": 500,
-                "messages": [{"role": "user", "content": "x" * 80}],
-            },
-        ) as response:
-            lines = (line for line in response.iter_lines() if "word" in line)
-            for _ in range(5):
-                next(lines)
-            assert proxied.limiter.stats().permits_open == 1
-        settled = proxied.settled("leaves")
-    finally:
-        proxied.provider.pause = 0.0
-    assert settled["requests"] == 1
-    assert 5 <= settled["output"] <= 19, settled
-    assert 15 <= settled["input"] <= 30, settled
+    body = {"model": "ok", "stream": True, "max_tokens": 500, "messages": PROMPT}
+    leave(proxied, "t.leaves", "/v1/chat/completions", words=2, **body)
+    assert proxied.settled("leaves") == {"requests": 1, "input": 24, "output": 2, "uncached": 24}
 
 
-def test_a_client_that_leaves_before_the_first_word_holds_nothing(proxied: Proxied) -> None:
-    proxied.provider.pause = 0.5
-    try:
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(
-                proxied.address + "/v1/chat/completions",
-                headers={"authorization": "Bearer t.early"},
-                json={"model": "ok", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]},
-                timeout=0.1,
-            )
-        settled = proxied.settled("early")
-    finally:
-        proxied.provider.pause = 0.0
-    assert settled["requests"] == 1
+def test_so_does_one_that_leaves_the_responses_route(proxied: Proxied) -> None:
+    leave(proxied, "t.goes", "/v1/responses", words=2, model="ok", stream=True, input="x" * 80)
+    assert proxied.settled("goes") == {"requests": 1, "input": 20, "output": 2, "uncached": 20}
+
+
+def test_so_does_one_that_leaves_anthropic_messages(proxied: Proxied) -> None:
+    leave(proxied, "t.parts", "/v1/messages", words=2, model="ok", stream=True, max_tokens=50, messages=PROMPT)
+    assert proxied.settled("parts") == {"requests": 1, "input": 24, "output": 2, "uncached": 24}
+
+
+def test_a_client_that_leaves_before_the_first_word_leaves_the_estimate(
+    proxied: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where LiteLLM ends the provider's call then, which it does if it is told to."""
+    from litellm.proxy.proxy_server import general_settings
+
+    monkeypatch.setitem(general_settings, "cancel_on_disconnect", True)
+    leave(proxied, "t.early", "/v1/chat/completions", model="ok", max_tokens=50, messages=PROMPT)
+    assert proxied.settled("early") == {"requests": 1, "input": 24, "output": 50, "uncached": 24}
+
+
+def test_where_litellm_sees_the_call_through_it_is_settled_with_its_usage(proxied: Proxied) -> None:
+    leave(proxied, "t.absent", "/v1/chat/completions", ends=False, model="ok", max_tokens=50, messages=PROMPT)
+    assert proxied.settled("absent") == {"requests": 1, "input": 10, "output": 7, "uncached": 6}
 
 
 def test_a_stream_that_breaks_pays_for_what_has_streamed(proxied: Proxied) -> None:
-    stream(proxied, "t.breaks", "breaks", max_tokens=500)
-    settled = proxied.settled("breaks")
-    assert settled["requests"] == 1 and settled["output"] <= 10, settled
+    answer = stream(proxied, "t.breaks", "breaks", max_tokens=500)
+    assert answer.count('"word"') == 5, answer
+    assert proxied.settled("breaks") == {"requests": 1, "input": 5, "output": 5, "uncached": 5}
 
 
 def test_a_failed_call_counts_as_a_request_and_takes_no_tokens(proxied: Proxied) -> None:
@@ -239,6 +310,67 @@ def test_fallbacks_are_one_request(proxied: Proxied) -> None:
     # The limits are those of the model that was asked for.
     counters = proxied.limiter.usage("input", {"key:key": "falls"})
     assert [counter.scope["deployment"] for counter in counters] == ["first"]
+
+
+def test_a_stream_is_retried_and_falls_back_as_one_request(proxied: Proxied) -> None:
+    says = {"stream_options": {"include_usage": True}}
+    before = proxied.provider.calls["flaky-1-stream"]
+    assert stream(proxied, "t.tries", "flaky-1-stream", num_retries=2, **says).count('"word"') == 20
+    assert proxied.provider.calls["flaky-1-stream"] - before == 2
+    assert proxied.settled("tries") == {"requests": 1, "input": 10, "output": 7, "uncached": 6}
+    assert stream(proxied, "t.second", "first", **says).count('"word"') == 20
+    assert proxied.settled("second") == {"requests": 1, "input": 10, "output": 7, "uncached": 6}
+
+
+def test_retries_that_are_used_up_are_one_failed_request(proxied: Proxied) -> None:
+    before = proxied.provider.calls["fails"]
+    assert proxied.chat("t.gives-up", "fails", num_retries=2).status_code == 500
+    assert proxied.provider.calls["fails"] - before == 3
+    assert proxied.settled("gives-up") == {"requests": 1, "input": 0, "output": 0, "uncached": 0}
+
+
+def test_so_is_a_fallback_that_fails_too(proxied: Proxied) -> None:
+    before = proxied.provider.calls["fails"]
+    assert proxied.chat("t.doomed", "doomed").status_code == 500
+    assert proxied.provider.calls["fails"] - before >= 2
+    assert proxied.settled("doomed") == {"requests": 1, "input": 0, "output": 0, "uncached": 0}
+
+
+ROUTES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
+    "/v1/embeddings": {"input": "hello"},
+    "/v1/responses": {"input": "hello"},
+    "/v1/messages": {"max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]},
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_call_that_fails_takes_no_tokens_on_any_route(proxied: Proxied, route: str) -> None:
+    key = "broken-" + route.rpartition("/")[2]
+    assert proxied.post(f"t.{key}", route, model="fails", **ROUTES[route]).status_code == 500
+    assert proxied.settled(key) == {"requests": 1, "input": 0, "output": 0, "uncached": 0}
+
+
+@pytest.mark.parametrize(
+    ("route", "streams"),
+    [(route, False) for route in ROUTES] + [(route, True) for route in ROUTES if route != "/v1/embeddings"],
+)
+def test_a_refusal_is_429_on_every_route_and_before_a_stream(proxied: Proxied, route: str, streams: bool) -> None:
+    key = f"t.{route.rpartition('/')[2]}-{streams}.free"
+    body = ROUTES[route] | ({"stream": True} if streams else {})
+    answers = [proxied.post(key, route, model="ok", **body) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429], answers[-1].text
+    assert answers[0].headers["x-ratelimit-remaining-requests"] == "1", "also of a stream"
+    refusal = answers[-1]
+    assert 'limit "free rpm" is used up' in refusal.json()["error"]["message"]
+    assert 40 <= int(refusal.headers["retry-after"]) <= 61
+    assert refusal.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+def test_a_stream_without_bound_is_cut(proxied: Proxied) -> None:
+    text = stream(proxied, "t.wild.cut", max_tokens=1)
+    assert text.count('"word"') == 4, text
+    assert proxied.settled("wild")["output"] == 5
 
 
 def test_embeddings_hold_no_output(proxied: Proxied) -> None:
@@ -264,7 +396,7 @@ def test_anthropic_messages_settle(proxied: Proxied) -> None:
     # LiteLLM translates it to the Responses route.
     assert proxied.settled("claude") == {"requests": 1, "input": 11, "output": 8, "uncached": 6}
     assert proxied.post("t.claude", "/v1/messages", stream=True, **body).status_code == 200
-    assert proxied.settled("claude")["requests"] == 2
+    assert proxied.settled("claude") == {"requests": 2, "input": 22, "output": 16, "uncached": 12}
 
 
 def test_a_refusal_by_rate_is_429_in_the_proxy_s_form_with_the_wait(proxied: Proxied) -> None:
@@ -295,20 +427,44 @@ def test_what_never_fits_is_refused_without_a_wait(proxied: Proxied) -> None:
 def test_estimates_are_held_so_that_calls_at_once_cannot_pass_together(proxied: Proxied) -> None:
     async def offer() -> list[int]:
         async with httpx.AsyncClient(base_url=proxied.address, timeout=60) as http:
-            body = {"model": "ok", "max_tokens": 1_000, "messages": [{"role": "user", "content": "hello"}]}
+            # 1,200 tokens with the prompt: 6,000 of burst hold five, and the next fits after 12 seconds.
+            body = {"model": "ok", "max_tokens": 1_195, "messages": [{"role": "user", "content": "hello"}]}
             headers = {"authorization": "Bearer t.crowd.small"}
-            calls = [http.post("/v1/chat/completions", headers=headers, json=body) for _ in range(30)]
+            with proxied.provider.holding():
+                posts = (http.post("/v1/chat/completions", headers=headers, json=body) for _ in range(30))
+                calls = [asyncio.create_task(post) for post in posts]
+                decided = lambda: sum(call.done() for call in calls) + proxied.provider.held == 30  # noqa: E731
+                await asyncio.to_thread(until, decided, "all 30 are decided")
             return [answer.status_code for answer in await asyncio.gather(*calls)]
 
-    proxied.provider.pause = 0.3
-    try:
-        statuses = asyncio.run(offer())
-    finally:
-        proxied.provider.pause = 0.0
-    assert statuses.count(200) + statuses.count(429) == 30
-    # 6,000 tokens of burst hold five such calls; what is settled gives most of it back to those who come later.
-    assert 5 <= statuses.count(200) < 30
-    assert proxied.settled("crowd")["requests"] == statuses.count(200)
+    statuses = asyncio.run(offer())
+    assert (statuses.count(200), statuses.count(429)) == (5, 25)
+    assert proxied.settled("crowd")["requests"] == 5
+
+
+def test_many_keys_that_offer_at_once_get_their_limits_and_no_more(proxied: Proxied) -> None:
+    """Answers take 30 tokens, and are held with 35 for 58 bytes of prompt."""
+
+    async def burst(http: httpx.AsyncClient, key: str) -> int:
+        body = {"model": "mocked", "max_tokens": 20, "messages": [{"role": "user", "content": "x" * 43}]}
+        headers = {"authorization": f"Bearer t.{key}"}
+        calls = [http.post("/v1/chat/completions", headers=headers, json=body) for _ in range(30)]
+        statuses = [answer.status_code for answer in await asyncio.gather(*calls)]
+        assert set(statuses) <= {200, 429}
+        return statuses.count(200)
+
+    async def offer(keys: list[str]) -> list[int]:
+        limits = httpx.Limits(max_connections=300)
+        async with httpx.AsyncClient(base_url=proxied.address, timeout=120, limits=limits) as http:
+            return await asyncio.gather(*(burst(http, key) for key in keys))
+
+    requests = [f"ten{number}.ten" for number in range(10)]
+    tokens = [f"tokens{number}.tokens" for number in range(10)]
+    assert asyncio.run(offer(requests)) == [10] * 10
+    passed = asyncio.run(offer(tokens))
+    assert all(8 <= number <= 10 for number in passed), passed
+    for key, number in zip(tokens, passed, strict=True):
+        assert proxied.settled(key.partition(".")[0])["tokens of ten"] == 30 * number
 
 
 def test_teams_are_projects_and_their_places_come_free(proxied: Proxied) -> None:
