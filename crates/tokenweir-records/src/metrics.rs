@@ -4,14 +4,16 @@
 //! | metric | kind, unit | labels |
 //! |---|---|---|
 //! | `tokenweir.gateway.requests` | counter | `resource`, `project`, `deployment`, `outcome`, `limit` (if one refused) |
-//! | `gen_ai.client.token.usage` | histogram, `{token}` | those below, and `gen_ai.token.type`: `input`, `output` |
+//! | `gen_ai.client.token.usage` | histogram, `{token}` | those below, `gen_ai.token.type`: `input`, `output`, and `dimension.*` |
 //! | `gen_ai.client.operation.duration` | histogram, `s` | those below |
 //!
 //! The latter two have `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.model`, `gen_ai.response.model` (if
 //! the provider said), and `project` and `deployment`. Unknown counts are not recorded \[D\]; reported ones are, also of
 //! calls that bypass the gateway.
 //!
-//! Callers are in no label: there is no end of them. A project or deployment that the resource does not have, a client can
+//! `dimension.*` are the metric dimensions that an administrator has set at the gateway, each under its name.
+//!
+//! Callers are in no label, unless one of these dimensions is about them: there is no end of them. A project or deployment that the resource does not have, a client can
 //! make up, so it goes by an empty label.
 
 use ::metrics::{Label, SharedString, Unit, counter, describe_counter, describe_histogram, histogram};
@@ -71,6 +73,8 @@ impl RecordObserver for Metrics {
             if let Some(tokens) = tokens {
                 let mut labels = labels.clone();
                 labels.push(Label::from_static_parts("gen_ai.token.type", kind));
+                let dimensions = record.dimensions.iter();
+                labels.extend(dimensions.map(|(name, value)| Label::new(format!("dimension.{name}"), value.clone())));
                 histogram!(TOKENS, labels).record(tokens as f64);
             }
         }

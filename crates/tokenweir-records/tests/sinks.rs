@@ -22,6 +22,8 @@ fn gate(observer: Arc<dyn RecordObserver>) -> Gate {
             "made_instance": true,
             "memberships": { "P": { "status": "enabled", "since": then, "enabled_times": 1 } },
             "limits": { "projects": { "P": { "d": { "tokens_per_minute": 100 } } } },
+            "metric_dimensions": [{ "name": "Location" }, { "name": "API ID" }, { "name": "Product ID" },
+                { "name": "User ID" }, { "name": "cost centre", "value": "c-7" }],
         },
     }))
     .expect("a resource");
@@ -203,4 +205,29 @@ fn prometheus_counts_right_when_nobody_reads_for_long() {
     assert_eq!(value(&text, &["tokenweir_gateway_requests", "outcome=\"bypassed\""]), 10_000.0);
     assert_eq!(value(&text, &["gen_ai_client_token_usage_count", "\"input\""]), 10_000.0);
     assert_eq!(value(&text, &["gen_ai_client_token_usage_sum", "\"output\""]), 20_000.0);
+}
+
+#[test]
+fn token_metrics_are_told_apart_by_the_gateways_dimensions() {
+    let figures = Arc::new(Prometheus::new().expect("a recorder"));
+    let gate = gate(figures.clone());
+    let passage =
+        gate.admit_at(&Call::model("P", "d"), Now::default()).expect("a decision").passed().expect("it passes");
+    passage.settle_at(&Completion::of(Usage::new(7, 3)), Now::default()).expect("settled");
+    let text = figures.render();
+    let line = |metric: &str| {
+        text.lines().find(|line| line.starts_with(metric)).unwrap_or_else(|| panic!("{text}")).to_owned()
+    };
+    let tokens = line("gen_ai_client_token_usage_count");
+    for label in [
+        "dimension_Location=\"eastus2\"",
+        "dimension_API_ID=\"account\"",
+        "dimension_Product_ID=\"account-P\"",
+        "dimension_cost_centre=\"c-7\"",
+    ] {
+        assert!(tokens.contains(label), "{label}: {tokens}");
+    }
+    // Who called was not said; and it is the tokens that the dimensions are for.
+    assert!(!text.contains("dimension_User_ID"), "{text}");
+    assert!(!line("gen_ai_client_operation_duration_count").contains("dimension_"), "{text}");
 }

@@ -43,10 +43,21 @@ pub struct Remaining {
     pub tokens: Option<u64>,
     /// Of the tightest token quota.
     pub quota_tokens: Option<u64>,
+    /// Of the tightest call rate: `rate-limit` and `rate-limit-by-key`.
+    pub calls: Option<u64>,
+    /// How many calls that rate allows in its period.
+    pub total_calls: Option<u64>,
 }
 
 impl Remaining {
     fn add(&mut self, limit: &Limit, left: i64) {
+        let rate = !matches!(limit.algorithm(), Algorithm::Quota { .. });
+        if limit.meter() == Meter::Requests && rate {
+            let left = left.max(0) as u64;
+            if self.calls.is_none_or(|least| left < least) {
+                (self.calls, self.total_calls) = (Some(left), Some(limit.algorithm().amount()));
+            }
+        }
         if is_tokens(limit.meter()) {
             let least = match limit.algorithm() {
                 Algorithm::Quota { .. } => &mut self.quota_tokens,
@@ -87,6 +98,8 @@ impl Remaining {
     pub fn headers(&self, profile: &Profile) -> Vec<(String, u64)> {
         let mut headers = named(&profile.headers.remaining_tokens, self.tokens);
         headers.extend(named(&profile.headers.remaining_quota_tokens, self.quota_tokens));
+        headers.extend(named(&profile.headers.remaining_calls, self.calls));
+        headers.extend(named(&profile.headers.total_calls, self.total_calls));
         headers
     }
 }
@@ -139,6 +152,8 @@ impl Profile {
         for (name, left) in left {
             if let Some(limit) = policy.limit(name) {
                 let most = i64::try_from(limit.algorithm().amount()).unwrap_or(i64::MAX);
+                // Of calls, it was charged its one either way.
+                let charged = if is_tokens(limit.meter()) { charged } else { 0 };
                 remaining.add(limit, left.saturating_add_unsigned(charged).min(most));
             }
         }

@@ -52,6 +52,10 @@ pub struct Headers {
     pub remaining_quota_tokens: Option<String>,
     /// Prompt and completion tokens of the request, once they are known.
     pub tokens_consumed: Option<String>,
+    /// `remaining-calls-header-name` of `rate-limit` and `rate-limit-by-key`: what the tightest call rate has left.
+    pub remaining_calls: Option<String>,
+    /// `total-calls-header-name`: how many calls that rate allows in its period.
+    pub total_calls: Option<String>,
 }
 
 impl Default for Headers {
@@ -62,11 +66,17 @@ impl Default for Headers {
             remaining_tokens: None,
             remaining_quota_tokens: None,
             tokens_consumed: None,
+            remaining_calls: None,
+            total_calls: None,
         }
     }
 }
 
-/// How API Management behaves, with a setting for each point that is not confirmed.
+/// How API Management behaves, with a setting for each point that callers see and that is not confirmed.
+///
+/// Three such points are no settings. What a call takes that straddles two periods of a quota is charged to the period of
+/// its admission as far as it was estimated, the rest to that of its completion. A project that was removed and added
+/// again begins with unused rates, and its quotas go on. Durations in texts name their two largest units.
 ///
 /// As JSON it is an object of these fields; one that is absent is as the v2 tiers have it.
 ///

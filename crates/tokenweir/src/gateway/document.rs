@@ -17,7 +17,7 @@ use super::Code;
 use super::audit::AuditTrail;
 use super::console::ConsoleSettings;
 use super::estate::{Estate, Holdings};
-use super::model::{FoundryResource, GatewayState, InstanceStatus, MembershipStatus, ResourceName};
+use super::model::{FoundryResource, GatewayState, InstanceStatus, MembershipStatus, ResourceName, ToolRoute};
 use super::operation::Event;
 use super::provider::InstanceProvider;
 use super::rules::{Facts, judge};
@@ -198,6 +198,20 @@ fn problems(holdings: &Holdings, audit: &AuditTrail, counters: &Counters) -> Vec
 }
 
 fn problems_of(holdings: &Holdings, name: &ResourceName, resource: &FoundryResource, problems: &mut Vec<String>) {
+    let standing = resource.gateway.as_ref();
+    let standing = standing.filter(|gateway| !matches!(gateway.state, GatewayState::Orphaned | GatewayState::Deleting));
+    for project in resource.projects.values() {
+        for (agent, _) in project.agents.iter().filter(|_| standing.is_none()) {
+            problems.push(format!("agent {:?} is registered, and there is no gateway", agent.as_str()));
+        }
+        for (tool, made) in &project.tools {
+            if let ToolRoute::Gated { endpoint } = &made.route
+                && standing.is_none_or(|gateway| !endpoint.starts_with(&format!("https://{}/", gateway.host())))
+            {
+                problems.push(format!("tool {:?} is at {endpoint}, which is not at the gateway", tool.as_str()));
+            }
+        }
+    }
     let Some(gateway) = &resource.gateway else { return };
     match holdings.instances.get(&gateway.instance) {
         None => {

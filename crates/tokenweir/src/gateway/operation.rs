@@ -262,7 +262,9 @@ pub enum Operation {
         /// How.
         traffic: TrafficSettings,
     },
-    /// Says what token metrics are told apart by.
+    /// Says what token metrics are told apart by: records have each call's values, and `crates/tokenweir-records` labels
+    /// `gen_ai.client.token.usage` with them. `User ID` and `Subscription ID` are the caller keys `user` and `subscription`,
+    /// and make a series for each.
     SetMetricDimensions {
         /// The Foundry resource.
         resource: ResourceName,

@@ -123,6 +123,9 @@ pub struct UsageRecord {
     /// Who calls: the caller keys, by name. Bytes that are no text show as U+FFFD.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub caller: BTreeMap<String, String>,
+    /// The dimensions of the gateway's token metrics, by name, as far as their values are known.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dimensions: BTreeMap<String, String>,
     /// What came of it.
     pub outcome: CallOutcome,
     /// The limit that the caller was told of.

@@ -35,3 +35,29 @@ fn another_version_an_unknown_field_and_a_contradiction_are_refused() {
     torn["estate"]["instances"].as_object_mut().expect("instances").remove("front");
     assert_eq!(load(&torn).expect_err("a gateway without its instance").code(), Code::DocumentInvalid);
 }
+
+#[test]
+fn a_tool_or_an_agent_at_a_gateway_that_is_not_there_is_a_contradiction() {
+    let mut estate = with_gateway();
+    done(&mut estate, 500, on("add_project", json!({ "project": "old" })));
+    let tool = json!({ "project": "old", "tool": "t", "kind": "mcp", "auth": "key", "url": "https://tool.example" });
+    done(&mut estate, 500, on("create_tool", tool));
+    let registration = json!({ "url": "https://agent.example", "protocol": "A2A" });
+    done(
+        &mut estate,
+        500,
+        on("register_agent", json!({ "project": "old", "agent": "a", "registration": registration })),
+    );
+    let document: Value = serde_json::from_str(&estate.save(&BTreeMap::new())).expect("JSON");
+    let load = |document: &Value| Estate::load(&document.to_string(), InProcessProvider::default()).map(|_| ());
+    assert!(load(&document).is_ok());
+    let mut without = document.clone();
+    without["estate"]["resources"]["contoso"].as_object_mut().expect("a resource").remove("gateway");
+    let error = load(&without).expect_err("what they are at is gone").to_string();
+    assert!(error.contains("tool \"t\"") && error.contains("agent \"a\" is registered"), "{error}");
+    let mut elsewhere = document;
+    let tool = &mut elsewhere["estate"]["resources"]["contoso"]["projects"]["old"]["tools"]["t"];
+    tool["route"] = json!({ "gated": { "endpoint": "https://other.azure-api.net/mcp/old/t" } });
+    let error = load(&elsewhere).expect_err("another gateway's address").to_string();
+    assert!(error.contains("tool \"t\" is at https://other.azure-api.net/mcp/old/t"), "{error}");
+}

@@ -2,8 +2,9 @@
 
 use super::support::*;
 use serde_json::json;
-use tokenweir::gateway::Code;
-use tokenweir::gateway::model::GatewayState;
+use tokenweir::gateway::model::{GatewayState, InstanceStatus, Timestamp};
+use tokenweir::gateway::{Call, CallOutcome, Code, Completion, Gate, InstanceProvider, Progress, Task, TaskKind};
+use tokenweir::{ManualClock, Now, Usage};
 
 #[test]
 fn e_20_1_a_private_resource_cannot_have_a_gateway_made() {
@@ -28,11 +29,29 @@ fn e_20_3_an_older_project_is_added_by_hand_a_newer_one_is_enabled() {
         holdings(estate)["resources"]["contoso"]["gateway"]["memberships"][project]["status"].clone()
     };
     assert_ne!(status(&estate, "old"), "enabled");
+    let contoso = |estate: &tokenweir::gateway::Estate| estate.resources()["contoso"].clone();
+    let gate = Gate::builder("contoso".parse().expect("a name"), &contoso(&estate))
+        .limiter(|limiter| limiter.clock(ManualClock::default()))
+        .build()
+        .expect("a gate");
+    let take = || {
+        let passage =
+            gate.admit_at(&Call::model("old", "d"), Now::at(0)).expect("a decision").passed().expect("it passes");
+        let outcome = passage.outcome();
+        passage.settle_at(&Completion::of(Usage::new(50, 10)), Now::at(0)).expect("it ends");
+        (
+            outcome,
+            gate.limiter().usage_at(&Default::default(), Now::at(0)).iter().map(|counter| counter.used).sum::<u64>(),
+        )
+    };
+    assert_eq!(take(), (CallOutcome::Bypassed, 0), "it bypasses, and no counter moves");
     let limit = json!({ "project": "old", "deployment": "d", "limit": { "tokens_per_minute": 100 } });
     assert_eq!(code(&mut estate, 500, on("set_limit", limit.clone())), Code::ProjectNotEnabled);
     done(&mut estate, 500, on("add_project", json!({ "project": "old" })));
     assert_eq!(status(&estate, "old"), "enabled");
     done(&mut estate, 500, on("set_limit", limit));
+    gate.update_at(&contoso(&estate), Now::at(0)).expect("it follows");
+    assert_eq!(take(), (CallOutcome::Admitted, 60), "now it is governed");
     done(&mut estate, 600, on("create_project", json!({ "project": "new" })));
     assert_eq!(status(&estate, "new"), "enabled");
 }
@@ -147,4 +166,130 @@ fn agents_are_blocked_not_stopped_and_tools_are_routed_when_they_are_made() {
     done(&mut estate, 500, tool("delete_tool"));
     done(&mut estate, 500, create());
     assert_eq!(code(&mut estate, 500, tool("gate_tool")), Code::ToolAlreadyGated);
+}
+
+#[test]
+fn what_had_an_address_at_a_deleted_gateway_is_not_governed_by_the_next_one() {
+    let mut estate = with_gateway();
+    done(&mut estate, 500, on("add_project", json!({ "project": "old" })));
+    let tool = |operation: &str| on(operation, json!({ "project": "old", "tool": "t" }));
+    let create = json!({ "project": "old", "tool": "t", "kind": "mcp", "auth": "key", "url": "https://tool.example" });
+    assert_eq!(done(&mut estate, 500, on("create_tool", create.clone())).state, "Gated");
+    let registration = json!({ "url": "https://agent.example", "protocol": "A2A" });
+    let register = || on("register_agent", json!({ "project": "old", "agent": "a", "registration": registration }));
+    done(&mut estate, 500, register());
+    done(&mut estate, 500, on("block_agent", json!({ "project": "old", "agent": "a" })));
+    done(&mut estate, 510, on("remove_project", json!({ "project": "old" })));
+    // A project that was removed can come back, and so its tools are left as they are.
+    assert_eq!(code(&mut estate, 510, tool("gate_tool")), Code::ToolAlreadyGated);
+    let notes = done(&mut estate, 520, on("delete_gateway", json!({}))).notes.join("; ");
+    assert!(notes.contains("\"a\" of project \"old\" (blocked)"), "{notes}");
+    assert!(notes.contains("to their servers") && notes.contains("\"t\" of project \"old\""), "{notes}");
+    let project = holdings(&estate)["resources"]["contoso"]["projects"]["old"].clone();
+    assert_eq!((&project["tools"]["t"]["route"], project.get("agents")), (&json!("direct"), None));
+
+    // The instance is kept, and hosts the next gateway at the same address.
+    done(&mut estate, 530, json!({ "keep_instance": { "instance": "front" } }));
+    done(&mut estate, 540, on("use_existing", json!({ "instance": "front", "name": "second" })));
+    estate.refresh(at(540 + EIGHT_MINUTES));
+    done(&mut estate, 1100, on("add_project", json!({ "project": "old" })));
+    assert_eq!(code(&mut estate, 1100, tool("gate_tool")), Code::ToolMustBeRecreated);
+    let limit = json!({ "project": "old", "tool": "t", "limit": { "calls": { "calls": 1, "renewal_seconds": 60 } } });
+    assert_eq!(code(&mut estate, 1100, on("set_tool_limit", limit.clone())), Code::ToolMustBeRecreated);
+    let seen = json!({ "project": "old", "tool": "t", "call": { "passed_gateway": false } });
+    let cause = causes(&estate, 1100, seen).remove(0);
+    assert_eq!((cause.diagnosis, &*cause.remedy), ("D-10", "delete the tool and create it again"), "{cause:?}");
+    done(&mut estate, 1110, tool("delete_tool"));
+    assert_eq!(done(&mut estate, 1110, on("create_tool", create)).state, "Gated");
+    done(&mut estate, 1110, on("set_tool_limit", limit));
+    done(&mut estate, 1110, register());
+}
+
+#[test]
+fn an_instance_that_others_depend_on_is_not_deleted() {
+    let mut estate = estate(true);
+    let mut shared = instance("shared", "Standard v2", "public", "s");
+    shared["instance"]["dependants"] = json!(["billing API"]);
+    declare(&mut estate, shared);
+    done(&mut estate, 0, on("use_existing", json!({ "instance": "shared", "name": "front" })));
+    estate.refresh(at(EIGHT_MINUTES));
+    let keep = || json!({ "keep_instance": { "instance": "shared" } });
+    assert_eq!(code(&mut estate, 500, keep()), Code::GatewayNotOrphaned);
+    done(&mut estate, 500, on("delete_gateway", json!({})));
+    let stays = refused(&mut estate, 500, json!({ "delete_instance": { "instance": "shared" } }));
+    assert!(stays.code() == Code::ApimInUse && stays.to_string().contains("billing API"), "{stays}");
+    done(&mut estate, 500, keep());
+    assert!(estate.gateway("contoso").is_none());
+    assert!(estate.instances()["shared"].billed_since.is_some(), "it goes on billing");
+    assert_eq!(code(&mut estate, 500, keep()), Code::GatewayNotOrphaned);
+    done(&mut estate, 500, on("use_existing", json!({ "instance": "shared", "name": "second" })));
+}
+
+#[test]
+fn names_that_are_taken_and_what_is_not_there_have_their_codes() {
+    let mut estate = estate(true);
+    declare(&mut estate, instance("taken", "Standard v2", "public", "s"));
+    assert_eq!(code(&mut estate, 0, on("create_gateway", json!({ "name": "taken" }))), Code::NameTaken);
+    done(&mut estate, 0, on("create_gateway", json!({ "name": "front" })));
+    estate.refresh(at(EIGHT_MINUTES));
+    done(&mut estate, 500, on("add_project", json!({ "project": "old" })));
+    let agent = |operation: &str| on(operation, json!({ "project": "old", "agent": "a" }));
+    for operation in ["block_agent", "unblock_agent", "remove_agent", "clear_agent_limit"] {
+        assert_eq!(code(&mut estate, 500, agent(operation)), Code::AgentNotFound, "{operation}");
+    }
+    let register = |url: &str| {
+        let registration = json!({ "url": url, "protocol": "A2A" });
+        on("register_agent", json!({ "project": "old", "agent": "a", "registration": registration }))
+    };
+    done(&mut estate, 500, register("https://agent.example"));
+    assert_eq!(code(&mut estate, 500, register("https://another.example")), Code::NameTaken);
+    let tool = |auth: &str, url: &str| {
+        let fields =
+            json!({ "project": "old", "tool": "t", "kind": "mcp", "auth": auth, "url": url, "require_gated": true });
+        on("create_tool", fields)
+    };
+    for operation in ["gate_tool", "delete_tool", "clear_tool_limit"] {
+        let missing = on(operation, json!({ "project": "old", "tool": "t" }));
+        assert_eq!(code(&mut estate, 500, missing), Code::ToolNotFound, "{operation}");
+    }
+    assert_eq!(code(&mut estate, 500, tool("key", "tool.example")), Code::ToolInvalid);
+    assert_eq!(code(&mut estate, 500, tool("managed_o_auth", "https://tool.example")), Code::ToolNotEligible);
+    done(&mut estate, 500, tool("key", "https://tool.example"));
+    assert_eq!(code(&mut estate, 500, tool("key", "https://tool.example")), Code::NameTaken);
+    assert_eq!(code(&mut estate, 500, on("create_project", json!({ "project": "old" }))), Code::NameTaken);
+}
+
+/// Makes at once, and fails to delete after a minute until it is told otherwise.
+struct Clinging;
+
+impl InstanceProvider for Clinging {
+    fn begin(&mut self, task: &Task<'_>) -> Progress {
+        if task.kind == TaskKind::Delete { Progress::Underway } else { Progress::Done }
+    }
+
+    fn progress(&mut self, task: &Task<'_>, now: Timestamp) -> Progress {
+        match now.seconds_since(task.since) {
+            0..60 => Progress::Underway,
+            _ => Progress::Failed { reason: "it is locked".to_owned() },
+        }
+    }
+}
+
+#[test]
+fn a_deletion_that_fails_leaves_the_instance_billing_and_can_be_tried_again() {
+    let mut estate = estate_of(Clinging);
+    done(&mut estate, 0, on("create_gateway", json!({ "name": "front" })));
+    done(&mut estate, 10, on("delete_gateway", json!({})));
+    let delete = || json!({ "delete_instance": { "instance": "front" } });
+    assert_eq!(done(&mut estate, 20, delete()).state, "Deleting");
+    assert_eq!(code(&mut estate, 30, delete()), Code::GatewayNotReady);
+    let created = refused(&mut estate, 30, on("create_gateway", json!({ "name": "again" })));
+    assert!(created.to_string().contains("wait until instance \"front\" is deleted"), "{created}");
+    assert!(estate.refresh(at(79)).is_empty());
+    let changes = estate.refresh(at(80));
+    assert!(changes.iter().any(|change| change.notes.iter().any(|note| note.contains("it is locked"))), "{changes:?}");
+    let front = &estate.instances()["front"];
+    assert!(front.status == InstanceStatus::Ready && front.billed_since.is_some(), "{front:?}");
+    assert_eq!(estate.gateway("contoso").map(|gateway| &gateway.state), Some(&GatewayState::Orphaned));
+    assert_eq!(done(&mut estate, 90, delete()).state, "Deleting");
 }

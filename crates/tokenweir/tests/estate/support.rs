@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 use tokenweir::gateway::model::Timestamp;
-use tokenweir::gateway::{Applied, Cause, Code, Estate, InProcessProvider, Refused, diagnose};
+use tokenweir::gateway::{Applied, Cause, Code, Estate, InProcessProvider, InstanceProvider, Refused, diagnose};
 
 /// As long as a Basic v2 instance typically takes.
 pub const EIGHT_MINUTES: u64 = 480;
@@ -15,7 +15,16 @@ pub fn site(subscription: &str) -> Value {
 
 /// An estate with the resource `contoso`, its deployments `d` and `d2`, the project `old`, and `ada`, who may do everything.
 pub fn estate(public: bool) -> Estate {
-    let mut estate = Estate::new(InProcessProvider { ready_after: EIGHT_MINUTES, ..InProcessProvider::default() });
+    peopled(InProcessProvider { ready_after: EIGHT_MINUTES, ..InProcessProvider::default() }, public)
+}
+
+/// The same with instances of this provider.
+pub fn estate_of(provider: impl InstanceProvider + Send + 'static) -> Estate {
+    peopled(provider, true)
+}
+
+fn peopled(provider: impl InstanceProvider + Send + 'static, public: bool) -> Estate {
+    let mut estate = Estate::new(provider);
     for fact in [
         json!({ "resource": { "name": "contoso", "public_network_access": public, "site": site("s") } }),
         json!({ "deployment": { "resource": "contoso", "name": "d", "model": "gpt-4o" } }),

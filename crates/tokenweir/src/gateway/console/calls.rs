@@ -186,7 +186,7 @@ fn headers(headers: Vec<(String, u64)>) -> Value {
 }
 
 fn remaining(left: Remaining) -> Value {
-    let named = [("tokens", left.tokens), ("quota_tokens", left.quota_tokens)];
+    let named = [("tokens", left.tokens), ("quota_tokens", left.quota_tokens), ("calls", left.calls)];
     let known = named.into_iter().filter_map(|(name, left)| Some((name.to_owned(), left?.into())));
     Value::Object(known.collect::<Map<_, _>>())
 }

@@ -67,7 +67,12 @@ pub(super) fn not_refused(case: &Case<'_>, found: &mut Found) {
         return;
     }
     let Some(gateway) = case.gateway() else { return };
-    let (Some(project), Some(deployment)) = (&case.seen.project, &case.seen.deployment) else { return };
+    let (Some(project), Some(deployment)) = (&case.seen.project, &case.seen.deployment) else {
+        let missing = if case.seen.project.is_none() { "project" } else { "deployment" };
+        let evidence = format!("{} tokens passed in {} s; no {missing} was given", spent.tokens, spent.seconds);
+        let remedy = format!("give the {missing} as well: a limit is on a project and a deployment");
+        return found.cause(Possible, "which limit should have refused was not said", [evidence], remedy);
+    };
     if !case.resource.deployments.contains_key(deployment) {
         let names: Vec<_> = case.resource.deployments.keys().map(|name| name.as_str()).collect();
         let evidence = format!("the resource's deployments are {}", names.join(", "));

@@ -154,7 +154,7 @@ pub fn diagnoses() -> impl Iterator<Item = &'static Diagnosis> {
     TABLE.iter()
 }
 
-static TABLE: [Diagnosis; 13] = [
+static TABLE: [Diagnosis; 14] = [
     Diagnosis { id: "D-01", observable: "the gateway is not listed after it was made", check: setup::gateway_missing },
     Diagnosis { id: "D-02", observable: "a project's Gateway status is Disabled", check: setup::project_disabled },
     Diagnosis { id: "D-03", observable: "calls bypass the gateway", check: calls::bypassed },
@@ -168,6 +168,7 @@ static TABLE: [Diagnosis; 13] = [
     Diagnosis { id: "D-11", observable: "calls to a tool fail since policies were added", check: tools::failing },
     Diagnosis { id: "D-12", observable: "status 429, and the gateway's counters are fine", check: calls::too_many },
     Diagnosis { id: "A-01", observable: "calls to a custom agent are refused", check: tools::agent_refused },
+    Diagnosis { id: "A-02", observable: "what was seen names something that is not there", check: tools::unknown },
 ];
 
 /// What a row looks at.
@@ -233,7 +234,10 @@ pub fn diagnose(
     };
     let case = Case { estate, name, resource: held, now, seen };
     let mut causes = Vec::new();
-    for row in &TABLE {
+    // Of a project that is not there, nothing else can be said; whether it is another resource's is D-08.
+    let unknown = seen.project.as_ref().is_some_and(|project| !held.projects.contains_key(project));
+    let about = |row: &&Diagnosis| !unknown || ["D-08", "A-02"].contains(&row.id);
+    for row in TABLE.iter().filter(about) {
         let mut found = Found { diagnosis: row.id, causes };
         (row.check)(&case, &mut found);
         causes = found.causes;

@@ -110,7 +110,11 @@ pub(super) fn instance_missing(case: &Case<'_>, found: &mut Found) {
         return;
     }
     let Some(instance) = &case.seen.instance else { return };
-    let Some(by) = &case.seen.by else { return };
+    let Some(by) = &case.seen.by else {
+        let remedy = "say who it was, as \"by\"; which instances can be chosen is a matter of that person's roles too";
+        let evidence = format!("instance {:?} cannot be chosen", instance.as_str());
+        return found.cause(Possible, "who asked was not said", [evidence], remedy);
+    };
     let candidates = case.estate.candidates(by, case.name).unwrap_or_default();
     match candidates.get(instance) {
         None => found.cause(

@@ -98,3 +98,39 @@ pub(super) fn agent_refused(case: &Case<'_>, found: &mut Found) {
         found.cause(Certain, "the agent is blocked", [evidence], "unblock the agent");
     }
 }
+
+/// What was seen names something that the resource does not have. D-06 and D-07 say so of deployments.
+pub(super) fn unknown(case: &Case<'_>, found: &mut Found) {
+    let Some(name) = &case.seen.project else {
+        if case.seen.tool.is_some() || case.seen.agent.is_some() {
+            let evidence = "a tool or an agent was given, and no project".to_owned();
+            found.cause(Possible, "whose tool or agent it is was not said", [evidence], "give its project as well");
+        }
+        return;
+    };
+    let Some(project) = case.resource.projects.get(name) else {
+        // D-08 says so then.
+        if case.seen.listing.project == Some(false) {
+            return;
+        }
+        let known: Vec<_> = case.resource.projects.keys().map(|name| name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let cause = format!("Foundry resource {:?} has no project {:?}", case.name.as_str(), name.as_str());
+        let remedy = "correct the project's name, or look at the gateway of its own resource";
+        return found.cause(Certain, cause, [format!("its projects are: {known}")], remedy);
+    };
+    let tool = case.seen.tool.as_ref().filter(|tool| !project.tools.contains_key(*tool));
+    let agent = case.seen.agent.as_ref().filter(|agent| !project.agents.contains_key(*agent));
+    let tools: Vec<_> = project.tools.keys().map(|name| name.as_str()).collect();
+    let agents: Vec<_> = project.agents.keys().map(|name| name.as_str()).collect();
+    for (what, missing, known) in
+        [("tool", tool.map(|tool| tool.as_str()), tools), ("custom agent", agent.map(|agent| agent.as_str()), agents)]
+    {
+        if let Some(missing) = missing {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let cause = format!("project {:?} has no {what} {missing:?}", name.as_str());
+            let remedy = format!("correct the {what}'s name, or make it");
+            found.cause(Certain, cause, [format!("its {what}s are: {known}")], remedy);
+        }
+    }
+}

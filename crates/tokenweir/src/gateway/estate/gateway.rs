@@ -7,9 +7,9 @@ use super::{Estate, gateway_state, of_gateway};
 use crate::gateway::code::Code;
 use crate::gateway::finding::{Applied, Attempt, Refused};
 use crate::gateway::model::{
-    AiGateway, ApimInstance, ApimTier, FoundryResource, GatewayName, GatewayState, GroupName, InstanceName,
-    InstanceStatus, Limits, MembershipStatus, NetworkMode, PrincipalId, ResourceName, Scope, Site, Timestamp,
-    ToolRoute, TrafficSettings,
+    AgentStatus, AiGateway, ApimInstance, ApimTier, FoundryResource, GatewayName, GatewayState, GroupName,
+    InstanceName, InstanceStatus, Limits, MembershipStatus, NetworkMode, PrincipalId, ResourceName, Scope, Site,
+    Timestamp, ToolRoute, TrafficSettings,
 };
 use crate::gateway::operation::Event;
 use crate::gateway::provider::{Progress, Task, TaskKind};
@@ -148,7 +148,6 @@ impl Estate {
             let reason = format!("projects are still behind the gateway: {}", enabled.join(", "));
             attempt.against(Code::GatewayHasEnabledProjects, reason, "remove each of them from the gateway first");
         }
-        let left = left_behind(held);
         let attempt = attempt.check()?;
         let Some(gateway) = self.gateway_mut(resource) else {
             return Err(attempt.refuse(Code::GatewayNotFound, "there is no gateway", "create one"));
@@ -170,7 +169,8 @@ impl Estate {
             "instance {:?} still exists and bills; delete it, or keep it for another gateway",
             instance.as_str()
         );
-        Ok(attempt.applied(GatewayState::Orphaned, [note].into_iter().chain(left).collect()))
+        let ended = self.holdings.resources.get_mut(resource).map(end_addresses).unwrap_or_default();
+        Ok(attempt.applied(GatewayState::Orphaned, [note].into_iter().chain(ended).collect()))
     }
 
     pub(super) fn disable_gateway(&mut self, by: &PrincipalId, resource: &ResourceName) -> Result<Applied, Refused> {
@@ -465,17 +465,37 @@ fn absent(attempt: &mut Attempt, name: &ResourceName, resource: &FoundryResource
     attempt.against(Code::GatewayAlreadyExists, reason, next);
 }
 
-/// What has an address at the gateway, and none when that is gone.
-fn left_behind(resource: &FoundryResource) -> Option<String> {
-    let agents = resource.projects.values().map(|project| project.agents.len()).sum::<usize>();
-    let tools = resource.projects.values().flat_map(|project| project.tools.values());
-    let tools = tools.filter(|tool| matches!(tool.route, ToolRoute::Gated { .. })).count();
-    (agents + tools > 0).then(|| {
-        format!(
-            "{agents} custom agents and {tools} tools have addresses at this gateway, which no longer answer; register and \
-             create them anew when there is another"
-        )
-    })
+/// Ends what has an address at the gateway, which no longer answers: a custom agent is registered with a gateway, so its
+/// registration ends; a tool's calls go to its server, until it is made anew. What is said of them.
+fn end_addresses(resource: &mut FoundryResource) -> Vec<String> {
+    let (mut agents, mut tools) = (Vec::new(), Vec::new());
+    for (name, project) in &mut resource.projects {
+        let of = |what: &str| format!("{what:?} of project {:?}", name.as_str());
+        agents.extend(std::mem::take(&mut project.agents).iter().map(|(agent, registered)| {
+            let blocked = if registered.status == AgentStatus::Blocked { " (blocked)" } else { "" };
+            format!("{}{blocked}", of(agent.as_str()))
+        }));
+        for (tool, made) in &mut project.tools {
+            if made.route != ToolRoute::Direct {
+                made.route = ToolRoute::Direct;
+                tools.push(of(tool.as_str()));
+            }
+        }
+    }
+    let mut notes = Vec::new();
+    if !agents.is_empty() {
+        let agents = agents.join(", ");
+        notes.push(format!(
+            "the registrations of these custom agents end: {agents}; register them with another gateway"
+        ));
+    }
+    if !tools.is_empty() {
+        let tools = tools.join(", ");
+        notes.push(format!(
+            "the calls of these tools go to their servers from now on, until they are made anew: {tools}"
+        ));
+    }
+    notes
 }
 
 /// The projects that are behind the gateway.

@@ -229,7 +229,7 @@ impl Estate {
             Some(ToolRoute::Direct) => attempt.against(
                 Code::ToolMustBeRecreated,
                 "which way a tool's calls go is decided when it is made",
-                "delete the tool and create it again, now that there is a gateway",
+                "delete the tool and create it again while its project is behind a gateway",
             ),
             None => {}
         }

@@ -81,7 +81,7 @@ pub(super) static RULES: [Rule; 8] = [
         demands: "a call quota has calls, or bandwidth, or both",
         evidence: "D",
         severity: Severity::Error,
-        remedy: "give one of them",
+        remedy: "give calls: bandwidth is not counted here, and a quota with it is refused (BANDWIDTH_UNSUPPORTED)",
         events: &[Event::SetKeyedLimit, Event::SetAgentLimit, Event::SetToolLimit],
         check: |facts, failures| wrong(facts, failures, |error| matches!(error, LimitError::CallQuotaEmpty)),
     },

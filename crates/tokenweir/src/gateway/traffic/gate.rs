@@ -403,6 +403,7 @@ impl Gate {
             tool: own(call.tool),
             operation: own(call.operation),
             caller: caller.collect(),
+            dimensions: standing.dimensions(&self.inner.resource, call),
             outcome,
             limit: None,
             refused_by: Vec::new(),

@@ -1,13 +1,13 @@
 //! Who is governed just now, out of the model: looked at by each call, replaced whole when the model changes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::call::Call;
 use crate::gateway::figures::Counts;
 use crate::gateway::model::{
-    AgentStatus, FoundryResource, GatewayName, GatewayState, ProjectName, Region, Timestamp, ToolRoute,
-    TrafficSettings, Ungoverned,
+    AgentStatus, FoundryResource, GatewayName, GatewayState, MetricDimension, ProjectName, Region, ResourceName,
+    Timestamp, ToolRoute, TrafficSettings, Ungoverned,
 };
 
 /// What traffic has to know of the model.
@@ -18,6 +18,7 @@ pub(super) struct Standing {
     pub(super) region: Region,
     enabled: bool,
     settings: TrafficSettings,
+    dimensions: Vec<MetricDimension>,
     /// Each deployment's model.
     pub(super) deployments: HashMap<Box<str>, Box<str>>,
     pub(super) projects: HashMap<ProjectName, ProjectStanding>,
@@ -75,6 +76,7 @@ impl Standing {
             region: resource.site.region.clone(),
             enabled: gateway.is_some_and(|gateway| gateway.state == GatewayState::Enabled),
             settings: gateway.map(|gateway| gateway.traffic).unwrap_or_default(),
+            dimensions: gateway.map(|gateway| gateway.metric_dimensions.clone()).unwrap_or_default(),
             deployments: deployments.map(|(name, what)| (name.as_str().into(), what.model.as_str().into())).collect(),
             projects: projects.collect(),
             unknown: before.map(|before| before.unknown.clone()).unwrap_or_default(),
@@ -84,6 +86,29 @@ impl Standing {
     /// Where the calls of a project are counted.
     pub(super) fn counts(&self, project: &str) -> &Arc<Counts> {
         self.projects.get(project).map_or(&self.unknown, |project| &project.counts)
+    }
+
+    /// By what a call's token metrics are told apart (V-20). A default dimension has the value that the service's own
+    /// artefacts would have \[G\], as far as the call says it.
+    pub(super) fn dimensions(&self, resource: &ResourceName, call: &Call<'_>) -> BTreeMap<String, String> {
+        let key = |name: &str| {
+            let key = call.keys.iter().find(|key| key.name == name)?;
+            Some(String::from_utf8_lossy(key.value).into_owned())
+        };
+        let value = |dimension: &MetricDimension| match (&dimension.value, &*dimension.name) {
+            (Some(value), _) if !value.is_empty() => Some(value.clone()),
+            (_, "API ID" | "Backend ID") => Some(resource.to_string()),
+            (_, "Product ID") => {
+                self.projects.contains_key(call.project).then(|| format!("{resource}-{}", call.project))
+            }
+            (_, "Operation ID") => call.operation.map(str::to_owned),
+            (_, "Location") => Some(self.region.to_string()),
+            (_, "Gateway ID") => self.gateway.as_ref().map(|(name, _)| name.to_string()),
+            (_, "User ID") => key("user"),
+            (_, "Subscription ID") => key("subscription"),
+            _ => None,
+        };
+        self.dimensions.iter().filter_map(|dimension| Some((dimension.name.clone(), value(dimension)?))).collect()
     }
 
     /// How a call stands. A blocked agent is refused wherever the gateway answers, also where other calls bypass it.
