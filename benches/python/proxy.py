@@ -1,13 +1,17 @@
 """LiteLLM's real proxy with tokenweir, with LiteLLM's own limiter, and with none, in one run.
 
-1. Over-admission: 200 keys with a limit of requests or of tokens a minute; 30 offers for each, all 6,000 in random order,
-   200 at a time. How many times its limit did a key get within a window?
-2. Time: requests one after another, to the three proxies in turn: what does each limiter add?
-3. The hooks alone, hot: before a call and after it.
+1. Over-admission: 200 keys with a limit of requests, of tokens, or of both a minute; each offers 30 requests at once, as many
+   keys at a time as make 200 connections. How many times its limit did a key get within a window?
+2. The same at the edge of a window (one request, then 30 just before its end and 30 just after it), and for calls that began
+   before the edge and fail after it.
+3. Time: requests one after another, to the three proxies in turn: what does each limiter add?
+4. The hooks alone, hot: before a call and after it.
+
+If tokenweir admits more than a limit anywhere, the program fails.
 
 The model's answers are LiteLLM's mock, 10 tokens of input and 20 of output. Each proxy is a process of its own.
 
-    proxy.py [--keys N] [--offers N] [--sequential N] [--window SECONDS]
+    proxy.py [--keys N] [--offers N] [--sequential N] [--window SECONDS] [--edge-window SECONDS]
 
 The window is 60 s as a minute has; a machine that cannot make all offers within it says more about itself than about the
 limiters, and wants a longer one, which both limiters are then given.
@@ -32,24 +36,29 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from serving import model, proxy
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from serving import BROKEN, Provider, model, proxy, serving
 from waiting import until
 
 KINDS = ("none", "tokenweir", "litellm")
 WINDOW = int(os.environ.get("LITELLM_RATE_LIMIT_WINDOW_SIZE", "60"))
 """Seconds. LiteLLM reads its own from the same place."""
 RPM, TPM, ANSWER = 10, 300, 30
-"""Half of the keys may make so many requests in a window, the other half may use so many tokens: ten answers."""
+"""A key may make so many requests in a window, or use so many tokens, or both: ten answers."""
+TIERS = ("rpm", "tpm", "both")
 
 POLICY = {
     "limit": [
         {"name": "rpm", "meter": "requests", "algorithm": "window", "amount": RPM, "per": f"{WINDOW}s"},
         {"name": "tpm", "meter": "total", "algorithm": "window", "amount": TPM, "per": f"{WINDOW}s"},
+        {"name": "both rpm", "meter": "requests", "algorithm": "window", "amount": RPM, "per": f"{WINDOW}s"},
+        {"name": "both tpm", "meter": "total", "algorithm": "window", "amount": TPM, "per": f"{WINDOW}s"},
         {"name": "wide rpm", "meter": "requests", "algorithm": "window", "amount": 10**6, "per": f"{WINDOW}s"},
         {"name": "wide tpm", "meter": "total", "algorithm": "window", "amount": 10**9, "per": f"{WINDOW}s"},
     ]
 }
-for _limit, _tier in zip(POLICY["limit"], ("rpm", "tpm", "wide", "wide"), strict=True):
+for _limit, _tier in zip(POLICY["limit"], ("rpm", "tpm", "both", "both", "wide", "wide"), strict=True):
     _limit |= {"scope": ["key:key"], "match": {"key:tier": _tier}}
 
 AUTH = f"""
@@ -57,6 +66,7 @@ import os
 from litellm.proxy._types import UserAPIKeyAuth
 
 LIMITS = {{"rpm": {{"rpm_limit": {RPM}}}, "tpm": {{"tpm_limit": {TPM}}}, "wide": {{"rpm_limit": 10**6, "tpm_limit": 10**9}}}}
+LIMITS["both"] = LIMITS["rpm"] | LIMITS["tpm"]
 
 
 async def caller(request, api_key):
@@ -75,7 +85,11 @@ BODY = {
 def serve(kind: str) -> None:
     """A proxy, until the standard input ends."""
     config: dict[str, Any] = {
-        "model_list": [model("mocked", "http://127.0.0.1:9", "gpt-4o", mock_response="an answer")]
+        "model_list": [
+            model("mocked", "http://127.0.0.1:9", "gpt-4o", mock_response="an answer"),
+            model("late", os.environ.get("PROVIDER", "http://127.0.0.1:9"), "gpt-4o"),
+        ],
+        "router_settings": {"num_retries": 0, "disable_cooldowns": True},
     }
     if kind == "tokenweir":
         config["litellm_settings"] = {"callbacks": ["tokenweir.litellm.gate"]}
@@ -88,7 +102,7 @@ def serve(kind: str) -> None:
 
 
 class Proxy:
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, **environment: str) -> None:
         self.folder = tempfile.TemporaryDirectory()
         address = Path(self.folder.name) / "address"
         self.process = subprocess.Popen(
@@ -96,7 +110,7 @@ class Proxy:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"LIMITER": kind, "ADDRESS": str(address)},
+            env=os.environ | {"LIMITER": kind, "ADDRESS": str(address)} | environment,
         )
         until(lambda: address.exists() or self.process.poll() is not None, f"{kind} has started", 180)
         self.address = address.read_text()
@@ -112,51 +126,117 @@ Answers = dict[str, list[tuple[float, float]]]
 """By key: when each admitted request was sent and when its answer was there. It was admitted in between."""
 
 
+async def offer(http: httpx.AsyncClient, name: str, answers: list[tuple[float, float]]) -> None:
+    sent = time.perf_counter()
+    answer = await http.post("/v1/chat/completions", json=BODY, headers={"authorization": f"Bearer {name}"})
+    assert answer.status_code in (200, 429), answer.text
+    if answer.status_code == 200:
+        assert answer.json()["usage"]["total_tokens"] == ANSWER
+        answers.append((sent, time.perf_counter()))
+
+
+def client(address: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=address, timeout=120, limits=httpx.Limits(max_connections=200))
+
+
 async def admitted(address: str, keys: int, offers: int) -> Answers:
-    answers: Answers = {f"key{number}.{'rpm' if number % 2 else 'tpm'}": [] for number in range(keys)}
-    order = list(answers) * offers
-    random.Random(1).shuffle(order)
-    waiting = iter(order)
-    limits = httpx.Limits(max_connections=200)
-    async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as http:
+    answers: Answers = {f"key{number}.{TIERS[number % len(TIERS)]}": [] for number in range(keys)}
+    waiting = iter(answers)
+    async with client(address) as http:
 
-        async def offer() -> None:
+        async def bursts() -> None:
             for name in waiting:
-                sent = time.perf_counter()
-                answer = await http.post("/v1/chat/completions", json=BODY, headers={"authorization": f"Bearer {name}"})
-                assert answer.status_code in (200, 429), answer.text
-                if answer.status_code == 200:
-                    assert answer.json()["usage"]["total_tokens"] == ANSWER
-                    answers[name].append((sent, time.perf_counter()))
+                await asyncio.gather(*(offer(http, name, answers[name]) for _ in range(offers)))
 
-        await asyncio.gather(*(offer() for _ in range(200)))
+        await asyncio.gather(*(bursts() for _ in range(max(1, 200 // offers))))
     return answers
 
 
-def fullest_window(answers: list[tuple[float, float]]) -> int:
+def fullest_window(answers: list[tuple[float, float]], window: float) -> int:
     """The most requests that were certainly admitted within one window."""
     by_end = sorted(answers, key=lambda answer: answer[1])
     return max(
-        (sum(sent >= first and ended < first + WINDOW for sent, ended in by_end) for first, _ in answers), default=0
+        (sum(sent >= first and ended < first + window for sent, ended in by_end) for first, _ in answers), default=0
     )
 
 
-def over_admission(proxies: dict[str, Proxy], keys: int, offers: int) -> None:
-    print(f"1. {keys} keys, {offers} offers for each: answers within {WINDOW} s, as a multiple of the limit")
+def over_admission(proxies: dict[str, Proxy], keys: int, offers: int) -> int:
+    """How many keys got more than their limit from tokenweir."""
+    print(f"1. {keys} keys, {offers} offers at once of each: answers within {WINDOW} s, as a multiple of the limit")
     print(f"{'':12} {'':8} {'fullest key':>12} {'mean':>8} {'keys above':>11} {'offered in':>11}")
+    over = 0
     for kind in ("tokenweir", "litellm"):
         began = time.perf_counter()
         answers = asyncio.run(admitted(proxies[kind].address, keys, offers))
         seconds = time.perf_counter() - began
-        for what, limit in (("rpm", RPM), ("tpm", TPM // ANSWER)):
-            got = [fullest_window(each) for name, each in answers.items() if name.endswith(what)]
-            above = sum(number > limit for number in got)
-            mean = statistics.mean(got) / limit
-            print(f"{kind:12} {what:8} {max(got) / limit:12.2f} {mean:8.2f} {above:11} {seconds:9.1f} s")
+        for tier in TIERS:
+            got = [fullest_window(each, WINDOW) for name, each in answers.items() if name.endswith(tier)]
+            above = sum(number > RPM for number in got)
+            over += above if kind == "tokenweir" else 0
+            print(f"{kind:12} {tier:8} {max(got) / RPM:12.2f} {statistics.mean(got) / RPM:8.2f} {above:11} {seconds:9.1f} s")
+    return over
+
+
+class Late(Provider):
+    """Answers no call before it is let go, and then with an error."""
+
+    async def chat(self, request: Request) -> Any:
+        await self.let_go()
+        return JSONResponse(BROKEN, 500)
+
+
+async def edge(address: str, window: float) -> int:
+    answers: list[tuple[float, float]] = []
+    async with client(address) as http:
+        began = time.perf_counter()
+        await offer(http, "edge.rpm", answers)
+        for instant in (0.85, 1.02):
+            await asyncio.sleep(began + window * instant - time.perf_counter())
+            await asyncio.gather(*(offer(http, "edge.rpm", answers) for _ in range(30)))
+    return fullest_window(answers, window)
+
+
+async def failing(address: str, window: float, provider: Late) -> int:
+    answers: list[tuple[float, float]] = []
+    async with client(address) as http:
+        with provider.holding():
+            began = time.perf_counter()
+            body, headers = BODY | {"model": "late"}, {"authorization": "Bearer late.tpm"}
+            posts = (http.post("/v1/chat/completions", json=body, headers=headers) for _ in range(RPM))
+            late = [asyncio.create_task(post) for post in posts]
+            began_all = lambda: provider.held + sum(call.done() for call in late) == RPM  # noqa: E731
+            await asyncio.to_thread(until, began_all, "they began")
+            await asyncio.sleep(began + window * 1.02 - time.perf_counter())
+            # The window that begins with this one is another.
+            await offer(http, "late.tpm", answers)
+        for call in late:
+            assert (await call).status_code in (429, 500)
+        # What the proxy has to say of them it writes down in the background.
+        await asyncio.sleep(window / 10)
+        await asyncio.gather(*(offer(http, "late.tpm", answers) for _ in range(60)))
+    return fullest_window(answers, window)
+
+
+def at_the_edge(window: int) -> int:
+    """How often tokenweir admitted more than a limit."""
+    print(f"\n2. At the edge of a window of {window} s: answers within one, as a multiple of the limit")
+    print(f"{'':12} {'bursts':>12} {'calls that fail':>16}")
+    over = 0
+    provider = Late()
+    with serving(provider.app, "/alive") as upstream:
+        for kind in ("tokenweir", "litellm"):
+            its = Proxy(kind, LITELLM_RATE_LIMIT_WINDOW_SIZE=str(window), PROVIDER=upstream)
+            try:
+                got = asyncio.run(edge(its.address, window)), asyncio.run(failing(its.address, window, provider))
+            finally:
+                its.close()
+            over += sum(number > RPM for number in got) if kind == "tokenweir" else 0
+            print(f"{kind:12} {got[0] / RPM:12.2f} {got[1] / RPM:16.2f}")
+    return over
 
 
 def sequential(proxies: dict[str, Proxy], turns: int) -> None:
-    print(f"\n2. {turns} requests one after another to each proxy, in turn: milliseconds for a request, whole")
+    print(f"\n3. {turns} requests one after another to each proxy, in turn: milliseconds for a request, whole")
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     clients = {kind: httpx.Client(base_url=proxy.address, timeout=60) for kind, proxy in proxies.items()}
     for turn in range(turns + 50):
@@ -213,7 +293,7 @@ async def hooks(turns: int) -> None:
             await asyncio.get_running_loop().create_task(once(number), context=contextvars.Context())
         return taken[turns // 10 :]
 
-    print(f"\n3. The hooks alone, before and after a call, one hot key with two limits, {turns} calls: microseconds")
+    print(f"\n4. The hooks alone, before and after a call, one hot key with two limits, {turns} calls: microseconds")
     print(f"{'':12} {'median':>8} {'p99':>8}")
     for _ in range(2):
         results = {
@@ -231,6 +311,7 @@ def main() -> None:
     arguments.add_argument("--offers", type=int, default=30)
     arguments.add_argument("--sequential", type=int, default=400)
     arguments.add_argument("--window", type=int, default=60)
+    arguments.add_argument("--edge-window", type=int, default=10)
     options = arguments.parse_args()
     if options.serve:
         serve(options.serve)
@@ -242,12 +323,15 @@ def main() -> None:
     print(f"{platform.machine()}, {packages}, Python {platform.python_version()}\n")
     proxies = {kind: Proxy(kind) for kind in KINDS}
     try:
-        over_admission(proxies, options.keys, options.offers)
+        over = over_admission(proxies, options.keys, options.offers)
+        over += at_the_edge(options.edge_window)
         sequential(proxies, options.sequential)
     finally:
         for proxy in proxies.values():
             proxy.close()
     asyncio.run(hooks(2_000))
+    if over:
+        sys.exit(f"tokenweir admitted more than the limit: {over} times")
 
 
 if __name__ == "__main__":
