@@ -161,7 +161,7 @@ fn who_lacks_the_roles_can_do_none_of_it_and_a_former_name_is_the_same_role() {
     gateway.ok("23:10:00", &["add-project", "chat", "--as", "eve"]);
     gateway.ok("23:10:00", &["revoke", "eve"]);
     gateway.refused("23:10:00", &["remove-project", "chat", "--as", "eve"], "PERMISSION_DENIED");
-    gateway.refused("23:10:00", &["grant", "eve", "Emperor", "--as", "admin"], "ROLE_UNKNOWN");
+    gateway.refused("23:10:00", &["grant", "eve", "Emperor"], "ROLE_UNKNOWN");
 }
 
 #[test]
@@ -181,6 +181,8 @@ fn an_instance_that_exists_is_used_if_it_can_host_a_gateway() {
     gateway.refused("23:00:00", &["associate", "classic", "front"], "APIM_NOT_ELIGIBLE");
     gateway.refused("23:00:00", &["associate", "none", "front"], "INSTANCE_NOT_FOUND");
     gateway.ok("23:00:00", &["associate", "standard", "front"]);
+    let listed = gateway.ok("23:00:00", &["candidates"]);
+    assert!(listed.contains("standard: hosts the gateway of this resource already"), "{listed}");
     assert!(gateway.ok("23:08:00", &["status"]).contains("instance standard: Standard v2, Ready"));
 }
 
@@ -223,6 +225,22 @@ fn limits_are_set_adjusted_and_cleared() {
     gateway.ok("23:08:00", &["clear-limit", "search", "d"]);
     assert!(gateway.ok("23:08:00", &["call", "search", "d", "--count", "2"]).contains("2: 200 admitted"));
     gateway.refused("23:08:00", &["clear-limit", "search", "d"], "LIMIT_NOT_FOUND");
+    // The half that is not given stays; none takes it away.
+    let limit = |gateway: &Gateway| {
+        gateway.state()["estate"]["resources"]["contoso"]["gateway"]["limits"]["projects"]["search"]["d"].to_string()
+    };
+    let both = r#"{"token_quota":250,"token_quota_period":"Monthly","tokens_per_minute":70}"#;
+    gateway.ok("23:08:00", &["set-limit", "search", "d", "--quota", "250/monthly"]);
+    gateway.ok("23:08:00", &["set-limit", "search", "d", "--tpm", "70"]);
+    assert_eq!(limit(&gateway), both);
+    gateway.ok("23:08:00", &["set-limit", "search", "d", "--quota", "9/daily"]);
+    gateway.ok("23:08:00", &["set-limit", "search", "d", "--tpm", "none"]);
+    assert_eq!(limit(&gateway), r#"{"token_quota":9,"token_quota_period":"Daily"}"#);
+    gateway.refused("23:08:00", &["set-limit", "search", "d", "--quota", "none"], "LIMIT_EMPTY");
+    gateway.refused("23:08:00", &["set-limit", "search", "d", "--quota", "9"], "QUOTA_PERIOD_MISMATCH");
+    let ran = gateway.run("23:08:00", &["set-limit", "search", "d", "--tpm", "many"]);
+    assert!(ran.code == 2 && ran.err.contains("or none"), "{}", ran.err);
+    gateway.ok("23:08:00", &["clear-limit", "search", "d"]);
     // One on all projects together.
     gateway.ok("23:08:00", &["set-limit", "--tpm", "10"]);
     gateway.ok("23:08:00", &["call", "search", "d", "--usage", "11+0"]);
@@ -254,22 +272,141 @@ fn agents_and_tools_are_governed() {
 }
 
 #[test]
-fn what_was_seen_is_diagnosed() {
+fn each_row_of_the_table_is_diagnosed_with_its_cause_and_remedy() {
     let gateway = Gateway::new("gateway-diagnosed");
-    let shows = |time: &str, args: &[&str], diagnosis: &str| {
+    // The surest cause, and what to do.
+    let shows = |time: &str, args: &[&str], cause: &str, next: &str| {
         let shown = gateway.ok(time, &[&["diagnose"], args].concat());
-        assert!(shown.starts_with(diagnosis) && shown.contains("next: "), "{args:?}: {shown}");
+        let said = shown.lines().find(|line| line.contains("next: ")).unwrap_or_default();
+        assert!(shown.starts_with(cause) && said.contains(next), "{args:?}: {shown}");
     };
     assert_eq!(gateway.ok("23:00:00", &["diagnose"]), "nothing that was seen points at anything\n");
-    gateway.ok("23:00:00", &["create", "front"]);
-    shows("23:01:00", &["--gateway-listed", "false"], "D-01");
-    shows("23:09:00", &["search", "--listed-as", "disabled"], "D-02");
-    shows("23:09:00", &["search", "d", "--passed-gateway", "false"], "D-03");
-    shows("23:09:00", &["search", "d", "--unrefused", "500/60"], "D-06");
-    shows("23:09:00", &["search", "d", "--status", "429", "--body", r#"{"error": {}}"#], "D-12");
-    shows("23:09:00", &["--seen", r#"{"project": "search", "listing": {"project": false}}"#], "D-08");
-    let ran = gateway.run("23:09:00", &["verify", "search", "d"]);
-    assert!(ran.code == 3 && ran.out.contains("FAILED: project \"search\" is not behind the gateway"), "{}", ran.out);
+    let site =
+        r#"{"tenant": "tenant", "subscription": "subscription", "resource_group": "group", "region": "japaneast"}"#;
+    let declare = |name: &str, tier: &str| {
+        let fact = format!(
+            r#"{{"declare": {{"instance": {{"name": "{name}", "site": {site}, "tier": "{tier}", "network": "public"}}}}}}"#
+        );
+        gateway.ok("23:00:00", &["command", &fact]);
+    };
+    declare("classic", "Premium");
+    declare("far", "Standard v2");
+    let missing = ["--missing-instance", "classic"];
+    shows("23:00:00", &missing, "D-05 (certain): the instance's tier is Premium", "v2");
+    gateway.ok("23:00:00", &["grant", "eve", "Reader"]);
+    shows("23:00:00", &missing, "D-05 (possible): who asked was not said", "say who it was");
+    let denied = ["--refused", "PERMISSION_DENIED"];
+    shows("23:00:00", &denied, "D-04 (likely): a role is missing", "Contributor or Owner");
+    let of_eve = [&denied[..], &["--as", "eve"]].concat();
+    shows("23:00:00", &of_eve, "D-04 (certain): ", "grant");
+    shows("23:00:00", &["--seen", r#"{"refused": ["PERMISSION_DENIED"]}"#, "--as", "eve"], "D-04 (certain): ", "grant");
+    let of_admin = [&denied[..], &["--as", "admin"]].concat();
+    shows("23:00:00", &of_admin, "D-04 (possible): a role was granted just now, or elsewhere", "sign in again");
+
+    gateway.ok("23:00:00", &["associate", "far", "front", "--as", "admin"]);
+    shows(
+        "23:01:00",
+        &["--gateway-listed", "false"],
+        "D-01 (certain): provisioning has not finished",
+        "wait and refresh",
+    );
+    let disabled = ["search", "--listed-as", "disabled"];
+    shows("23:09:00", &disabled, "D-02 (certain): the project is older than the gateway", "add the project");
+    let bypassed = ["search", "d", "--passed-gateway", "false"];
+    shows("23:09:00", &bypassed, "D-03 (certain): the project is not behind the gateway", "add the project");
+    shows(
+        "23:09:00",
+        &["search", "--unrefused", "500/60"],
+        "D-06 (certain): the project is not behind",
+        "add the project",
+    );
+    let unlisted = ["search", "--project-listed", "false"];
+    shows("23:09:00", &unlisted, "D-08 (likely): the project is older than the gateway", "by hand");
+    let lately = ["later", "--project-listed", "false", "--list-read", "2026-11-30T23:09:00Z"];
+    let tool = ["create-tool", "search", "t", "--url", "https://tool.example", "--as", "admin"];
+    gateway.ok("23:09:00", &tool);
+    gateway.ok("23:10:00", &["create-project", "later", "--as", "admin"]);
+    shows("23:10:00", &lately, "D-08 (certain): the list is older than the project", "refresh");
+    gateway.ok("23:10:00", &["add-project", "search", "--as", "admin"]);
+    let earlier = [&bypassed[..], &["--at", "2026-11-30T23:09:00Z"]].concat();
+    shows("23:20:00", &earlier, "D-03 (certain): the project was added after the call", "later calls");
+    shows("23:20:00", &["search", "d", "--unrefused", "500/60"], "D-06 (certain): no limit is set", "set one");
+    shows("23:20:00", &["search", "--unrefused", "500/60"], "D-06 (possible): which limit", "give the deployment");
+    shows("23:20:00", &["--unrefused", "500/60"], "D-06 (possible): which limit", "give the project");
+    let failed = ["search", "d", "--status", "500", "--last-error-reason", "ExpressionValueEvaluationFailure"];
+    shows("2026-12-01T12:00:00Z", &failed, "D-07 (likely): a limit was removed", "set the limit again");
+    let slow = ["search", "d", "--latency", "900", "--direct-latency", "300"];
+    shows("2026-12-01T12:00:00Z", &slow, "D-09 (likely): the instance is in another region", "resource's region");
+    let direct = ["search", "--tool", "t", "--passed-gateway", "false"];
+    shows("23:20:00", &direct, "D-10 (certain): the tool was made while its project was not behind", "create it again");
+    shows("23:20:00", &["search", "--tool", "t", "--status", "403"], "D-11 (likely): an address filter", "ip-filter");
+    let theirs = ["search", "d", "--status", "429", "--body", r#"{"error": {}}"#];
+    shows("23:20:00", &theirs, "D-12 (certain): the deployment's own tokens", "raise the deployment's capacity");
+    let theirs = ["search", "d", "--status", "429", "--header", "Retry-After-Ms=900"];
+    shows("23:20:00", &theirs, "D-12 (likely): the deployment's own tokens", "raise the deployment's capacity");
+    let ours = ["search", "d", "--status", "429", "--header", "retry-after=7", "--body", r#"{"statusCode": 429}"#];
+    shows("23:20:00", &ours, "D-12 (certain): the gateway's own limit refuses", "wait 7 s");
+
+    // What is not there is said to be.
+    let of = |what: &str| format!("A-02 (certain): {what}");
+    shows(
+        "23:20:00",
+        &["serach", "d", "--status", "429"],
+        &of("Foundry resource \"contoso\" has no project \"serach\""),
+        "name",
+    );
+    shows(
+        "23:20:00",
+        &["search", "--tool", "u", "--status", "403"],
+        &of("project \"search\" has no tool \"u\""),
+        "name",
+    );
+    shows("23:20:00", &["search", "--agent", "a"], &of("project \"search\" has no custom agent \"a\""), "name");
+    let ran = gateway.run("23:20:00", &["diagnose", "search", "--header", "retry-after"]);
+    assert!(ran.code == 2 && ran.err.contains("NAME=VALUE"), "{}", ran.err);
+    let ran = gateway.run("23:20:00", &["verify", "chat", "d"]);
+    assert!(ran.code == 3 && ran.out.contains("FAILED: project \"chat\" is not behind the gateway"), "{}", ran.out);
+}
+
+#[test]
+fn who_asks_is_said_only_where_permission_is_asked() {
+    let gateway = Gateway::enabled("gateway-as");
+    let before = gateway.state();
+    for args in [
+        &["grant", "eve", "Owner"][..],
+        &["revoke", "admin"],
+        &["call", "search", "d"],
+        &["verify", "search", "d"],
+        &["status"],
+        &["audit"],
+        &["policy"],
+        &["command", r#"{"rules": {}}"#],
+    ] {
+        let ran = gateway.run("23:08:00", &[args, &["--as", "mallory"]].concat());
+        assert!(ran.code == 2 && ran.err.contains("--as: nobody's permission is asked here"), "{args:?}: {}", ran.err);
+    }
+    assert_eq!(gateway.state(), before);
+    let help = gateway.0.run(&["gateway", "grant", "--help"]).out;
+    assert!(help.contains("states a fact") && help.contains("nobody's permission"), "{help}");
+}
+
+#[test]
+fn a_tool_of_a_deleted_gateway_is_not_governed_by_the_next_one() {
+    let gateway = Gateway::enabled("gateway-second");
+    gateway.ok("23:08:00", &["create-tool", "search", "t", "--url", "https://tool.example"]);
+    let call = ["call", "search", "--tool", "t"];
+    assert!(gateway.ok("23:08:00", &call).contains("200 admitted"));
+    gateway.ok("23:08:00", &["remove-project", "search"]);
+    let deleted = gateway.ok("23:08:00", &["delete"]);
+    assert!(deleted.contains("go to their servers from now on, until they are made anew: \"t\""), "{deleted}");
+    gateway.ok("23:08:00", &["delete-instance", "front"]);
+    gateway.ok("23:10:00", &["create", "second"]);
+    gateway.ok("23:20:00", &["add-project", "search"]);
+    assert!(gateway.ok("23:20:00", &call).contains("200 bypassed"));
+    let status = gateway.ok("23:20:00", &["status"]);
+    assert!(status.contains("bypassed by project: search 1"), "{status}");
+    let shown = gateway.ok("23:20:00", &["diagnose", "search", "--tool", "t", "--passed-gateway", "false"]);
+    assert!(shown.starts_with("D-10 (certain): the tool is older than the gateway"), "{shown}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub struct Common {
     /// Where the gateway is kept between commands.
     #[arg(long, global = true, value_name = "FILE", default_value = "gateway.json")]
     pub state: PathBuf,
-    /// Who asks. Needed where more than one principal is known.
+    /// Who asks, for what asks for permission. Needed where more than one principal is known.
     #[arg(long = "as", global = true, value_name = "WHO")]
     pub by: Option<String>,
     /// The Foundry resource it is about. Needed where there is more than one.
@@ -121,7 +121,7 @@ pub enum Action {
         /// The instance.
         instance: String,
     },
-    /// Give someone a role.
+    /// State that someone holds a role more. Roles are given elsewhere: it states a fact, and asks for nobody's permission.
     Grant {
         /// Who.
         who: String,
@@ -131,7 +131,7 @@ pub enum Action {
         #[arg(long, value_name = "SCOPE")]
         scope: Option<String>,
     },
-    /// Make someone known who holds no role, or forget all roles of someone.
+    /// State that someone holds no role: makes someone known, or forgets all roles. Like grant, it asks for no permission.
     Revoke {
         /// Who.
         who: String,
@@ -226,6 +226,9 @@ pub enum Profile {
 }
 
 /// Set or adjust the limit of a project on a deployment; without them, the limit on all projects together.
+///
+/// A limit has two halves, tokens per minute and a quota. The half that is not given stays as it is; none takes it away.
+/// clear-limit takes both away.
 #[derive(Debug, Args)]
 pub struct SetLimit {
     /// The project.
@@ -233,10 +236,10 @@ pub struct SetLimit {
     pub project: Option<String>,
     /// The deployment.
     pub deployment: Option<String>,
-    /// Tokens per minute.
+    /// Tokens per minute, or none.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub tpm: Option<i64>,
-    /// Tokens in a period: hourly, daily, weekly, monthly or yearly.
+    pub tpm: Option<String>,
+    /// Tokens in a period (hourly, daily, weekly, monthly or yearly), or none.
     #[arg(long, value_name = "N/PERIOD", allow_hyphen_values = true)]
     pub quota: Option<String>,
 }
@@ -314,15 +317,23 @@ pub struct Call {
 }
 
 /// Say why something does not work, from what was seen. Each fact is optional.
+///
+/// Who could not make a gateway, or not choose an instance, is given by --as.
 #[derive(Debug, Args)]
 pub struct Diagnose {
     /// The project it is about.
     pub project: Option<String>,
     /// The deployment, as the call named it.
     pub deployment: Option<String>,
+    /// When a call was made: RFC 3339. Now unless given.
+    #[arg(long, value_name = "RFC3339")]
+    pub at: Option<String>,
     /// A call's status.
     #[arg(long, value_name = "CODE")]
     pub status: Option<u16>,
+    /// A header of a call's answer. May be repeated.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
     /// A call's body.
     #[arg(long, value_name = "TEXT")]
     pub body: Option<String>,
@@ -341,6 +352,9 @@ pub struct Diagnose {
     /// Whether the call passed the gateway: its counters moved.
     #[arg(long, value_name = "BOOL")]
     pub passed_gateway: Option<bool>,
+    /// LastErrorReason of a call in the gateway's log.
+    #[arg(long, value_name = "REASON")]
+    pub last_error_reason: Option<String>,
     /// Whether the gateway is in its list.
     #[arg(long, value_name = "BOOL")]
     pub gateway_listed: Option<bool>,
@@ -350,6 +364,9 @@ pub struct Diagnose {
     /// Which Gateway status the project has there: enabled or disabled.
     #[arg(long, value_name = "STATUS")]
     pub listed_as: Option<String>,
+    /// When the list was read last: RFC 3339.
+    #[arg(long, value_name = "RFC3339")]
+    pub list_read: Option<String>,
     /// An instance that cannot be chosen.
     #[arg(long, value_name = "NAME")]
     pub missing_instance: Option<String>,
@@ -365,9 +382,16 @@ pub struct Diagnose {
     /// The custom agent that was called.
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// Everything as JSON, in place of the options above.
+    /// Everything as JSON, in place of what else tells what was seen.
     #[arg(long, value_name = "JSON")]
     pub seen: Option<String>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("a header is written NAME=VALUE, for instance retry-after=7".into()),
+    }
 }
 
 fn pair(text: &str) -> Result<(u64, u64), String> {

@@ -15,6 +15,18 @@ pub fn changes(action: &Action) -> bool {
     !matches!(action, Action::Status | Action::Candidates | Action::Diagnose(_) | Action::Audit { .. } | Action::Policy)
 }
 
+/// What of a command has no use for someone who asks, since it asks for no permission.
+pub fn asks_nobody(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::Init(_) => Some("init states what there is"),
+        Action::Grant { .. } | Action::Revoke { .. } => Some("who holds which role is a fact that is stated"),
+        Action::Call(_) | Action::Verify { .. } => Some("a call comes from a project"),
+        Action::Status | Action::Audit { .. } | Action::Policy => Some("anyone may look"),
+        Action::Command { .. } => Some("the command itself says who asks, as \"by\""),
+        _ => None,
+    }
+}
+
 /// A console with one resource and someone who may do everything.
 pub fn init(init: &Init, now: &str) -> Result<Console, Failure> {
     let profile = match init.profile {
@@ -90,9 +102,12 @@ pub fn run(session: &Session<'_>) -> Result<(), Failure> {
             session.print(&session.ask(json!({ "status": only }))?, shown::status)
         }
         Action::Candidates => {
-            let answer =
-                session.ask(json!({ "candidates": { "by": session.by()?, "resource": session.resource()? } }))?;
-            session.print(&answer, shown::candidates)
+            let resource = session.resource()?;
+            let answer = session.ask(json!({ "candidates": { "by": session.by()?, "resource": resource } }))?;
+            let hosts = session
+                .console
+                .estate(|estate| estate.gateway(&resource).map(|gateway| gateway.instance.as_str().to_owned()));
+            session.print(&answer, |answer| shown::candidates(answer, hosts.as_deref()))
         }
         Action::Verify { project, deployment } => {
             let verify = json!({ "resource": session.resource()?, "project": project, "deployment": deployment });
@@ -104,7 +119,8 @@ pub fn run(session: &Session<'_>) -> Result<(), Failure> {
             }
         }
         Action::Diagnose(of) => {
-            let answer = session.ask(json!({ "diagnose": { "resource": session.resource()?, "seen": seen(of)? } }))?;
+            let answer =
+                session.ask(json!({ "diagnose": { "resource": session.resource()?, "seen": seen(session, of)? } }))?;
             session.print(&answer, shown::causes)
         }
         Action::Delete => session.apply("delete_gateway", json!({})),
@@ -133,21 +149,32 @@ pub fn given<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Object(known.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
+/// Takes a half away.
+const NONE: &str = "none";
+
+/// The half that is not given stays as it is.
 fn set_limit(session: &Session<'_>, limit: &SetLimit) -> Result<(), Failure> {
-    let mut fields = given([("tokens_per_minute", json!(limit.tpm))]);
-    if let (Some(quota), Some(fields)) = (&limit.quota, fields.as_object_mut()) {
-        // What is wrong with either part is for the gateway to say.
-        let (tokens, period) =
-            quota.split_once('/').map_or((&**quota, None), |(tokens, period)| (tokens, Some(period)));
-        let tokens: i64 = tokens.trim().replace('_', "").parse().map_err(|_| {
-            Failure::input(
-                "--quota",
-                format!("{tokens:?} is no whole number"),
-                "write tokens/period, for instance 250/monthly",
-            )
-        })?;
-        fields.insert("token_quota".into(), tokens.into());
-        fields.extend(period.map(|period| ("token_quota_period".to_owned(), Value::from(period.trim()))));
+    let mut fields = Map::new();
+    if limit.tpm.is_some() || limit.quota.is_some() {
+        fields = held_limit(session, limit)?;
+    }
+    if let Some(tpm) = &limit.tpm {
+        fields.remove("tokens_per_minute");
+        if tpm != NONE {
+            fields.insert("tokens_per_minute".into(), whole("--tpm", tpm, "write tokens, for instance 100, or none")?);
+        }
+    }
+    if let Some(quota) = &limit.quota {
+        fields.remove("token_quota");
+        fields.remove("token_quota_period");
+        if quota != NONE {
+            // What is wrong with either part is for the gateway to say.
+            let (tokens, period) =
+                quota.split_once('/').map_or((&**quota, None), |(tokens, period)| (tokens, Some(period)));
+            let next = "write tokens/period, for instance 250/monthly, or none";
+            fields.insert("token_quota".into(), whole("--quota", tokens, next)?);
+            fields.extend(period.map(|period| ("token_quota_period".to_owned(), Value::from(period.trim()))));
+        }
     }
     match (&limit.project, &limit.deployment) {
         (Some(project), Some(deployment)) => {
@@ -155,6 +182,29 @@ fn set_limit(session: &Session<'_>, limit: &SetLimit) -> Result<(), Failure> {
         }
         _ => session.apply("set_aggregate_limit", json!({ "limit": fields })),
     }
+}
+
+/// The limit as it is now.
+fn held_limit(session: &Session<'_>, limit: &SetLimit) -> Result<Map<String, Value>, Failure> {
+    let resource = session.resource()?;
+    let held = session.console.estate(|estate| {
+        let limits = &estate.gateway(&resource)?.limits;
+        match (&limit.project, &limit.deployment) {
+            (Some(project), Some(deployment)) => {
+                limits.projects.get(project.as_str())?.get(deployment.as_str()).copied()
+            }
+            _ => limits.aggregate,
+        }
+    });
+    match held.map(|held| json!(held)) {
+        Some(Value::Object(fields)) => Ok(fields),
+        _ => Ok(Map::new()),
+    }
+}
+
+fn whole(option: &'static str, text: &str, next: &str) -> Result<Value, Failure> {
+    let number = text.trim().replace('_', "").parse::<i64>();
+    number.map(Value::from).map_err(|_| Failure::input(option, format!("{text:?} is no whole number"), next))
 }
 
 fn declare(session: &Session<'_>, fact: Value) -> Result<(), Failure> {
@@ -186,9 +236,18 @@ fn grant(session: &Session<'_>, who: &str, role: &str, scope: Option<&str>) -> R
     declare(session, json!({ "principal": principal }))
 }
 
-fn seen(of: &Diagnose) -> Result<Value, Failure> {
+fn seen(session: &Session<'_>, of: &Diagnose) -> Result<Value, Failure> {
+    // Where it matters who asks and that is not known, the diagnosis says so.
+    let by = json!(session.by().ok());
     if let Some(seen) = &of.seen {
-        return serde_json::from_str(seen).map_err(|error| Failure::input("--seen", error, "correct the JSON"));
+        let mut seen: Value =
+            serde_json::from_str(seen).map_err(|error| Failure::input("--seen", error, "correct the JSON"))?;
+        if let Some(fields) = seen.as_object_mut()
+            && !by.is_null()
+        {
+            fields.entry("by").or_insert(by);
+        }
+        return Ok(seen);
     }
     let wrong = "write tokens/seconds, for instance 500/60";
     let spent = of.unrefused.as_ref().map(|spent| {
@@ -200,8 +259,12 @@ fn seen(of: &Diagnose) -> Result<Value, Failure> {
     });
     let filled = |fields: Value| if fields == json!({}) { Value::Null } else { fields };
     let direct = given([("status", json!(of.direct_status)), ("latency_ms", json!(of.direct_latency))]);
+    let headers: Map<String, Value> = of.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     let call = given([
+        ("at", json!(of.at)),
         ("status", json!(of.status)),
+        ("headers", filled(Value::Object(headers))),
+        ("last_error_reason", json!(of.last_error_reason)),
         ("body", json!(of.body)),
         ("host", json!(of.host)),
         ("latency_ms", json!(of.latency)),
@@ -212,9 +275,11 @@ fn seen(of: &Diagnose) -> Result<Value, Failure> {
         ("gateway", json!(of.gateway_listed)),
         ("project", json!(of.project_listed)),
         ("status", json!(of.listed_as)),
+        ("read", json!(of.list_read)),
         ("instance", json!(of.missing_instance.as_ref().map(|_| false))),
     ]);
     Ok(given([
+        ("by", by),
         ("project", json!(of.project)),
         ("deployment", json!(of.deployment)),
         ("instance", json!(of.missing_instance)),

@@ -27,6 +27,9 @@ use args::{Action, Gateway};
 /// # Errors
 /// A state file that cannot be read, locked or written, arguments that are wrong, or what the gateway refuses.
 pub fn run(args: &Gateway) -> Result<(), Failure> {
+    if let (Some(_), Some(why)) = (&args.common.by, commands::asks_nobody(&args.action)) {
+        return Err(Failure::input("--as", format!("nobody's permission is asked here: {why}"), "leave it out"));
+    }
     let now = match &args.common.now {
         Some(now) => now.clone(),
         None => Timestamp::from(tokenweir::Clock::now(&tokenweir::SystemClock::new())).to_string(),

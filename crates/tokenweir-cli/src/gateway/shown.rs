@@ -92,6 +92,15 @@ pub fn status(answer: &Value) -> String {
             .map(|(outcome, calls)| format!("{} {outcome}", number(calls)))
             .collect();
         let _ = writeln!(out, "requests: {}", if calls.is_empty() { "none".to_owned() } else { calls.join(", ") });
+        let bypassed: Vec<_> = fields(&resource["projects"])
+            .filter_map(|(project, held)| {
+                let calls = &held["requests"]["bypassed"];
+                calls.as_u64().filter(|calls| *calls > 0).map(|_| format!("{project} {}", number(calls)))
+            })
+            .collect();
+        if !bypassed.is_empty() {
+            let _ = writeln!(out, "  bypassed by project: {}", bypassed.join(", "));
+        }
         projects(&mut out, resource);
     }
     let others = fields(&answer["instances"]).filter(|(_, instance)| each(&instance["hosts"]).next().is_none());
@@ -177,10 +186,14 @@ fn projects(out: &mut String, resource: &Value) {
     out.push_str(&table.render());
 }
 
-/// What keeps each instance from hosting the gateway.
-pub fn candidates(answer: &Value) -> String {
+/// What keeps each instance from hosting the gateway; `hosts` has it already.
+pub fn candidates(answer: &Value, hosts: Option<&str>) -> String {
     let mut out = String::new();
     for (name, findings) in fields(&answer["instances"]) {
+        if hosts == Some(name) {
+            let _ = writeln!(out, "{name}: hosts the gateway of this resource already");
+            continue;
+        }
         if each(findings).next().is_none() {
             let _ = writeln!(out, "{name}: can host the gateway");
         }

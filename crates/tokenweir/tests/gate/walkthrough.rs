@@ -1,7 +1,8 @@
 //! The vendor's page, from the first call on: tokens per minute and a monthly quota until 429 and 403.
 
-use crate::foundry::{name, on, resource, tokens};
+use crate::foundry::{keyed, name, on, resource, tokens};
 use tokenweir::apim::Profile;
+use tokenweir::gateway::model::{CallRate, KeyPart, KeyedLimit, WorkloadLimit};
 use tokenweir::gateway::{Call, CallOutcome, Completion, Gate};
 use tokenweir::{ManualClock, Now, Usage};
 
@@ -72,4 +73,46 @@ fn a_streams_header_shows_what_was_left_before_it() {
     let call = Call::model("P1", "d").with_estimate(estimate);
     drop(gate.admit_at(&call, now).expect("a decision"));
     assert_eq!(gate.remaining_at(&call, now).expect("its limits").tokens, Some(145));
+}
+
+#[test]
+fn call_rates_have_headers_where_they_are_named() {
+    let mut profile = Profile::v2();
+    let limits = || {
+        let mut limits = on("P1", "d", tokens(Some(200), None));
+        for (limit, part, calls) in
+            [("by project", KeyPart::Project, 5), ("all", KeyPart::Constant("all".to_owned()), 3)]
+        {
+            let rate = CallRate::new(calls, 60).expect("a rate");
+            let calls_limit = WorkloadLimit::new(Some(rate), None, None, None).expect("a limit");
+            let keyed = KeyedLimit { limit: calls_limit, ..keyed(&[part], tokens(Some(1), None)) };
+            limits.keyed.insert(name(limit), keyed);
+        }
+        limits
+    };
+    let gate = |profile: &Profile| {
+        Gate::builder(name("account"), &resource("eastus2", limits()))
+            .profile(profile.clone())
+            .limiter(|limiter| limiter.clock(ManualClock::default()))
+            .build()
+            .expect("a gate")
+    };
+    let now = Now::default();
+    let stream = Call::model("P1", "d").with_estimate(tokenweir::Estimate::new(20, 0)).streamed();
+    // Off by default.
+    let passage = gate(&profile).admit_at(&stream, now).expect("a decision").passed().expect("it passes");
+    assert_eq!(profile.headers(passage.remaining_at(now), None), []);
+    profile.headers.remaining_calls = Some("x-calls-left".into());
+    profile.headers.total_calls = Some("x-calls".into());
+    let gate = gate(&profile);
+    // The tightest of the two; that a stream's tokens are shown as before it adds no calls.
+    for left in [2, 1, 0] {
+        let passage = gate.admit_at(&stream, now).expect("a decision").passed().expect("it passes");
+        let headers = profile.headers(passage.remaining_at(now), None);
+        assert_eq!(headers, [("x-calls-left".to_owned(), left), ("x-calls".to_owned(), 3)]);
+    }
+    let refused = gate.admit_at(&stream, now).expect("a decision").refused().expect("the calls are used up");
+    let headers = refused.answer().expect("the profile's words").headers(&profile);
+    let expected = [("Retry-After", 20), ("x-calls-left", 0), ("x-calls", 3)];
+    assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value)));
 }
