@@ -220,9 +220,9 @@ static void hostile(void)
     completion.model_served = NULL;
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_passage_settle(passage, &completion, NULL, NULL, &error));
     completion.model_served_length = 0;
-    completion.reserved0 = 1;
+    completion.reserved[3] = 1;
     GIVES(TOKENWEIR_RESERVED_NOT_ZERO, tokenweir_passage_settle(passage, &completion, NULL, NULL, &error));
-    completion.reserved0 = 0;
+    completion.reserved[3] = 0;
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_passage_settle(passage, NULL, NULL, NULL, &error));
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_passage_settle(NULL, &completion, NULL, NULL, &error));
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_passage_cancel(NULL, NULL, NULL, &error));

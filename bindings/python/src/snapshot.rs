@@ -23,7 +23,7 @@ value! {
         /// How many counters.
         counters: usize,
         /// `no_such_limit`: the policy has none of this name. `changed`: its meter, scope, algorithm or period is another.
-        /// `no_room`: build the limiter with larger `max_counters`, `max_routes` or `max_permits`.
+        /// `kept`: a store has it. `no_room`: build the limiter with larger `max_counters`, `max_routes` or `max_permits`.
         reason: &'static str,
     }
 }

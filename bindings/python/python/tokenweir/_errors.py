@@ -56,6 +56,16 @@ class CapacityError(Error):
     """All permits are open (code 30), or the table of counters or routes is full of entries in use (31)."""
 
 
+class StoreError(Error):
+    """What a request would be charged could not be recorded, or what was charged before not be read (code 40). Nothing was
+    charged."""
+
+
+class QuotaFileError(Error):
+    """A quota file cannot be had: it is in use (code 1010), damaged (1011), of another format (1012), or the operating system
+    refused (1013); or a store of this name is in use (1014). The file is as it was."""
+
+
 class SnapshotError(Error, ValueError):
     """A snapshot cannot be read (code 1006): it is none, or of a version that this library does not know."""
 
@@ -134,6 +144,8 @@ for _public in (
     UsageError,
     PermitError,
     CapacityError,
+    StoreError,
+    QuotaFileError,
     SnapshotError,
     TraceError,
     BodyError,
