@@ -64,7 +64,7 @@ impl Remaining {
                 _ => &mut self.tokens,
             };
             let left = left.max(0) as u64;
-            *least = Some(least.map_or(left, |least| least.min(left)));
+            *least = Some(least.unwrap_or(u64::MAX).min(left));
         }
     }
 }
