@@ -234,7 +234,7 @@ print(sorted((record.store, record.used) for record in file.records()))
 
 
 def test_a_fork_leaves_the_file_to_its_parent(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", FORKED, tmp_path / "quotas", QUOTA]
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path / "quotas"), QUOTA]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == "[('0', 77), ('1', 77)]\n"
     with QuotaFile(tmp_path / "quotas") as file:

@@ -49,23 +49,38 @@ pub struct Remaining {
     pub total_calls: Option<u64>,
 }
 
-impl Remaining {
+/// The least of what limits have left, in plain words: [`NONE`] where there is no such limit.
+struct Least {
+    tokens: u64,
+    quota_tokens: u64,
+    calls: u64,
+    total_calls: u64,
+}
+
+/// More than any limit can have left.
+const NONE: u64 = u64::MAX;
+
+impl Least {
+    fn new() -> Self {
+        Least { tokens: NONE, quota_tokens: NONE, calls: NONE, total_calls: NONE }
+    }
+
     fn add(&mut self, limit: &Limit, left: i64) {
         let rate = !matches!(limit.algorithm(), Algorithm::Quota { .. });
-        if limit.meter() == Meter::Requests && rate {
-            let left = left.max(0) as u64;
-            if self.calls.is_none_or(|least| left < least) {
-                (self.calls, self.total_calls) = (Some(left), Some(limit.algorithm().amount()));
-            }
+        let left = left.max(0) as u64;
+        if limit.meter() == Meter::Requests && rate && left < self.calls {
+            (self.calls, self.total_calls) = (left, limit.algorithm().amount());
         }
         if is_tokens(limit.meter()) {
-            let least = match limit.algorithm() {
-                Algorithm::Quota { .. } => &mut self.quota_tokens,
-                _ => &mut self.tokens,
-            };
-            let left = left.max(0) as u64;
-            *least = Some(least.unwrap_or(u64::MAX).min(left));
+            let least = if rate { &mut self.tokens } else { &mut self.quota_tokens };
+            *least = left.min(*least);
         }
+    }
+
+    fn remaining(&self) -> Remaining {
+        let [tokens, quota_tokens, calls, total_calls] =
+            [self.tokens, self.quota_tokens, self.calls, self.total_calls].map(|left| (left != NONE).then_some(left));
+        Remaining { tokens, quota_tokens, calls, total_calls }
     }
 }
 
@@ -117,10 +132,11 @@ impl Profile {
     pub fn answer(&self, denied: &Denied, estimate: Estimate, now: Now) -> Answer {
         let asked = estimate != Estimate::default();
         let policy = denied.policy();
-        let mut remaining = Remaining::default();
+        let mut least = Least::new();
         for (limit, left) in denied.left() {
-            remaining.add(limit, left);
+            least.add(limit, left);
         }
+        let remaining = least.remaining();
         let rank = |(place, limit, _): &(usize, &Limit, Refusal<'_>)| {
             let quota = matches!(limit.algorithm(), Algorithm::Quota { .. });
             let later = match self.first {
@@ -148,16 +164,16 @@ impl Profile {
     /// it. A stream's headers are written before its tokens are known and tell what was left before it was charged
     /// anything \[M\]: `charged` is what it was charged at admission, 0 where it is not a stream.
     pub fn remaining(&self, policy: &Policy, left: &[(String, i64)], charged: u64) -> Remaining {
-        let mut remaining = Remaining::default();
+        let mut least = Least::new();
         for (name, left) in left {
             if let Some(limit) = policy.limit(name) {
                 let most = i64::try_from(limit.algorithm().amount()).unwrap_or(i64::MAX);
                 // Of calls, it was charged its one either way.
                 let charged = if is_tokens(limit.meter()) { charged } else { 0 };
-                remaining.add(limit, left.saturating_add_unsigned(charged).min(most));
+                least.add(limit, left.saturating_add_unsigned(charged).min(most));
             }
         }
-        remaining
+        least.remaining()
     }
 
     /// The headers of an answer that was not refused: what is left, and what it consumed, if that is known.
