@@ -48,7 +48,7 @@ impl Leased {
         start_of(self.period)
     }
 
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn covers(&self) -> bool {
         self.used <= self.leased
     }
