@@ -73,7 +73,11 @@ impl QuotaFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, QuotaFileError> {
         let path = path.as_ref();
         if !path.try_exists().map_err(|source| QuotaFileError::Io { path: path.into(), source })? {
-            make(path)?;
+            match make(path) {
+                // Another has made it meanwhile.
+                Err(QuotaFileError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
         }
         let database = open(path)?;
         Ok(Self::of(path.into(), database))
@@ -236,6 +240,12 @@ fn explained(path: &Path, error: redb::Error) -> QuotaFileError {
         redb::Error::UpgradeRequired(version) => {
             QuotaFileError::Damaged { path, reason: format!("redb's file format {version} is too old") }
         }
+        // It takes nothing more after an error, which has been told; the next call opens it anew.
+        redb::Error::PreviousIo => {
+            let source =
+                io::Error::other("the file could not be read or written before; it is opened anew by the next call");
+            QuotaFileError::Io { path, source }
+        }
         redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => QuotaFileError::Io { path, source },
         other => QuotaFileError::Damaged { path, reason: other.to_string() },
     }
@@ -316,10 +326,7 @@ fn make_with(path: &Path, fill: impl FnOnce(&Database) -> Result<(), redb::Error
         attempt(path, || fill(&database))?;
         drop(database);
         // Not over another's that has come meanwhile.
-        match fs::hard_link(&beside, path) {
-            Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            linked => linked.map_err(failed),
-        }
+        fs::hard_link(&beside, path).map_err(failed)
     })();
     let _ = fs::remove_file(&beside);
     made?;

@@ -51,6 +51,8 @@ impl Renewer {
         };
         let thread = thread::Builder::new().name("tokenweir-leases".to_owned()).spawn(run)?;
         store.set_renewer(Some(thread.thread().clone()));
+        // It may have looked before anybody could wake it.
+        thread.thread().unpark();
         Ok(Renewer { limiter: limiter.clone(), store: store.clone(), shared, thread: Some(thread), ended: false })
     }
 

@@ -141,6 +141,10 @@ fn whatever_the_disk_forgets_the_use_is_not_forgotten() {
     let (mut image, mut bounds) = (fresh(), Bounds::exactly([0; 3]));
     for _ in 0..cuts {
         (image, bounds) = live(image, &mut random, bounds);
+        // With the power back it can be opened, whatever was left of it.
+        let file = QuotaFile::on(Cut::new(image.clone(), u64::MAX)).expect("a sound file");
+        let store = Arc::new(file.store("gateway").expect("nobody else has it"));
+        bounds.check(used(&limiter(&store)).expect("no error"));
     }
     assert!(bounds.most.iter().all(|used| *used > 10_000), "they have done something: {bounds:?}");
 }

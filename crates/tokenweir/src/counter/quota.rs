@@ -101,11 +101,9 @@ impl Quota {
         })
     }
 
-    /// Sets the lease to what a store has recorded, or is to record, for this period; false if it is over. For one at a
-    /// time.
-    pub(crate) fn lease(&self, period: u64, leased: u64) -> bool {
+    /// Sets the lease to what a store has recorded, or is to record, for this period. For one at a time.
+    pub(crate) fn lease(&self, period: u64, leased: u64) {
         self.lease.store(tag(period) | leased.min(AMOUNT_MAX), SeqCst);
-        self.period.load(SeqCst) == period
     }
 
     /// Whether the lease of this period covers so much use.

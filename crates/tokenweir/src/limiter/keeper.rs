@@ -11,8 +11,8 @@ use super::rule::{Kept, QuotaRule};
 use crate::counter::quota::{Leased, Quota};
 use crate::store::{CounterName, Mark, Recorded, Store, StoreError};
 use crate::sync::{
-    AtomicU64, Mutex,
-    Ordering::{AcqRel, Relaxed, Release},
+    AtomicBool, AtomicU64, Mutex,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::table::{Counter, State};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub enum WhenStoreFails {
     Refuse,
     /// It is decided by what is known in memory. Each request that its lease does not cover asks the store again; what
     /// was used meanwhile is recorded when it answers, and lost if the process ends before. A caller whose use could not be
-    /// read begins with none.
+    /// read begins with none; from then on nothing is given back to the store, so that what it has of that caller stays.
     Admit,
 }
 
@@ -70,11 +70,16 @@ impl StoreOptions {
 pub(crate) struct Keeper {
     store: Arc<dyn Store>,
     options: StoreOptions,
-    /// Held while leases change: in the store first, then in the counters.
-    turn: Mutex<()>,
+    /// Held while leases change: in the store first, then in the counters. Whether the store may have more than a lease
+    /// says, because what was to be lowered could not be recorded.
+    turn: Mutex<bool>,
     /// Counters whose leases are to be renewed; each of them says so of itself.
     low: Mutex<Vec<Arc<Counter>>>,
+    /// What a counter had could not be read: from then on nothing that is recorded is lowered.
+    unread: AtomicBool,
     failures: AtomicU64,
+    /// A child that was forked off must not write its parent's store, nor wait for locks that nobody lets go.
+    owner: u32,
 }
 
 /// How a lease stands.
@@ -107,20 +112,17 @@ struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// A change of a counter's lease to what is used and `more`; `None` where nothing is to be recorded.
+    /// A change of a counter's lease to what is used and `more`; `None` where nothing is used.
     fn of(counter: &'a Counter, (rule, kept): (&'a QuotaRule, &'a Kept), more: u64) -> Option<Self> {
         let State::Quota(quota) = &counter.state else { return None };
         let leased = quota.leased()?;
         // No more than the amount is leased; what was settled beyond it is debt, and recorded as it is.
         let to = leased.used.saturating_add(more).min(rule.amount).max(leased.used);
-        (to != leased.leased).then_some(Change { key: &counter.key, quota, rule, kept, leased, to })
+        Some(Change { key: &counter.key, quota, rule, kept, leased, to })
     }
 
-    /// The change of one whose lease is not sound, or only near that.
-    fn renewal(counter: &'a Counter, terms: (&'a QuotaRule, &'a Kept), near: bool) -> Option<Self> {
-        let change = Change::of(counter, terms, terms.1.lease.div_ceil(2))?;
-        let standing = Standing::of(change.leased, change.rule, change.kept);
-        (!standing.sound || (near && standing.near)).then_some(change)
+    fn is_one(&self) -> bool {
+        self.to != self.leased.leased
     }
 
     fn lowers(&self) -> bool {
@@ -137,13 +139,13 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn mark(&self) -> Mark<'a> {
+    fn mark(&self, lower: bool) -> Mark<'a> {
         Mark {
             counter: CounterName::new(&self.kept.name, self.key),
             period_start: self.leased.start(),
             period_end: self.rule.period.bounds(self.leased.start()).end,
             used: self.to,
-            lower: self.lowers(),
+            lower,
         }
     }
 }
@@ -151,7 +153,15 @@ impl<'a> Change<'a> {
 impl Keeper {
     pub(crate) fn new(store: Arc<dyn Store>, options: StoreOptions) -> Self {
         let options = StoreOptions { lease_part: options.lease_part.max(1), ..options };
-        Keeper { store, options, turn: Mutex::new(()), low: Mutex::new(Vec::new()), failures: AtomicU64::new(0) }
+        Keeper {
+            store,
+            options,
+            turn: Mutex::new(false),
+            low: Mutex::new(Vec::new()),
+            unread: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+            owner: std::process::id(),
+        }
     }
 
     pub(crate) fn lease_part(&self) -> u64 {
@@ -168,6 +178,7 @@ impl Keeper {
 
     /// The words of a counter that this process has not had yet.
     pub(crate) fn recorded(&self, kept: &Kept, key: &[u8]) -> Result<State, StoreError> {
+        self.check_owner()?;
         let recorded = match self.store.recorded(&CounterName::new(&kept.name, key)) {
             Ok(recorded) => recorded,
             Err(failed) => {
@@ -175,6 +186,7 @@ impl Keeper {
                 if self.options.when_it_fails == WhenStoreFails::Refuse {
                     return Err(failed);
                 }
+                self.unread.store(true, Release);
                 None
             }
         };
@@ -182,24 +194,44 @@ impl Keeper {
         Ok(State::Quota(Quota::kept(recorded)))
     }
 
+    fn check_owner(&self) -> Result<(), StoreError> {
+        if std::process::id() == self.owner {
+            return Ok(());
+        }
+        Err(StoreError::new("the limiter was made before this process was forked off; make one after the fork"))
+    }
+
+    /// A counter's lease is to be renewed. False if somebody has said so before.
+    fn enlist(&self, counter: &Arc<Counter>) -> bool {
+        // AcqRel: whoever takes the counter off the list looks at its use afterwards.
+        let first = !counter.low.swap(true, AcqRel);
+        if first {
+            self.low.lock().push(counter.clone());
+        }
+        first
+    }
+
     /// A counter's lease has come near its end.
     #[cold]
     fn note_low(&self, counter: &Arc<Counter>) {
-        // AcqRel: whoever takes the counter off the list looks at its use afterwards.
-        if !counter.low.swap(true, AcqRel) {
-            self.low.lock().push(counter.clone());
+        if self.check_owner().is_ok() && self.enlist(counter) {
             self.store.running_low();
         }
     }
 
-    /// Has the store record these, then lets them be spent. For whoever holds the turn.
-    fn record(&self, changes: &mut [Change<'_>]) -> Result<(), StoreError> {
+    /// Has the store record these, then lets them be spent. For whoever holds the turn; `more`: what it says.
+    fn record(&self, changes: &mut [Change<'_>], more: &mut bool) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
         changes.iter_mut().for_each(Change::prepare);
-        let marks: Vec<Mark<'_>> = changes.iter().map(Change::mark).collect();
-        self.store.record(&marks).inspect_err(|_| self.failed())?;
+        let may_lower = !self.unread.load(Acquire);
+        let marks: Vec<Mark<'_>> =
+            changes.iter().map(|change| change.mark(may_lower && (change.lowers() || *more))).collect();
+        self.store.record(&marks).inspect_err(|_| {
+            self.failed();
+            *more |= changes.iter().any(Change::lowers);
+        })?;
         for change in changes {
             change.quota.lease(change.leased.period, change.to);
         }
@@ -236,56 +268,65 @@ impl Core {
         if self.is_kept(route) {
             return Ok(());
         }
-        let _turn = keeper.turn.lock();
-        let compiled = self.compiled.load();
-        let unsound = route.each().filter_map(|(leg, counter)| {
-            // The rule in force, if the limit has one: the lease is to be a part of what it is now.
-            let rule = compiled.rule_of(counter.identity).unwrap_or(route.rule(leg));
-            Change::renewal(counter, rule.kept()?, false)
-        });
-        let mut changes: Vec<Change<'_>> = unsound.collect();
-        match keeper.record(&mut changes) {
-            // What could not be lowered is no reason to refuse.
-            Err(failed)
-                if keeper.options.when_it_fails == WhenStoreFails::Refuse
-                    && changes.iter().any(|change| change.leased.leased < change.leased.used) =>
-            {
-                Err(failed)
-            }
-            _ => Ok(()),
+        keeper.check_owner()?;
+        // One write for all who wait: whoever has the turn renews the leases of those who come after it as well.
+        for counter in self.kept(route) {
+            keeper.enlist(counter);
         }
+        let mut more = keeper.turn.lock();
+        if self.is_kept(route) {
+            return Ok(());
+        }
+        let Err(failed) = self.renew_low(keeper, &mut more) else { return Ok(()) };
+        // What could not be lowered is no reason to refuse.
+        let owing = |counter: &Arc<Counter>| match &counter.state {
+            State::Quota(quota) => quota.leased().is_some_and(|leased| leased.leased < leased.used),
+            _ => false,
+        };
+        let owing = self.kept(route).any(owing);
+        if owing && keeper.options.when_it_fails == WhenStoreFails::Refuse { Err(failed) } else { Ok(()) }
+    }
+
+    /// The counters of a route that the store keeps.
+    fn kept<'a>(&self, route: &'a Resolved) -> impl Iterator<Item = &'a Arc<Counter>> {
+        let kept = route.legs.iter().zip(&route.counters).filter(|(leg, _)| route.rule(leg).kept().is_some());
+        kept.map(|(_, counter)| counter)
     }
 
     /// [`keep`](Core::keep) for what has been used already: nothing can refuse it. What cannot be recorded is, with the
     /// next lease.
     pub(super) fn keep_settled(&self, route: &Resolved) {
-        if self.keep(route).is_err()
-            && let Some(keeper) = &self.keeper
-        {
-            let owing = route.legs.iter().zip(&route.counters).filter(|(leg, _)| route.rule(leg).kept().is_some());
-            owing.for_each(|(_, counter)| keeper.note_low(counter));
-        }
+        let _ = self.keep(route);
     }
 
     /// Renews all leases that are near their end; how many.
     pub(super) fn renew_leases(&self) -> Result<usize, StoreError> {
         let Some(keeper) = &self.keeper else { return Ok(0) };
-        let _turn = keeper.turn.lock();
+        keeper.check_owner()?;
+        self.renew_low(keeper, &mut keeper.turn.lock())
+    }
+
+    /// Renews the leases on the list. For whoever holds the turn.
+    fn renew_low(&self, keeper: &Keeper, more: &mut bool) -> Result<usize, StoreError> {
         let low = std::mem::take(&mut *keeper.low.lock());
         // From here on whoever finds a lease near its end says so anew.
         low.iter().for_each(|counter| counter.low.store(false, Release));
         let compiled = self.compiled.load();
         let renewal = |counter| {
             let counter: &Counter = counter;
-            Change::renewal(counter, compiled.rule_of(counter.identity)?.kept()?, true)
+            // The rule in force: the lease is to be a part of what the amount is now.
+            let (rule, kept) = compiled.rule_of(counter.identity)?.kept()?;
+            let change = Change::of(counter, (rule, kept), kept.lease.div_ceil(2)).filter(Change::is_one)?;
+            let standing = Standing::of(change.leased, rule, kept);
+            (!standing.sound || standing.near).then_some(change)
         };
         let mut changes: Vec<Change<'_>> = low.iter().filter_map(|counter| renewal(counter)).collect();
-        match keeper.record(&mut changes) {
+        match keeper.record(&mut changes, more) {
             Ok(()) => Ok(changes.len()),
             Err(failed) => {
-                drop(changes);
-                let mut again = keeper.low.lock();
-                again.extend(low.into_iter().filter(|counter| !counter.low.swap(true, AcqRel)));
+                for counter in &low {
+                    keeper.enlist(counter);
+                }
                 Err(failed)
             }
         }
@@ -294,15 +335,19 @@ impl Core {
     /// Has the store record exactly what is used.
     pub(super) fn give_back_leases(&self) -> Result<(), StoreError> {
         let Some(keeper) = &self.keeper else { return Ok(()) };
-        let _turn = keeper.turn.lock();
+        keeper.check_owner()?;
+        let mut more = keeper.turn.lock();
         let compiled = self.compiled.load();
         let mut counters = Vec::new();
         self.counters.each(|counter| counters.push(counter.clone()));
         let exact = |counter| {
             let counter: &Counter = counter;
-            Change::of(counter, compiled.rule_of(counter.identity)?.kept()?, 0)
+            let change = Change::of(counter, compiled.rule_of(counter.identity)?.kept()?, 0)?;
+            (change.is_one() || *more).then_some(change)
         };
         let mut changes: Vec<Change<'_>> = counters.iter().filter_map(|counter| exact(counter)).collect();
-        keeper.record(&mut changes)
+        keeper.record(&mut changes, &mut more)?;
+        *more = false;
+        Ok(())
     }
 }

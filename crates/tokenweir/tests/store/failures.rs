@@ -70,6 +70,7 @@ fn admitted_meanwhile_where_that_is_wanted() {
     assert_eq!(store.of("hour", "search"), None);
     store.failing.store(false, SeqCst);
     limiter.renew_leases().expect("recorded");
+    assert_eq!(store.of("hour", "search").expect("recorded").used, 1_000, "whoever renews leases has it recorded");
     limiter.give_back_leases().expect("recorded");
     assert_eq!(store.of("hour", "search").expect("recorded").used, 1_000);
 }
@@ -82,7 +83,26 @@ fn giving_back_that_fails_leaves_at_least_what_is_used() {
     store.failing.store(true, SeqCst);
     assert!(limiter.give_back_leases().is_err());
     assert!(store.of("hour", "search").expect("recorded").used >= 100);
+    assert!(limiter.give_back_leases().is_err(), "it is not forgotten that the store has more");
     store.failing.store(false, SeqCst);
+    limiter.give_back_leases().expect("recorded");
+    assert_eq!(store.of("hour", "search").expect("recorded").used, 100);
     assert!(limiter.admit(&SEARCH, Estimate::new(100, 0)).expect("no error").is_admitted());
     assert!(store.of("hour", "search").expect("recorded").used >= 200);
+}
+
+#[test]
+fn what_could_not_be_read_is_not_written_over() {
+    let store = Arc::new(Memory::default());
+    let options = StoreOptions::new().lease_part(100).when_it_fails(WhenStoreFails::Admit);
+    let (first, _) = limiter(policy(1_000, 100), &store, options.clone(), 0);
+    drop(first.admit(&SEARCH, Estimate::new(600, 0)).expect("no error"));
+    first.give_back_leases().expect("recorded");
+    let (second, _) = limiter(policy(1_000, 100), &store, options, 0);
+    store.failing.store(true, SeqCst);
+    let permit = second.admit(&SEARCH, Estimate::new(500, 0)).expect("no error").admitted().expect("none is known of");
+    store.failing.store(false, SeqCst);
+    permit.settle(Usage::new(10, 0)).expect("settled once");
+    second.give_back_leases().expect("recorded");
+    assert_eq!(store.of("hour", "search").expect("recorded").used, 600);
 }
