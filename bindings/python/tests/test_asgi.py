@@ -164,6 +164,25 @@ class TestWhatPasses:
             assert "tokenweir.permit" not in scene.seen[0][0]
             assert scene.headers == {"content-type": "application/json"}
 
+    def test_the_application_is_asked_for_an_answer_that_can_be_metered(self) -> None:
+        scene = Scene().run(headers=KEY | {"accept-encoding": "gzip, br"})
+        asked = [value for name, value in scene.seen[0][0]["headers"] if name == b"accept-encoding"]
+        assert asked == [b"identity"]
+        scene = Scene().run()
+        assert (b"accept-encoding", b"identity") in scene.seen[0][0]["headers"]
+
+    def test_what_is_told_of_limits_is_told_once(self) -> None:
+        said = [start(x_ratelimit_remaining_tokens="888"), piece(ANSWER, False)]
+        scene = Scene(said=said).run()
+        told = [value for name, value in scene.sent[0]["headers"] if name == b"x-ratelimit-remaining-tokens"]
+        assert len(told) == 1 and told != [b"888"]
+
+    def test_a_stream_that_may_be_cut_has_no_length(self) -> None:
+        said = [start(EVENTS, content_length="999"), *STREAM[1:]]
+        assert "content-length" not in Scene(said=said).run().headers
+        said = [start(content_length=str(len(ANSWER))), piece(ANSWER, False)]
+        assert Scene(said=said).run().headers["content-length"] == str(len(ANSWER))
+
     def test_other_kinds_of_connection_pass(self) -> None:
         async def nothing(*_: Any) -> Any:
             return {}

@@ -50,7 +50,7 @@ pub(crate) fn refused(refusal: &Refusal, dialect: Dialect, now: Now) -> Response
 /// The answer to a call that cannot be decided on.
 pub(crate) fn undecided(dialect: Dialect, wrong: &Error) -> Response<Bytes> {
     let status = match wrong {
-        Error::PermitsExhausted { .. } | Error::TableFull { .. } => 503,
+        Error::PermitsExhausted { .. } | Error::TableFull { .. } | Error::Store(_) => 503,
         Error::EstimateTooLarge { .. } => 413,
         _ => 400,
     };

@@ -101,17 +101,25 @@ pub(crate) enum Read<B> {
 /// Reads a body of at most `most` bytes.
 pub(crate) async fn read<B: Body>(body: B, most: usize) -> Read<B> {
     let mut rest = Box::pin(body);
-    let mut front: VecDeque<Bytes> = VecDeque::new();
-    let (mut length, mut trailers) = (0_usize, None);
+    // One frame stays as it is; more are copied together, so that small ones take no more memory than their bytes.
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+    let mut trailers = None;
     if rest.size_hint().lower() > most as u64 {
-        return Read::Longer(RequestBody { front, trailers, rest: Some(rest) });
+        return Read::Longer(RequestBody { front: VecDeque::new(), trailers, rest: Some(rest) });
     }
     while let Some(frame) = poll_fn(|context| rest.as_mut().poll_frame(context)).await {
         match frame.map(|frame| bytes_of(frame).into_data()) {
             Ok(Ok(data)) => {
-                length = length.saturating_add(data.len());
-                front.push_back(data);
-                if length > most {
+                if first.is_empty() && more.is_empty() {
+                    first = data;
+                } else {
+                    if more.is_empty() {
+                        more.extend_from_slice(&std::mem::take(&mut first));
+                    }
+                    more.extend_from_slice(&data);
+                }
+                if first.len() + more.len() > most {
+                    let front = [first, more.freeze()].into_iter().filter(|part| !part.is_empty()).collect();
                     return Read::Longer(RequestBody { front, trailers, rest: Some(rest) });
                 }
             }
@@ -119,13 +127,5 @@ pub(crate) async fn read<B: Body>(body: B, most: usize) -> Read<B> {
             Err(_) => return Read::Broken,
         }
     }
-    let whole = match front.len() {
-        0 | 1 => front.pop_front().unwrap_or_default(),
-        _ => {
-            let mut whole = BytesMut::with_capacity(length);
-            front.iter().for_each(|part| whole.extend_from_slice(part));
-            whole.freeze()
-        }
-    };
-    Read::Whole(whole, trailers)
+    Read::Whole(if more.is_empty() { first } else { more.freeze() }, trailers)
 }

@@ -179,7 +179,7 @@ impl Peer {
         let (project, name) = (parts.next()?, parts.next().filter(|name| !name.is_empty())?);
         let rest = parts.next().map(|rest| format!("/{rest}")).unwrap_or_default();
         // What follows stays below the peer's own address.
-        if rest.split('/').any(|segment| matches!(&*decoded(segment), "." | "..")) {
+        if decoded(&rest).split(['/', '\\']).any(|segment| matches!(segment, "." | "..")) {
             return None;
         }
         let mount = path[..path.len() - rest.len()].to_owned();

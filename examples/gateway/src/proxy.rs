@@ -79,7 +79,13 @@ async fn serve(client: &Client, request: Request<RequestBody<Body>>) -> Response
             let is_in_body = api != Api::GenerateContent;
             let body = match body.whole().filter(|_| is_in_body && named.as_deref() != Some(&*target.model)) {
                 Some(whole) => {
-                    let renamed = with_model(&whole, &target.model).unwrap_or(whole);
+                    // What only a lenient reader takes could name another model to the upstream than to the meter.
+                    let Some(renamed) = with_model(&whole, &target.model) else {
+                        let mut response =
+                            own(error(dialect, 400, "The body is not valid JSON. Send one JSON object in UTF-8."));
+                        response.extensions_mut().insert(NotReached);
+                        return response;
+                    };
                     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(renamed.len()));
                     Body::from(renamed)
                 }
@@ -176,7 +182,8 @@ fn hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    named.iter().for_each(|name| drop(headers.remove(name)));
+    // A client that names this one would have the answer compressed, which cannot be metered.
+    named.iter().filter(|name| *name != ACCEPT_ENCODING).for_each(|name| drop(headers.remove(name)));
     let fixed = [CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
     fixed.iter().for_each(|name| drop(headers.remove(name)));
     headers.remove("keep-alive");

@@ -157,7 +157,7 @@ class TokenweirMiddleware:
         except (tokenweir.BodyError, tokenweir.RequestError) as error:
             await _answer(send, dialect, 400, str(error))
             return
-        except tokenweir.CapacityError as error:
+        except (tokenweir.CapacityError, tokenweir.StoreError) as error:
             await _answer(send, dialect, 503, str(error))
             return
         if not decision:
@@ -211,11 +211,14 @@ class _Passing:
             usage = StreamUsage.of(self._target.place, body)
             self._withhold_usage = not usage.client_asked
             self._body = usage.ask(body)
+        # An application that passes these on to a model is answered uncompressed: what is compressed cannot be metered.
+        told = {b"accept-encoding": b"identity"}
         if len(self._body) != len(body):
-            length = str(len(self._body)).encode()
-            scope["headers"] = [
-                (name, length if name.lower() == b"content-length" else value) for name, value in scope["headers"]
-            ]
+            told[b"content-length"] = str(len(self._body)).encode()
+        headers = [(name, told.get(name.lower(), value)) for name, value in scope["headers"]]
+        if not any(name.lower() == b"accept-encoding" for name, _ in headers):
+            headers.append((b"accept-encoding", b"identity"))
+        scope["headers"] = headers
 
     async def receive(self) -> _Message:
         """The body that has been read, then what comes after it."""
@@ -242,14 +245,18 @@ class _Passing:
     def _begin(self, message: _Message) -> _Message:
         headers = list(message.get("headers", ()))
         self._call.answered(message["status"], headers, self._withhold_usage)
-        if self._call.filter is not None:
-            headers = [header for header in headers if header[0].lower() != b"content-length"]
         told: list[tuple[str, str]] = []
         if self._settings.headers:
             told += self._target.dialect.headers(self._call.permit)
         if self._settings.ietf_headers:
             told += ietf_headers(self._call.permit)
-        return {**message, "headers": headers + _encoded(told)}
+        added = _encoded(told)
+        replaced = {name.lower() for name, _ in added}
+        if self._call.filter is not None or (self._call.is_stream and self._settings.cut != "never"):
+            # The stream may become shorter than it was going to be.
+            replaced.add(b"content-length")
+        headers = [header for header in headers if header[0].lower() not in replaced]
+        return {**message, "headers": headers + added}
 
     def _piece(self, message: _Message) -> _Message:
         body, more = bytes(message.get("body", b"")), message.get("more_body", False)

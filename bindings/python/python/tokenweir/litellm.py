@@ -263,7 +263,7 @@ class Gate(CustomLogger):
             decision = self.limiter.admit(project, deployment, *wanted, keys=keys)
         except tokenweir.RequestError as error:
             raise HTTPException(400, str(error)) from error
-        except tokenweir.CapacityError as error:
+        except (tokenweir.CapacityError, tokenweir.StoreError) as error:
             raise HTTPException(503, str(error)) from error
         if not decision:
             raise self._refusal(decision, deployment, call_type)

@@ -5,6 +5,7 @@ use crate::convert::{body, with_request};
 use crate::errors::{bad_body, raise};
 use crate::limiter::Limiter;
 use crate::record::Estimate;
+use crate::store::released;
 use crate::value::{repr, value};
 use crate::wire::Dialect;
 use pyo3::prelude::*;
@@ -128,7 +129,8 @@ impl Asked {
     }
 
     /// What to admit it with: its estimated input, and the output that it states. Where it states none, what `rule` says,
-    /// cut to the limits that the request meets in `limiter`. Nothing is taken from them. Raises RequestError.
+    /// cut to the limits that the request meets in `limiter`. Nothing is taken from them. Raises RequestError, and
+    /// StoreError where the limiter has a store that fails.
     #[pyo3(signature = (rule, limiter, project, deployment, *, keys=None))]
     fn estimate(
         &self,
@@ -138,8 +140,10 @@ impl Asked {
         deployment: &Bound<'_, PyAny>,
         keys: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Estimate> {
+        let (rule, limiter) = (&rule.get().0, limiter.get());
         with_request(project, deployment, keys, |request| {
-            let estimate = self.0.estimate(&rule.get().0, &limiter.get().inner, request).map_err(raise)?;
+            // A caller that is new is looked for in the store, if there is one.
+            let estimate = released(limiter.waits, || self.0.estimate(rule, &limiter.inner, request)).map_err(raise)?;
             Ok(Estimate { input: estimate.input, output: estimate.output })
         })
     }

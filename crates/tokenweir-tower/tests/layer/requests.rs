@@ -61,6 +61,17 @@ fn a_body_in_pieces_with_trailers_arrives_whole() {
 }
 
 #[test]
+fn a_body_byte_by_byte_arrives_whole() {
+    let limiter = limiter(POLICY);
+    let scene = answering(&limiter);
+    let body = br#"{"model":"m","messages":[{"role":"user","content":"hello"}]}"#;
+    let bytes: Vec<&'static [u8]> = body.chunks(1).collect();
+    let request = Request::post(CHAT).header("authorization", "search").body(Frames::of(&bytes)).expect("a request");
+    run(scene.begin(request)).expect("answered");
+    assert_eq!(scene.sent().body, body[..]);
+}
+
+#[test]
 fn a_body_that_is_too_long_is_refused_and_moves_no_counter() {
     let limiter = limiter(POLICY);
     let mut settings = settings();

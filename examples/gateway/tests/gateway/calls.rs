@@ -1,6 +1,8 @@
 //! Calls that pass, in every API.
 
 use crate::support::*;
+use http::Request;
+use http_body_util::Full;
 use serde_json::json;
 
 #[tokio::test]
@@ -112,4 +114,25 @@ async fn what_is_not_there_is_refused_in_words() {
             && page.header("content-security-policy").contains("default-src 'none'")
     );
     assert_eq!(upstream.seen().len(), 0);
+}
+
+/// A lenient reader takes these, and another one could find another model in them than was metered.
+#[tokio::test]
+async fn a_body_that_only_lenient_readers_take_reaches_nobody_and_costs_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&config(upstream.address, LIMIT)).await;
+    let bodies: [&[u8]; 4] = [
+        b"\xef\xbb\xbf{\"model\":\"same\",\"messages\":[]}",
+        b"{\"model\":\"same\",\"messages\":[],\"\\ud800\":1}",
+        b"{\"model\":\"same\",\"messages\":[],\"n\":01}",
+        b"{\"model\":\"same\",\"messages\":[],\"x\":\"\xff\"}",
+    ];
+    for body in bodies {
+        let request = Request::post("/openai/deployments/real/chat/completions").header("api-key", KEY);
+        let request = request.body(Full::from(body)).expect("a request");
+        let status = Answer::of(gateway.send(request).await).await.status;
+        assert_eq!(status, 400, "{}", String::from_utf8_lossy(body));
+    }
+    assert!(upstream.seen().is_empty());
+    assert_eq!(gateway.settled("real").await, 0);
 }

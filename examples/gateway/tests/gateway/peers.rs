@@ -121,3 +121,13 @@ async fn a_tool_that_is_made_by_the_administrator_is_reached_at_once() {
     upstream.answers(200, "{}");
     assert_eq!(gateway.post("/mcp/search/new", KEY, CALL).await.status, 200);
 }
+
+#[tokio::test]
+async fn no_path_climbs_out_of_a_tools_address() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&peers(upstream.address)).await;
+    for rest in ["../admin", "%2e%2e/admin", "..%2fadmin", "..%5cadmin", "a/..%2F..%2Fadmin"] {
+        assert_eq!(gateway.post(&format!("/mcp/search/tides/{rest}"), KEY, CALL).await.status, 404, "{rest}");
+    }
+    assert!(upstream.seen().is_empty());
+}
