@@ -356,8 +356,8 @@ typedef struct tokenweir_clock tokenweir_clock;
 
 /// The Admin console of Foundry resources and the traffic through their gateways, driven by commands in JSON.
 ///
-/// Ownership: the caller's, until tokenweir_console_free(). Threads: any number may use it at once; calls wait for nobody
-/// who administers.
+/// Ownership: the caller's, until tokenweir_console_free(). Threads: any number may use it at once. Calls by command
+/// wait while an operation, a view or a document is worked on; those through a tokenweir_gate do not.
 typedef struct tokenweir_console tokenweir_console;
 
 /// A denial, with every limit that refused.
@@ -1161,7 +1161,7 @@ tokenweir_code tokenweir_limiter_snapshot(const tokenweir_limiter *limiter,
 /// Takes up the counters of another limiter, before the first request: what a counter has already stays, and what is
 /// restored comes on top. A counter is the same if its limit has the same name, scope, meter, algorithm and period; it never
 /// allows more than the one that was saved. In JSON: under `counters` how many were taken up, under `left_out` those that
-/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "no_room"). Give the limiter a clock made
+/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "kept" by a store, "no_room"). Give the limiter a clock made
 /// with tokenweir_clock_new_system_with_past().
 ///
 /// Codes: SNAPSHOT_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID. Nothing has changed then.

@@ -11,8 +11,8 @@ use tokenweir::gateway::{Console, ConsoleOptions, ConsoleTime};
 
 /// The Admin console of Foundry resources and the traffic through their gateways, driven by commands in JSON.
 ///
-/// Ownership: the caller's, until tokenweir_console_free(). Threads: any number may use it at once; calls wait for nobody
-/// who administers.
+/// Ownership: the caller's, until tokenweir_console_free(). Threads: any number may use it at once. Calls by command
+/// wait while an operation, a view or a document is worked on; those through a tokenweir_gate do not.
 pub struct tokenweir_console(pub(crate) Console);
 
 /// Makes a console without resources. `options` is a JSON object of `length` bytes, in which each field may be absent, or

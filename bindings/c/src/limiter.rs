@@ -257,7 +257,7 @@ pub unsafe extern "C" fn tokenweir_limiter_snapshot(
 /// Takes up the counters of another limiter, before the first request: what a counter has already stays, and what is
 /// restored comes on top. A counter is the same if its limit has the same name, scope, meter, algorithm and period; it never
 /// allows more than the one that was saved. In JSON: under `counters` how many were taken up, under `left_out` those that
-/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "no_room"). Give the limiter a clock made
+/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "kept" by a store, "no_room"). Give the limiter a clock made
 /// with tokenweir_clock_new_system_with_past().
 ///
 /// Codes: SNAPSHOT_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID. Nothing has changed then.

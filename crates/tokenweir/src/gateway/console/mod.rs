@@ -53,8 +53,8 @@ use kept::KeptRecords;
 /// | `candidates` | `by`, `resource` | each instance, with what keeps it from hosting the gateway |
 /// | `verify` | `resource`, `project`, `deployment`, `usage` (1 and 1 tokens if absent) | `passed`, `checks` |
 /// | `call` | `resource`, `project`, `deployment`, `agent`, `tool`, `keys`, `estimate`, `streamed`, `correlation_id`, `operation` | `outcome`, and `call` to end it by, or `status`, `message`, `retry_after`, `headers`, `body` |
-/// | `observe` | `call`, `input`, `output`: tokens more of a stream | `spent`: the limits that are |
-/// | `settle` | `call`, `usage`, `reasoning`, `response_code`, `backend_response_code`, `deployment_served`, `model_served`, `backend_ns`, `first_token_ns` | `settlement`, `remaining`, `record` |
+/// | `observe` | `call`, `input`, `output`: tokens more of a stream | `spent`: whether a limit is; `remaining` |
+/// | `settle` | `call`, `usage`, `estimated` (whether a part of it was counted), `reasoning`, `response_code`, `backend_response_code`, `deployment_served`, `model_served`, `backend_ns`, `first_token_ns` | `settlement`, `remaining`, `headers`, `record` |
 /// | `cancel` | `call` | as `settle` |
 /// | `diagnose` | `resource`, `seen`: an [`Observation`] | `causes` |
 /// | `audit` | `after` (a number), `most` | `entries`, `dropped` |
@@ -62,10 +62,10 @@ use kept::KeptRecords;
 /// | `policy` | `resource` | the limits as one policy of the engine |
 /// | `rules` | | the requirements V-01 to V-23 |
 /// | `save` | `counters` (true if absent) | `document` |
-/// | `load` | `document` | `restored`, `left_out` |
+/// | `load` | `document` | `counters`: by resource, how many were `restored` and what was `left_out` |
 ///
-/// All methods may be called from any thread at once. Calls wait for nobody who administers; on the path of many calls use
-/// the [`gate`](Console::gate) itself.
+/// All methods may be called from any thread at once. Calls by command find their gate under the lock that operations, views
+/// and documents hold while they work; on the path of many calls keep the [`gate`](Console::gate) itself, which takes none of it.
 ///
 /// # Example
 /// ```
