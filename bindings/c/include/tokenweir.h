@@ -206,7 +206,8 @@ enum tokenweir_when_store_fails
  {
   /// It is not admitted: STORE_FAILED. Nothing is charged.
   TOKENWEIR_WHEN_STORE_FAILS_REFUSE = 0,
-  /// It is decided by what is known in memory, and recorded when the store answers again.
+  /// It is decided by what is known in memory, and recorded when the store answers again. A counter
+  /// that could not be read begins with nothing used; from then on nothing is given back to the store.
   TOKENWEIR_WHEN_STORE_FAILS_ADMIT = 1,
 };
 #ifndef __cplusplus

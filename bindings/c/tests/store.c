@@ -8,7 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A lease of the default part is 10 tokens. */
+/* Of the default part. */
+enum { LEASE = 10 };
 static const char POLICY[] = "[[limit]]\nname = 'month'\nmeter = 'total'\nalgorithm = 'quota'\namount = 1_000\n"
                              "period = 'never'\nscope = ['project', 'key:user']\n";
 
@@ -299,7 +300,9 @@ static void the_disk_is_full(void)
     CHECK(store_failures(limiter) == failures);
     tokenweir_limiter_free(limiter);
     tokenweir_limiter_free(admits);
-    CHECK(recorded(file, "ann") == 8 && recorded(file, "bob") == 31);
+    CHECK(recorded(file, "ann") == 8);
+    /* What the file had of bob could not be read, so nothing is given back: a lease more may stay. */
+    CHECK(recorded(file, "bob") >= 31 && recorded(file, "bob") <= 31 + LEASE);
     tokenweir_quota_file_free(file);
 }
 
@@ -323,7 +326,7 @@ static void found_again_after_a_kill(void)
         CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
         file = file_of("killed");
         least += 6 * (3 + (uint64_t)kills);
-        CHECK(recorded(file, "ann") >= least && recorded(file, "ann") <= least + 10);
+        CHECK(recorded(file, "ann") >= least && recorded(file, "ann") <= least + LEASE);
         least = recorded(file, "ann");
         tokenweir_quota_file_free(file);
     }
