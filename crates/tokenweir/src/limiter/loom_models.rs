@@ -166,7 +166,7 @@ impl Life {
     /// Opens a permit on the route, which the caller holds.
     fn admit(&self) -> crate::PermitId {
         let claimed = self.slab.claim(1).expect("room");
-        claimed.slot.route.store(7, Relaxed);
+        claimed.slot.route().store(7, Relaxed);
         self.slab.open(claimed)
     }
 

@@ -6,6 +6,7 @@
 //! - `core`: the shared state, and how routes and room are made;
 //! - `admit`, `settle`: a request's life; `slab`: the open permits; `owner`: numbers for threads, which have slots of
 //!   their own;
+//! - `shared`: counters and permits that are in a region which processes share;
 //! - `keeper`: what is used of quotas, recorded in a store in advance;
 //! - `decision`: permits and denials; `view`: looking without taking; `snapshot`: counters that outlive the process.
 //!
@@ -20,6 +21,7 @@ mod owner;
 mod route;
 mod rule;
 mod settle;
+mod shared;
 mod slab;
 mod snapshot;
 mod view;
@@ -30,6 +32,7 @@ mod loom_models;
 pub use self::core::WhenFull;
 pub use decision::{Decision, Denied, Observed, Permit, Refusal};
 pub use keeper::{StoreOptions, WhenStoreFails};
+pub(crate) use shared::open_permits;
 pub use snapshot::{LeftOut, LeftOutReason, Restored, Snapshot};
 pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
@@ -40,6 +43,7 @@ use crate::clock::{Clock, Now, SystemClock};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::record::{Observer, Settlement};
+use crate::region::{Layout, Memory};
 use crate::request::{Estimate, Key, PermitId, Request, Usage};
 use crate::store::Store;
 use arc_swap::ArcSwapOption;
@@ -147,6 +151,17 @@ impl LimiterBuilder {
     pub fn store(mut self, store: Arc<dyn Store>, options: StoreOptions) -> Self {
         self.parts.keeper = Some(Keeper::new(store, options));
         self
+    }
+
+    /// The limiter, with its counters and permits in a region: see [`region`](crate::region), and the crate
+    /// `tokenweir-shared`, which maps one. How many of everything there may be is the layout's to say. The clock must be the
+    /// same in all processes.
+    ///
+    /// # Errors
+    /// [`Error::Region`] if the region counts for another policy, has no room for its counters, or cannot have a store.
+    pub fn build_in_region(self, memory: Arc<dyn Memory>, layout: &Layout) -> Result<Limiter, Error> {
+        let core = Core::in_region(self.policy, self.parts, memory, layout)?;
+        Ok(Limiter { core: Arc::new(core) })
     }
 
     /// The limiter.
@@ -276,6 +291,7 @@ impl Limiter {
     }
 
     fn route_now(&self, request: &Request<'_>, now: Option<Now>) -> Result<Route, Error> {
+        self.core.check_region()?;
         let request = Owned::new(request);
         let resolved = request.resolve(&self.core, now)?;
         Ok(Route { core: self.core.clone(), request, resolved, newer: ArcSwapOption::empty() })
@@ -390,6 +406,9 @@ impl Limiter {
     /// scope are (section 5 of the contract); open permits settle against the counters they charged.
     ///
     /// Traffic goes on meanwhile. Takes time in proportion to the number of live counters.
+    ///
+    /// On a region nothing happens: its policy is fixed ([`RegionError::PolicyFixed`](crate::region::RegionError)), and
+    /// [`policy`](Limiter::policy) goes on to say which it is.
     pub fn swap_policy(&self, policy: Policy) {
         self.core.swap(policy, None);
     }

@@ -19,7 +19,7 @@ const FEW_PERMITS: usize = 4096;
 
 impl Gone {
     #[cold]
-    fn error(self, id: PermitId) -> Error {
+    pub(super) fn error(self, id: PermitId) -> Error {
         match self {
             Gone::Settled => Error::PermitSettled { id },
             Gone::Unknown => Error::PermitUnknown { id },
@@ -74,8 +74,19 @@ impl Core {
     /// Passes each open permit and its route.
     pub(crate) fn each_open(&self, mut see: impl FnMut(Seen<'_>, &Resolved)) {
         for seen in self.slab.open_slots() {
-            let route = self.routes.at(seen.slot.route.load(Relaxed) as usize);
-            if let Some(route) = route.as_ref() {
+            let named = seen.slot.route().load(Relaxed) as usize;
+            let (known, there);
+            let route = match &self.shared {
+                Some(shared) => {
+                    known = self.route_in_region(shared, named);
+                    known.as_ref()
+                }
+                None => {
+                    there = self.routes.at(named);
+                    there.as_ref()
+                }
+            };
+            if let Some(route) = route {
                 // Unchanged: the permit was open all the while, so this is its route.
                 if self.slab.unchanged(seen) {
                     see(seen, route);
@@ -85,8 +96,12 @@ impl Core {
     }
 
     /// The route of a permit that cannot be freed meanwhile.
-    fn with_route<T>(&self, slot: &Slot, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
-        self.routes.at(slot.route.load(Relaxed) as usize).as_ref().map(|route| act(route))
+    fn with_route<T>(&self, slot: Slot<'_>, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
+        let named = slot.route().load(Relaxed) as usize;
+        match &self.shared {
+            Some(shared) => self.route_in_region(shared, named).map(|route| act(&route)),
+            None => self.routes.at(named).as_ref().map(|route| act(route)),
+        }
     }
 
     pub(crate) fn settle(
@@ -117,11 +132,14 @@ impl Core {
         usage: &Usage,
         now: Option<Now>,
     ) -> Result<Settlement, Error> {
+        if let Some(shared) = &self.shared {
+            return self.end_in_region(shared, id, held, outcome, usage, now);
+        }
         let seen = match self.slab.find(id) {
             Ok(seen) => seen,
             Err(gone) => return Err(gone.error(id)),
         };
-        let registered = seen.slot.route.load(Relaxed) as usize;
+        let registered = seen.slot.route().load(Relaxed) as usize;
         if let Some(route) = held
             // The caller keeps it registered, so no other route has its place. What it holds may be another route.
             && route.index.load(Relaxed) == registered
@@ -155,7 +173,7 @@ impl Core {
     /// no difference.
     #[inline]
     fn check_expiry(&self, seen: Seen<'_>, now: Now) -> Result<(), Gone> {
-        if seen.slot.deadline.load(Relaxed) > now.mono { Ok(()) } else { self.end_expired(seen, now) }
+        if seen.slot.deadline().load(Relaxed) > now.mono { Ok(()) } else { self.end_expired(seen, now) }
     }
 
     #[cold]
@@ -164,7 +182,10 @@ impl Core {
             // The deadline may be another permit's.
             return Err(Gone::Settled);
         }
-        let _ = self.with_route(seen.slot, |route| self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now));
+        let _ = self.with_route(seen.slot, |route| match &self.shared {
+            Some(_) => self.end_seen_in_region(seen, route, Outcome::Expired, &Usage::UNKNOWN, now),
+            None => self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now),
+        });
         Err(Gone::Settled)
     }
 
@@ -184,23 +205,10 @@ impl Core {
             Err(gone) => return Err(gone.error(self.slab.id_of(seen))),
         };
         let slot = seen.slot;
-        let estimate = Estimate { input: slot.input.load(Relaxed), output: slot.output.load(Relaxed) };
+        let estimate = Estimate { input: slot.input().load(Relaxed), output: slot.output().load(Relaxed) };
         // What has been charged so far, in tokens; and what it comes to in the end.
         let charged = (estimate.input.max(observed.0), estimate.output.max(observed.1));
-        let tokens = match outcome {
-            Outcome::Settled => {
-                let input = usage.input.unwrap_or(charged.0);
-                let cached_input = usage.cached_input.unwrap_or(0).min(input);
-                Tokens { input, cached_input, output: usage.output.unwrap_or(charged.1) }
-            }
-            Outcome::Cancelled => Tokens { input: 0, cached_input: 0, output: 0 },
-            Outcome::Dropped | Outcome::Expired => Tokens { input: charged.0, cached_input: 0, output: charged.1 },
-        };
-        let estimated = match outcome {
-            Outcome::Settled => usage.input.is_none() || usage.output.is_none(),
-            Outcome::Cancelled => false,
-            Outcome::Dropped | Outcome::Expired => true,
-        };
+        let (tokens, estimated) = come_to(outcome, usage, charged);
         let cancelled = outcome == Outcome::Cancelled;
         let as_charged = (tokens.input, tokens.cached_input, tokens.output) == (charged.0, 0, charged.1);
         for (at, (leg, counter)) in route.each().enumerate() {
@@ -220,7 +228,7 @@ impl Core {
                 let made = Made {
                     charge: charge_of(leg, estimate.input, estimate.output),
                     receipt,
-                    at: slot.charged_at.load(Relaxed),
+                    at: slot.charged_at().load(Relaxed),
                 };
                 self.settle_leg(route, leg, counter, made, (charged, actual), now);
             }
@@ -242,7 +250,14 @@ impl Core {
     }
 
     #[cold]
-    fn tell_settled(&self, route: &Resolved, estimate: Estimate, settlement: &Settlement, usage: &Usage, at: Now) {
+    pub(super) fn tell_settled(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        settlement: &Settlement,
+        usage: &Usage,
+        at: Now,
+    ) {
         if let Some(observer) = &self.observer {
             let (project, deployment) = route.caller();
             let requested = Requested { project, deployment, estimate };
@@ -276,9 +291,12 @@ impl Core {
             return Err(Error::UsageInvalid { reason: "observed tokens are above 2^53".to_owned() });
         }
         self.visit(id, now, |seen, route, now| {
+            if let Some(shared) = &self.shared {
+                return self.observe_in_region(shared, seen, route, (input, output), now);
+            }
             let [before, after] = self.slab.observe(seen.slot, input, output)?;
             let slot = seen.slot;
-            let estimate = (slot.input.load(Relaxed), slot.output.load(Relaxed));
+            let estimate = (slot.input().load(Relaxed), slot.output().load(Relaxed));
             let at_least = |tokens: (u64, u64)| (tokens.0.max(estimate.0), tokens.1.max(estimate.1));
             let (before, after) = (at_least(before), at_least(after));
             let mut spent = false;
@@ -307,7 +325,10 @@ impl Core {
     pub(crate) fn renew(&self, id: PermitId, ttl: u64, now: Option<Now>) -> Result<(), Error> {
         self.visit(id, now, |seen, _, now| {
             let deadline = now.mono.saturating_add(ttl);
-            seen.slot.deadline.store(deadline, Relaxed);
+            if let Some(shared) = &self.shared {
+                return self.renew_in_region(shared, seen, deadline);
+            }
+            seen.slot.deadline().store(deadline, Relaxed);
             self.next_expiry.fetch_min(deadline, Relaxed);
             Ok(())
         })
@@ -320,10 +341,14 @@ impl Core {
         now: Option<Now>,
         act: impl FnOnce(Seen<'_>, &Resolved, Now) -> Result<T, Gone>,
     ) -> Result<T, Error> {
+        self.check_region()?;
         let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
         let done = self.with_route(seen.slot, |route| {
             let now = self.time(now, route);
             self.check_expiry(seen, now)?;
+            if self.shared.is_some() {
+                return self.visit_in_region(seen, route, || act(seen, route, now));
+            }
             self.slab.enter(seen)?;
             let done = act(seen, route, now);
             self.slab.leave(seen.slot);
@@ -345,6 +370,9 @@ impl Core {
 
     #[cold]
     fn expire_due(&self, now: Now, due: u64) -> bool {
+        if let Some(shared) = &self.shared {
+            return self.expire_in_region(shared, now);
+        }
         // One looks at a time. AcqRel: what is opened or renewed from here on lowers the word again.
         if self.next_expiry.compare_exchange(due, u64::MAX, AcqRel, Relaxed).is_err() {
             return false;
@@ -353,7 +381,7 @@ impl Core {
         let mut next = now.mono.saturating_add(self.permit_ttl);
         let mut ended = false;
         for seen in self.slab.open_slots() {
-            let deadline = seen.slot.deadline.load(Relaxed);
+            let deadline = seen.slot.deadline().load(Relaxed);
             if !self.slab.unchanged(seen) {
                 continue;
             }
@@ -403,11 +431,31 @@ impl Core {
         let legs = self.visit(id, Some(now), |seen, route, now| {
             let legs = route.each().enumerate();
             Ok(legs
-                .filter_map(|(at, leg)| see(route, leg, self.slab.receipt(seen.slot, at).load(Relaxed), now))
+                .filter_map(|(at, leg)| see(route, leg, self.slab.receipt_of(seen, at).load(Relaxed), now))
                 .collect())
         });
         legs.unwrap_or_default()
     }
+}
+
+/// What a permit comes to of which these tokens have been charged, and whether some of it is an estimate.
+#[inline(always)]
+pub(super) fn come_to(outcome: Outcome, usage: &Usage, charged: (u64, u64)) -> (Tokens, bool) {
+    let tokens = match outcome {
+        Outcome::Settled => {
+            let input = usage.input.unwrap_or(charged.0);
+            let cached_input = usage.cached_input.unwrap_or(0).min(input);
+            Tokens { input, cached_input, output: usage.output.unwrap_or(charged.1) }
+        }
+        Outcome::Cancelled => Tokens { input: 0, cached_input: 0, output: 0 },
+        Outcome::Dropped | Outcome::Expired => Tokens { input: charged.0, cached_input: 0, output: charged.1 },
+    };
+    let estimated = match outcome {
+        Outcome::Settled => usage.input.is_none() || usage.output.is_none(),
+        Outcome::Cancelled => false,
+        Outcome::Dropped | Outcome::Expired => true,
+    };
+    (tokens, estimated)
 }
 
 #[inline]
