@@ -38,7 +38,7 @@ const POLICY: &str = r#"
     name = "places"
     meter = "in_flight"
     algorithm = "in_flight"
-    amount = 12
+    amount = 60
     scope = ["project"]
 "#;
 
@@ -48,7 +48,8 @@ const ESTIMATE: Estimate = Estimate::new(60, 40);
 const MOST: u64 = 100;
 /// As many as a worker has open at a time.
 const OPEN: usize = 3;
-const TTL: Duration = Duration::from_secs(300);
+/// What the killed have open is held for so long.
+const TTL: Duration = Duration::from_millis(500);
 
 fn policy(amount: u64) -> Policy {
     Policy::from_toml(&POLICY.replace("AMOUNT", &amount.to_string())).expect("a policy")
@@ -101,7 +102,12 @@ fn settle(limiter: &Limiter, log: &mut File, id: tokenweir::PermitId, random: &m
         1 => limiter.settle(id, Usage::UNKNOWN).map(|_| MOST),
         _ => limiter.settle(id, Usage::new(60, output)).map(|_| 60 + output),
     };
-    let settled = settled.expect("nobody else has it");
+    let settled = match settled {
+        Ok(settled) => settled,
+        // It took so long that the permit has expired: the estimate stands.
+        Err(Error::PermitSettled { .. }) => MOST,
+        Err(error) => panic!("{error}"),
+    };
     log.write_all(&settled.to_ne_bytes()).expect("written");
 }
 
@@ -114,9 +120,14 @@ fn logged(folder: &Path) -> u64 {
     logs.map(|path| sum(words(path))).sum()
 }
 
-fn usage(limiter: &Limiter, limit: &str, now: Now) -> CounterUsage {
+fn usage(limiter: &Limiter, limit: &str, now: Now) -> Option<CounterUsage> {
     let filter = UsageFilter { limit: Some(limit.to_owned()), ..UsageFilter::default() };
-    limiter.usage_at(&filter, now).into_iter().next().expect("the counter is there")
+    limiter.usage_at(&filter, now).into_iter().next()
+}
+
+/// What is used of it; nothing if its counter is gone, as what is at rest may be.
+fn used(limiter: &Limiter, limit: &str, now: Now) -> u64 {
+    usage(limiter, limit, now).map_or(0, |usage| usage.used)
 }
 
 fn start(folder: &Path, amount: u64, seed: u64, turns: Option<u64>) -> Child {
@@ -136,6 +147,16 @@ fn region(folder: &Path, amount: u64) -> SharedRegion {
     SharedRegion::create(folder.join("region"), &layout).expect("a region")
 }
 
+/// Waits until a worker is at work.
+fn wait_for(folder: &Path, worker: &Child) {
+    let log = folder.join(format!("{}.log", worker.id()));
+    let began = Instant::now();
+    while std::fs::metadata(&log).map_or(0, |metadata| metadata.len()) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "a worker does not get to work");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
 /// Eight processes want more than there is.
 fn eight_processes_share_a_limit_to_the_token() {
     let (folder, amount) = (folder(), 200_000);
@@ -146,10 +167,10 @@ fn eight_processes_share_a_limit_to_the_token() {
     }
     let limiter = limiter(&region, amount);
     let (now, logged) = (limiter.now(), logged(folder.path()));
-    let quota = usage(&limiter, "quota", now);
+    let quota = usage(&limiter, "quota", now).expect("it is in use");
     assert_eq!((quota.used, quota.held, quota.settled_total), (logged, 0, logged));
     assert!(quota.used <= amount && quota.used > amount - 1000, "{quota:?}");
-    assert_eq!(usage(&limiter, "places", now).used, 0);
+    assert_eq!(used(&limiter, "places", now), 0);
     assert_eq!(region.status().permits_open, 0);
     assert_eq!(region.status().unsure_steps, 0);
 }
@@ -163,17 +184,19 @@ fn killed_workers_leave_no_counter_wrong() {
     let mut random = Random(7);
     let mut workers: Vec<Child> = (0..WORKERS as u64).map(|seed| start(folder.path(), amount, seed, None)).collect();
     for kill in 0..kills {
-        std::thread::sleep(Duration::from_micros(500 + random.below(12_000)));
         let at = random.below(WORKERS as u64) as usize;
+        wait_for(folder.path(), &workers[at]);
+        std::thread::sleep(Duration::from_micros(random.below(5_000)));
         workers[at].kill().expect("it lives");
         workers[at].wait().expect("it was started");
         workers[at] = start(folder.path(), amount, 100 + kill, None);
         let filter = UsageFilter { limit: Some("places".to_owned()), ..UsageFilter::default() };
         for places in observer.usage(&filter) {
-            assert!(places.used <= 12, "{places:?}");
+            assert!(places.used <= 60, "{places:?}");
         }
     }
     for worker in &mut workers {
+        wait_for(folder.path(), worker);
         worker.kill().expect("it lives");
         worker.wait().expect("it was started");
     }
@@ -189,9 +212,9 @@ fn killed_workers_leave_no_counter_wrong() {
     }
     let then = later(TTL + Duration::from_secs(120));
     let (status, logged) = (region.status(), logged(folder.path()));
-    let (quota, places) = (usage(&observer, "quota", then), usage(&observer, "places", then));
+    let (quota, places) = (usage(&observer, "quota", then).expect("it is in use"), used(&observer, "places", then));
     println!("{kills} kills, {} steps unsure, {logged} tokens written down, {quota:?}", status.unsure_steps);
-    assert_eq!((status.permits_open, places.used), (0, 0), "{status:?}");
+    assert_eq!((status.permits_open, places), (0, 0), "{status:?}");
     assert_eq!(status.attached.len(), 1, "{status:?}");
     assert!(status.cleared_up >= kills, "{status:?}");
     // What was settled is what was written down, and what the killed had open or had not come to write down.
@@ -201,8 +224,8 @@ fn killed_workers_leave_no_counter_wrong() {
     // And it is what is used, but for steps of which nobody knows whether they were made.
     let unsure = status.unsure_steps * MOST;
     assert!(quota.used + unsure >= quota.settled_total && quota.used <= quota.settled_total + unsure, "{status:?}");
-    assert_eq!(usage(&observer, "window", then).used, 0, "what nobody put down does not stay");
-    assert_eq!(usage(&observer, "bucket", then).used, 0);
+    assert_eq!(used(&observer, "window", then), 0, "what nobody put down does not stay");
+    assert_eq!(used(&observer, "bucket", then), 0);
 }
 
 /// A child that is forked off must not use what its parent has, and may have its own.
@@ -234,7 +257,7 @@ fn a_forked_child_is_refused_and_may_open_its_own() {
     assert_eq!((ended, status), (child, 0), "the child was refused, and served on its own seat");
     let settled = permit.settle(Usage::new(1, 1));
     assert!(matches!(settled, Err(Error::PermitSettled { .. })), "the child has settled it");
-    assert_eq!(usage(&limiter, "quota", limiter.now()).used, 90);
+    assert_eq!(used(&limiter, "quota", limiter.now()), 90);
 }
 
 fn main() {
