@@ -9,6 +9,8 @@ from tokenweir._errors import AcquireTimeout, Denied
 from tokenweir._loops import Turn, running_loop
 from tokenweir._native import Limiter, Permit
 
+__all__ = ["Limiter"]
+
 _SHORTEST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
 

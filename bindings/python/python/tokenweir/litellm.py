@@ -277,8 +277,11 @@ class Gate(CustomLogger):
             decision = self.limiter.admit(project, deployment, *wanted, keys=keys)
         except tokenweir.RequestError as error:
             raise HTTPException(400, str(error)) from error
-        except (tokenweir.CapacityError, tokenweir.StoreError) as error:
+        except tokenweir.CapacityError as error:
             raise HTTPException(503, str(error)) from error
+        except tokenweir.StoreError as error:
+            # What it says of the file is for the proxy's log, which has the cause.
+            raise HTTPException(503, "the store of quotas failed and nothing was charged; try again later") from error
         if not decision:
             raise self._refusal(decision, deployment, call_type)
         call = _Call(number, decision, project, deployment, keys, wanted[1], task)

@@ -145,12 +145,13 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     (folder / "policy.toml").write_text(POLICY)
     provider = Provider()
     with serving(provider.app, "/alive") as upstream:
-        alias = {"first": "fails", "doomed": "fails", "cracks": "breaks"}
-        names = ["ok", "fails", "no-usage", "breaks", "embedding", "flaky-2", "flaky-1-stream", "first", "doomed", "cracks"]
-        config = {
+        alias = {"first": "fails", "doomed": "fails", "cracks": "breaks", "cracks-early": "breaks-early"}
+        names = ["ok", "fails", "no-usage", "breaks", "embedding", "flaky-2", "flaky-1-stream", "first", "doomed"]
+        names += ["cracks", "cracks-early"]
+        config: dict[str, Any] = {
             "model_list": [model(name, upstream, alias.get(name, name)) for name in names],
             "router_settings": {
-                "fallbacks": [{"first": ["ok"]}, {"doomed": ["fails"]}, {"cracks": ["ok"]}],
+                "fallbacks": [{"first": ["ok"]}, {"doomed": ["fails"]}, {"cracks": ["ok"]}, {"cracks-early": ["ok"]}],
                 "num_retries": 0,
                 "disable_cooldowns": True,
             },
@@ -260,7 +261,7 @@ PROMPT = [{"role": "user", "content": "x" * 80}]
 
 
 def test_a_client_that_leaves_pays_for_what_has_streamed(proxied: Proxied) -> None:
-    body = {"model": "ok", "stream": True, "max_tokens": 500, "messages": PROMPT}
+    body: dict[str, Any] = {"model": "ok", "stream": True, "max_tokens": 500, "messages": PROMPT}
     leave(proxied, "t.leaves", "/v1/chat/completions", words=2, **body)
     assert proxied.settled("leaves") == {"requests": 1, "input": 24, "output": 2, "uncached": 24}
 
@@ -328,17 +329,23 @@ def test_a_stream_is_retried_and_falls_back_as_one_request(proxied: Proxied) -> 
     assert proxied.settled("second") == {"requests": 1, "input": 10, "output": 7, "uncached": 6}
 
 
-@pytest.mark.parametrize("says", [{}, {"stream_options": {"include_usage": True}}])
-def test_a_stream_that_breaks_is_taken_over_by_its_fallback_as_one_request(
-    proxied: Proxied, says: dict[str, Any]
-) -> None:
+def test_a_stream_that_breaks_and_is_taken_over_is_one_request(proxied: Proxied) -> None:
     before = proxied.provider.calls["ok"]
-    key = f"cracks-{len(says)}"
-    answer = stream(proxied, f"t.{key}", "cracks", max_tokens=500, **says)
-    assert proxied.provider.calls["ok"] - before == 1
-    assert answer.count('"word"') == 25, answer
-    print(proxied.settled(key), answer[-600:])
-    assert proxied.settled(key) == {}
+    says = {"stream_options": {"include_usage": True}}
+    assert stream(proxied, "t.taken-over", "cracks-early", max_tokens=500, **says).count('"word"') == 20
+    assert proxied.settled("taken-over") == {"requests": 1, "input": 10, "output": 7, "uncached": 6}
+    assert stream(proxied, "t.counted", "cracks-early", max_tokens=500).count('"word"') == 20
+    # LiteLLM asks for the usage also where the client does not.
+    assert proxied.settled("counted") == {"requests": 1, "input": 10, "output": 7, "uncached": 6}
+    assert proxied.provider.calls["ok"] - before == 2
+
+
+def test_one_that_breaks_after_its_first_words_is_not_taken_over(proxied: Proxied) -> None:
+    """LiteLLM falls back only where the client has had no word yet."""
+    before = proxied.provider.calls["ok"]
+    answer = stream(proxied, "t.cracks", "cracks", max_tokens=500)
+    assert answer.count('"word"') == 5 and proxied.provider.calls["ok"] == before, answer
+    assert proxied.settled("cracks") == {"requests": 1, "input": 5, "output": 5, "uncached": 5}
 
 
 def test_retries_that_are_used_up_are_one_failed_request(proxied: Proxied) -> None:
