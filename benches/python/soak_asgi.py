@@ -34,7 +34,7 @@ import tokenweir
 from tokenweir.asgi import Caller, TokenweirMiddleware
 
 PROJECTS = 20
-LIMITS = [
+LIMITS: list[tuple[str, str, str, list[str], dict[str, Any]]] = [
     ("requests", "requests", "quota", ["project"], {"amount": 10**9, "period": "never"}),
     ("input", "input", "quota", ["project", "deployment"], {"amount": 10**12, "period": "never"}),
     ("output", "output", "quota", ["project"], {"amount": 10**12, "period": "never"}),
@@ -43,7 +43,7 @@ LIMITS = [
     ("places", "in_flight", "in_flight", ["project"], {"amount": 4}),
 ]
 MODELS = ("ok", "ok", "ok", "no-usage", "fails", "raises", "breaks", "slow")
-WORD = {"choices": [{"index": 0, "delta": {"content": "wörter 光 "}}]}
+WORD: dict[str, Any] = {"choices": [{"index": 0, "delta": {"content": "wörter 光 "}}]}
 MOST_GROWTH = 8 << 20
 
 
@@ -77,7 +77,7 @@ class Model:
         return Response(json.dumps(answer), media_type="application/json")
 
     async def stream(self, kind: str, words: int, usage: dict[str, int], number: int) -> AsyncIterator[bytes]:
-        events = [WORD] * words + [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
+        events: list[dict[str, Any]] = [WORD] * words + [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
         if kind != "no-usage":
             events.append({"choices": [], "usage": usage})
         whole = b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\r\n\r\n" for event in events)

@@ -9,7 +9,7 @@ import tokenweir
 from tokenweir import _native
 
 STUBS = Path(tokenweir.__file__).with_name("_native.pyi")
-WORDS: dict[str, list[str]] = _native._WORDS  # type: ignore[attr-defined]
+WORDS = _native._WORDS
 
 
 def literals() -> dict[str, list[str]]:

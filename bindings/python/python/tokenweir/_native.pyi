@@ -52,6 +52,7 @@ __all__ = [
     "UpstreamLimits",
     "Usage",
     "UsageChunkFilter",
+    "_WORDS",
     "__version__",
     "ietf_headers",
     "import_apim",
@@ -59,6 +60,7 @@ __all__ = [
 ]
 
 __version__: str
+_WORDS: dict[str, list[str]]
 
 _Name = str | bytes
 _Bytes = bytes | bytearray | memoryview
