@@ -320,6 +320,9 @@ fn each_row_of_the_table_is_diagnosed_with_its_cause_and_remedy() {
     );
     let disabled = ["search", "--listed-as", "disabled"];
     shows("23:09:00", &disabled, "D-02 (certain): the project is older than the gateway", "add the project");
+    // As the table of status writes it.
+    let shown = ["search", "--listed-as", "Disabled"];
+    shows("23:09:00", &shown, "D-02 (certain): the project is older than the gateway", "add the project");
     let bypassed = ["search", "d", "--passed-gateway", "false"];
     shows("23:09:00", &bypassed, "D-03 (certain): the project is not behind the gateway", "add the project");
     shows(

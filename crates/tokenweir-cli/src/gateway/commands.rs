@@ -281,7 +281,7 @@ fn seen(session: &Session<'_>, of: &Diagnose) -> Result<Value, Failure> {
     let listing = given([
         ("gateway", json!(of.gateway_listed)),
         ("project", json!(of.project_listed)),
-        ("status", json!(of.listed_as)),
+        ("status", json!(of.listed_as.as_ref().map(|status| status.to_ascii_lowercase()))),
         ("read", json!(of.list_read)),
         ("instance", json!(of.missing_instance.as_ref().map(|_| false))),
     ]);
