@@ -43,7 +43,10 @@ pub enum DocumentError {
         reason: String,
     },
     /// It is of another format or version.
-    #[error("the document is {found}, and this library reads \"tokenweir gateway\" version 1")]
+    #[error(
+        "the document is {found}, and this library reads \"tokenweir gateway\" version 1; use the version of the library that \
+         wrote it"
+    )]
     Version {
         /// What it says it is.
         found: String,
