@@ -88,7 +88,7 @@ impl Host for Identity {
             }
         }
         head.extensions.insert(Arrived { directory, dialect });
-        Identified::Metered(caller.into())
+        Identified::Metered(caller)
     }
 
     fn resolve(
