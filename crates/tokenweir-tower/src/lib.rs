@@ -62,7 +62,7 @@
 //! # gRPC
 //! A call without a body to read is metered by what the host says of it ([`Takes::Stated`]), messages and trailers pass
 //! untouched, and a refusal of a request of type `application/grpc` is a status of gRPC (`RESOURCE_EXHAUSTED` for limits)
-//! in a response without a body.
+//! in a response without a body. The tests have a client and a server of tonic on both sides of it.
 
 #![forbid(unsafe_code)]
 
