@@ -53,6 +53,7 @@ fn take_up(shared: &Shared, changes: &mut Changes, text: &str, path: &Path) -> R
         ("state_file", config.state_file == was.state_file),
         ("usage_log", config.usage_log == was.usage_log),
         ("counting", config.counting == was.counting),
+        ("idle_seconds", config.idle_seconds == was.idle_seconds),
         ("estimate", config.estimate == was.estimate),
     ];
     if let Some((name, _)) = fixed.iter().find(|(_, same)| !same) {

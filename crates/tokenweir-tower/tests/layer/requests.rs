@@ -114,7 +114,17 @@ fn a_body_that_is_too_long_passes_by_its_length_where_the_operator_says_so() {
 fn a_request_that_makes_no_sense_is_refused_and_moves_no_counter() {
     let limiter = limiter(POLICY);
     let scene = answering(&limiter);
-    for (body, status) in [("", 400), ("{", 400), ("[]", 400), ("{}", 400), ("{\"model\":7}", 400), ("nonsense", 400)] {
+    for (body, status) in [
+        ("", 400),
+        ("{", 400),
+        ("[]", 400),
+        ("{}", 400),
+        ("{\"model\":7}", 400),
+        ("nonsense", 400),
+        // One reader would take it for a call to the one, another for a call to the other.
+        ("{\"model\":\"a\",\"messages\":[],\"model\":\"b\"}", 400),
+        ("{\"model\":\"a\",\"mod\\u0065l\":\"a\"}", 400),
+    ] {
         let response = scene.call(post(CHAT, body)).expect("answered");
         assert_eq!(response.status(), status, "{body}");
         assert!(text(response).contains("\"invalid_request_error\""), "{body}");
@@ -134,7 +144,7 @@ fn a_call_without_a_body_to_read_streams_it_through() {
     let host = |_: &mut http::request::Parts| {
         let mut caller = tokenweir_tower::Caller::new("search", tokenweir_tower::Takes::Stated(Estimate::new(3, 0)));
         caller.deployment = Some("m".to_owned());
-        tokenweir_tower::Identified::Metered(caller.into())
+        tokenweir_tower::Identified::Metered(caller)
     };
     let scene = Scene::with(limiter.clone(), host, settings(), || Some(Ok(json(200, Frames::of(&[b"{}"])))));
     let body = Frames::of(&[b"piece", b"piece", b"piece"]);

@@ -38,7 +38,7 @@ use self::core::{Core, Found, Parts, clamp};
 use self::keeper::Keeper;
 use crate::clock::{Clock, Now, SystemClock};
 use crate::error::Error;
-use crate::policy::Policy;
+use crate::policy::{Limit, Policy};
 use crate::record::{Observer, Settlement};
 use crate::request::{Estimate, Key, PermitId, Request, Usage};
 use crate::store::Store;
@@ -364,6 +364,16 @@ impl Limiter {
     /// What each enforced limit of an open permit has left at `now`, by limit name; nothing if the permit is gone.
     pub fn remaining_at(&self, id: PermitId, now: Now) -> Vec<(String, i64)> {
         self.core.remaining(id, now)
+    }
+
+    /// [`remaining_at`](Limiter::remaining_at) without an allocation: passes each enforced limit and what it has left.
+    pub fn each_remaining_at(&self, id: PermitId, now: Now, see: impl FnMut(&Limit, i64)) {
+        self.core.each_remaining(id, now, see);
+    }
+
+    /// How long a permit lives that nobody settles or renews: what the limiter was built with.
+    pub fn permit_ttl(&self) -> Duration {
+        Duration::from_nanos(self.core.permit_ttl)
     }
 
     /// The shadow limits that would have refused an open permit's request, by name; nothing if the permit is gone.

@@ -8,11 +8,12 @@ use super::slab::{Gone, NOT_CHARGED, Seen, Slot};
 use crate::clock::Now;
 use crate::counter::bucket::Stale;
 use crate::error::Error;
-use crate::policy::{MAX_TOKENS, Tokens};
+use crate::policy::{Limit, MAX_TOKENS, Tokens};
 use crate::record::{Outcome, Requested, Settled, Settlement};
 use crate::request::{Estimate, PermitId, Usage};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::table::Counter;
+use smallvec::SmallVec;
 
 /// Up to so many slots are looked through whenever a permit may have expired.
 const FEW_PERMITS: usize = 4096;
@@ -374,39 +375,39 @@ impl Core {
     }
 
     pub(crate) fn remaining(&self, id: PermitId, now: Now) -> Vec<(String, i64)> {
-        self.each_leg(id, now, |route, (leg, counter), _, now| {
-            if !leg.enforced {
-                return None;
+        let mut remaining = Vec::new();
+        self.each_remaining(id, now, |limit, left| remaining.push((limit.name().to_string(), left)));
+        remaining
+    }
+
+    /// Passes what each enforced limit of an open permit has left.
+    pub(crate) fn each_remaining(&self, id: PermitId, now: Now, mut see: impl FnMut(&Limit, i64)) {
+        // Looked at while the permit is held, told when it is not: whoever is told may do what it likes.
+        let mut all: SmallVec<[(usize, i64); 8]> = SmallVec::new();
+        let compiled = self.visit(id, Some(now), |_, route, now| {
+            for (leg, counter) in route.each().filter(|(leg, _)| leg.enforced) {
+                let left = self.current(route, leg, counter, |rule| {
+                    let amount = i64::try_from(rule.amount()).unwrap_or(i64::MAX);
+                    Ok(amount.saturating_sub_unsigned(rule.used(&counter.state, now)?))
+                });
+                all.extend(left.map(|left| (leg.limit, left)));
             }
-            let left = self.current(route, leg, counter, |rule| {
-                let amount = i64::try_from(rule.amount()).unwrap_or(i64::MAX);
-                Ok(amount.saturating_sub_unsigned(rule.used(&counter.state, now)?))
-            })?;
-            Some((route.name(leg).to_string(), left))
-        })
+            Ok(route.compiled.clone())
+        });
+        if let Ok(compiled) = compiled {
+            for (limit, left) in all {
+                see(&compiled.policy.limits()[limit], left);
+            }
+        }
     }
 
     pub(crate) fn shadow_refused(&self, id: PermitId) -> Vec<String> {
-        let now = self.clock.now();
-        self.each_leg(id, now, |route, (leg, _), receipt, _| {
-            (receipt == NOT_CHARGED).then(|| route.name(leg).to_string())
-        })
-    }
-
-    /// What `see` makes of each leg of an open permit and its receipt; nothing if the permit is gone.
-    fn each_leg<T>(
-        &self,
-        id: PermitId,
-        now: Now,
-        see: impl Fn(&Resolved, (&Leg, &Counter), u64, Now) -> Option<T>,
-    ) -> Vec<T> {
-        let legs = self.visit(id, Some(now), |seen, route, now| {
+        let refused = self.visit(id, None, |seen, route, _| {
             let legs = route.each().enumerate();
-            Ok(legs
-                .filter_map(|(at, leg)| see(route, leg, self.slab.receipt(seen.slot, at).load(Relaxed), now))
-                .collect())
+            let refused = legs.filter(|(at, _)| self.slab.receipt(seen.slot, *at).load(Relaxed) == NOT_CHARGED);
+            Ok(refused.map(|(_, (leg, _))| route.name(leg).to_string()).collect())
         });
-        legs.unwrap_or_default()
+        refused.unwrap_or_default()
     }
 }
 

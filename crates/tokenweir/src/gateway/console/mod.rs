@@ -54,6 +54,7 @@ use kept::KeptRecords;
 /// | `verify` | `resource`, `project`, `deployment`, `usage` (1 and 1 tokens if absent) | `passed`, `checks` |
 /// | `call` | `resource`, `project`, `deployment`, `agent`, `tool`, `keys`, `estimate`, `streamed`, `correlation_id`, `operation` | `outcome`, and `call` to end it by, or `status`, `message`, `retry_after`, `headers`, `body` |
 /// | `observe` | `call`, `input`, `output`: tokens more of a stream | `spent`: whether a limit is; `remaining` |
+/// | `renew` | `call`: it lives for [`call_ttl_seconds`](ConsoleOptions::call_ttl_seconds) from now on | `seconds` |
 /// | `settle` | `call`, `usage`, `estimated` (whether a part of it was counted), `reasoning`, `response_code`, `backend_response_code`, `deployment_served`, `model_served`, `backend_ns`, `first_token_ns` | `settlement`, `remaining`, `headers`, `record` |
 /// | `cancel` | `call` | as `settle` |
 /// | `diagnose` | `resource`, `seen`: an [`Observation`] | `causes` |
@@ -197,6 +198,7 @@ impl Console {
             Command::Verify(verify) => self.verify(&verify, now),
             Command::Call(call) => self.call(*call, now),
             Command::Observe { call, input, output } => self.observe(&call, input, output, now),
+            Command::Renew { call } => self.renew(&call, now),
             Command::Settle(settle) => self.settle(&settle, now),
             Command::Cancel { call } => self.cancel(&call, now),
             Command::Diagnose { resource, seen } => self.diagnose(resource.as_ref(), &seen, now),

@@ -1,0 +1,57 @@
+//! An upstream's answer that is given up when it stands still.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// A body whose next piece may take so long.
+pub(crate) struct Stall {
+    body: Body,
+    most: Duration,
+    /// Runs while a piece is waited for.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    pub(crate) fn within(body: Body, most: Duration) -> Body {
+        if body.is_end_stream() { body } else { Body::new(Stall { body, most, waiting: None }) }
+    }
+}
+
+impl http_body::Body for Stall {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let next = Pin::new(&mut this.body).poll_frame(context);
+        if next.is_ready() {
+            this.waiting = None;
+            return next;
+        }
+        let until = Instant::now() + this.most;
+        let waiting = this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if waiting.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        let stands_still = io::Error::new(io::ErrorKind::TimedOut, "the upstream's answer stands still");
+        Poll::Ready(Some(Err(axum::Error::new(stands_still))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
