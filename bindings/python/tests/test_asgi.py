@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import tokenweir
-from tokenweir import Limiter, ManualClock, Policy, RecordRing
+from tokenweir import Limiter, ManualClock, Policy, QuotaFile, RecordRing
 from tokenweir.asgi import ApiKeys, Caller, TokenweirMiddleware
 from tokenweir.wire import Dialect, OutputRule
 
@@ -341,6 +345,23 @@ class TestRefusals:
             pass
         scene.app = TokenweirMiddleware(scene.answer, limiter=full, identify=ApiKeys({"sk-search": "q"}), output=1)
         assert scene.run().status == 503
+
+    def test_a_store_that_fails_is_503_and_its_place_is_not_told(self, tmp_path: Path) -> None:
+        scene = Scene()
+        month = {"name": "month", "meter": "total", "algorithm": "quota", "amount": 1_000, "period": "never"}
+        store = QuotaFile(tmp_path / "quotas").store("asgi")
+        kept = Limiter(Policy.from_dict({"limit": [month]}), store=store, renew_in_background=False)
+        scene.app = TokenweirMiddleware(scene.answer, limiter=kept, identify=ApiKeys({"sk-search": "q"}), output=1)
+        old, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+        try:
+            scene.run()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (old, most))
+            signal.signal(signal.SIGXFSZ, before)
+        assert (scene.status, scene.seen) == (503, [])
+        assert b"the store of quotas failed" in scene.body and str(tmp_path).encode() not in scene.body
 
     def test_a_client_that_leaves_with_its_body_half_sent_is_not_heard(self) -> None:
         half = [{"type": "http.request", "body": b'{"mod', "more_body": True}]

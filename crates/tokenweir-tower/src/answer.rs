@@ -51,7 +51,13 @@ pub(crate) fn undecided(dialect: Dialect, wrong: &Error) -> Response<Bytes> {
         Error::EstimateTooLarge { .. } => 413,
         _ => 400,
     };
-    error(dialect, status, &wrong.to_string())
+    match wrong {
+        // What went wrong with the store, and where it lies, is for the operator.
+        Error::Store(_) => {
+            error(dialect, status, "the store of quotas failed and nothing was charged; try again later")
+        }
+        _ => error(dialect, status, &wrong.to_string()),
+    }
 }
 
 /// Sets headers; one that HTTP does not allow is left out.

@@ -37,6 +37,7 @@ import tokenweir
 from tokenweir import Limiter
 from tokenweir._api_keys import ApiKeys, Caller
 from tokenweir._call import Call, Settings
+from tokenweir._errors import STORE_FAILED
 from tokenweir._events import Events, cut_event
 from tokenweir.wire import Asked, Dialect, Endpoint, OutputRule, StreamUsage, ietf_headers
 
@@ -157,8 +158,11 @@ class TokenweirMiddleware:
         except (tokenweir.BodyError, tokenweir.RequestError) as error:
             await _answer(send, dialect, 400, str(error))
             return
-        except (tokenweir.CapacityError, tokenweir.StoreError) as error:
+        except tokenweir.CapacityError as error:
             await _answer(send, dialect, 503, str(error))
+            return
+        except tokenweir.StoreError:
+            await _answer(send, dialect, 503, STORE_FAILED)
             return
         if not decision:
             refused = dialect.refused(decision, now=self._limiter.now())

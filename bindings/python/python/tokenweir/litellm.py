@@ -52,6 +52,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 import tokenweir
 from tokenweir import Denial, Limiter, Permit, Policy, QuotaFile
+from tokenweir._errors import STORE_FAILED
 from tokenweir._litellm_usage import Usage, answer_bytes, estimate, of_chunk, usage_of
 from tokenweir.wire import Dialect
 
@@ -281,7 +282,7 @@ class Gate(CustomLogger):
             raise HTTPException(503, str(error)) from error
         except tokenweir.StoreError as error:
             # What it says of the file is for the proxy's log, which has the cause.
-            raise HTTPException(503, "the store of quotas failed and nothing was charged; try again later") from error
+            raise HTTPException(503, STORE_FAILED) from error
         if not decision:
             raise self._refusal(decision, deployment, call_type)
         call = _Call(number, decision, project, deployment, keys, wanted[1], task)
