@@ -52,6 +52,7 @@ __all__ = [
     "UpstreamLimits",
     "Usage",
     "UsageChunkFilter",
+    "_WORDS",
     "__version__",
     "ietf_headers",
     "import_apim",
@@ -59,6 +60,7 @@ __all__ = [
 ]
 
 __version__: str
+_WORDS: dict[str, list[str]]
 
 _Name = str | bytes
 _Bytes = bytes | bytearray | memoryview
@@ -181,6 +183,16 @@ class Limiter:
         *,
         keys: Mapping[str, _Name] | None = None,
         now: Now | None = None,
+    ) -> Permit: ...
+    async def acquire(
+        self,
+        project: _Name,
+        deployment: _Name,
+        input: int = 0,
+        output: int = 0,
+        *,
+        keys: Mapping[str, _Name] | None = None,
+        timeout: float | None = None,
     ) -> Permit: ...
     def route(
         self,
@@ -738,6 +750,9 @@ class Dialect:
     def name(self) -> Literal["openai", "azure_openai", "anthropic", "gemini", "apim"]: ...
     def refused(self, denial: Denial, *, now: Now | None = None) -> Refused: ...
     def headers(self, permit: Permit, *, now: Now | None = None) -> list[tuple[str, str]]: ...
+    def headers_of(
+        self, policy: Policy, remaining: Mapping[str, int], *, now: Now | None = None
+    ) -> list[tuple[str, str]]: ...
     def error_body(self, status: int, message: str) -> bytes: ...
     def error_headers(self, status: int) -> list[tuple[str, str]]: ...
     def __eq__(self, other: object, /) -> bool: ...

@@ -60,6 +60,22 @@ pub enum LeftOutReason {
     NoRoom,
 }
 
+impl LeftOutReason {
+    /// All of them.
+    pub const ALL: [LeftOutReason; 4] =
+        [LeftOutReason::NoSuchLimit, LeftOutReason::Changed, LeftOutReason::Kept, LeftOutReason::NoRoom];
+
+    /// The word for other languages: `no_such_limit`, `changed`, `kept` or `no_room`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LeftOutReason::NoSuchLimit => "no_such_limit",
+            LeftOutReason::Changed => "changed",
+            LeftOutReason::Kept => "kept",
+            LeftOutReason::NoRoom => "no_room",
+        }
+    }
+}
+
 /// What open permits hold of a counter.
 #[derive(Default)]
 struct Held {

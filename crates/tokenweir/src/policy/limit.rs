@@ -206,7 +206,8 @@ pub enum Meter {
 }
 
 impl Meter {
-    pub(super) const ALL: [Meter; 6] =
+    /// All of them.
+    pub const ALL: [Meter; 6] =
         [Meter::Requests, Meter::Input, Meter::Output, Meter::Total, Meter::Cost, Meter::InFlight];
 
     /// The word that policies use.

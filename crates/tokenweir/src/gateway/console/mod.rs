@@ -20,7 +20,7 @@ mod verify;
 pub use error::ConsoleError;
 pub use settings::{ConsoleBuilder, ConsoleOptions, ConsoleSettings, ConsoleTime};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -103,10 +103,16 @@ use kept::KeptRecords;
 pub struct Console {
     clock: Arc<dyn Clock>,
     /// The clock, where commands set it.
-    given: Option<Arc<ManualClock>>,
+    given: Option<GivenTime>,
     control: Mutex<Control>,
     open: Mutex<OpenCalls>,
     records: Arc<KeptRecords>,
+}
+
+/// A clock that commands set, and whether one has.
+struct GivenTime {
+    clock: Arc<ManualClock>,
+    told: OnceLock<()>,
 }
 
 impl std::fmt::Debug for Console {
@@ -208,10 +214,11 @@ impl Console {
     /// The instant of a command.
     fn at(&self, given: Option<Timestamp>) -> Result<Now, ConsoleError> {
         match (&self.given, given) {
-            (Some(clock), Some(now)) => {
-                clock.set(Now::new(u64::try_from(now.nanos()).unwrap_or(0), now.nanos()));
+            (Some(given), Some(now)) => {
+                given.clock.set(Now::new(u64::try_from(now.nanos()).unwrap_or(0), now.nanos()));
+                given.told.get_or_init(|| ());
             }
-            (Some(clock), None) if clock.now() == Now::default() => {
+            (Some(given), None) if given.told.get().is_none() => {
                 let message = "this console is told the time, and no command has told it yet";
                 return Err(ConsoleError::new(Code::NowMissing, message, "give \"now\", like 2026-11-23T17:30:00Z"));
             }
