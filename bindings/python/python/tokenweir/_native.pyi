@@ -16,6 +16,7 @@ __all__ = [
     "Dialect",
     "Endpoint",
     "Estimate",
+    "Exchange",
     "ExplainedLimit",
     "Explanation",
     "LeftOut",
