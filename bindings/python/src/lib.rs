@@ -86,8 +86,8 @@ mod _native {
     use super::view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, SkippedLimit, Stats};
     #[pymodule_export]
     use super::wire::{
-        Asked, Dialect, Endpoint, Measured, NamedLimit, OutputRule, Refused, ResponseMeter, StreamUsage, TokenUsage,
-        UpstreamLimit, UpstreamLimits, UsageChunkFilter, ietf_headers,
+        Asked, Dialect, Endpoint, Exchange, Measured, NamedLimit, OutputRule, Refused, ResponseMeter, StreamUsage,
+        TokenUsage, UpstreamLimit, UpstreamLimits, UsageChunkFilter, ietf_headers,
     };
 
     #[pymodule_init]

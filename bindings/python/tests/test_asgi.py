@@ -403,8 +403,7 @@ class TestEnds:
     @pytest.mark.parametrize(
         ("said", "failed", "settled"),
         [
-            ([], "nothing", (0, 0, False)),
-            ([], "estimate", (INPUT, ESTIMATE, True)),
+            ([], "nothing", (INPUT, ESTIMATE, True)),
             (ERROR[:1], "nothing", (0, 0, False)),
             (ERROR[:1], "estimate", (INPUT, ESTIMATE, True)),
             (BROKEN, "nothing", (INPUT, 3, True)),
@@ -414,6 +413,16 @@ class TestEnds:
     def test_an_application_that_fails(self, said: list[Message], failed: str, settled: tuple[int, int, bool]) -> None:
         scene = Scene(said=[*said, LookupError("a fault")], settings={"failed": failed})
         with pytest.raises(LookupError, match="a fault"):
+            scene.run()
+        assert scene.settled() == ("settled", *settled)
+
+    @pytest.mark.parametrize(
+        ("unanswered", "settled"),
+        [("estimate", (INPUT, ESTIMATE, True)), ("input", (INPUT, 0, True)), ("nothing", (0, 0, False))],
+    )
+    def test_a_call_that_is_never_answered(self, unanswered: str, settled: tuple[int, int, bool]) -> None:
+        scene = Scene(said=[TimeoutError("the model")], settings={"unanswered": unanswered})
+        with pytest.raises(TimeoutError, match="the model"):
             scene.run()
         assert scene.settled() == ("settled", *settled)
 
@@ -484,11 +493,35 @@ class TestEnds:
                 yield piece(word())
             yield piece(event(choices=[], usage=USAGE), False)
 
-        scene = Scene(said=slow(), settings={"permit_ttl": 60.0})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tokenweir._call.monotonic", lambda: scene.clock.now().mono / 1e9)
-            scene.run(chat(stream=True))
+        scene = Scene(said=slow())
+        scene.run(chat(stream=True))
         assert scene.settled() == ("settled", 12, 5, False)
+
+    def test_a_response_ends_with_its_permit(self) -> None:
+        def stalls() -> Iterable[Message]:
+            yield start(EVENTS)
+            yield piece(word())
+            scene.clock.advance(60)
+            yield piece(word() * 1_000)
+            raise AssertionError("it goes on")
+
+        scene = Scene(said=stalls())
+        scene.run(chat(stream=True))
+        assert scene.settled() == ("expired", INPUT, ESTIMATE, True)
+        [*_, last] = scene.sent
+        assert b"expired" in last["body"] and b"four" not in last["body"] and not last["more_body"]
+        assert len(scene.failures) == 1
+
+    def test_an_answer_that_takes_longer_than_its_permit_lives_is_a_504(self) -> None:
+        def late() -> Iterable[Message]:
+            scene.clock.advance(60)
+            yield start()
+            raise AssertionError("it goes on")
+
+        scene = Scene(said=late())
+        scene.run()
+        assert scene.sent[0]["status"] == 504
+        assert scene.settled() == ("expired", INPUT, ESTIMATE, True)
 
 
 def spending(name: str = "day", **limit: Any) -> dict[str, Any]:
@@ -558,7 +591,7 @@ def test_it_runs_under_trio() -> None:
         ({"failed": "request"}, "failed is 'request'"),
         ({"apis": {"/chat": "chat"}}, "'/chat' is to speak 'chat'"),
         ({"max_body": 0}, "max_body"),
-        ({"permit_ttl": 0.0}, "permit_ttl"),
+        ({"unanswered": "output"}, "unanswered is 'output'"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], what: str) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "Dialect",
     "Endpoint",
     "Estimate",
+    "Exchange",
     "ExplainedLimit",
     "Explanation",
     "LeftOut",
@@ -704,6 +705,35 @@ class UsageChunkFilter:
     def __reduce__(self) -> NoReturn: ...
 
 @final
+class Exchange:
+    def __new__(
+        cls,
+        path_or_api: str,
+        permit: Permit,
+        estimate: Estimate,
+        *,
+        cut: str = "quota",
+        failed: str = "nothing",
+        unanswered: str = "estimate",
+        now: Now | None = None,
+    ) -> Self: ...
+    def has_expired(self, *, now: Now | None = None) -> bool: ...
+    def answered(
+        self,
+        status: int,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        *,
+        dialect: Dialect,
+        withhold_usage: bool = False,
+    ) -> None: ...
+    @property
+    def keeps_length(self) -> bool: ...
+    def passes(self, piece: _Bytes, *, last: bool = False, now: Now | None = None) -> tuple[bytes, bool]: ...
+    def used(self, *, unanswered: bool = False) -> tuple[int | None, int | None, int | None]: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
 class Refused:
     @property
     def status(self) -> int: ...
@@ -725,6 +755,7 @@ class Dialect:
         self, policy: Policy, remaining: Mapping[str, int], *, now: Now | None = None
     ) -> list[tuple[str, str]]: ...
     def error_body(self, status: int, message: str) -> bytes: ...
+    def error_headers(self, status: int) -> list[tuple[str, str]]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

@@ -93,6 +93,12 @@ impl Dialect {
         PyBytes::new(py, self.0.error_body(status, message).as_bytes())
     }
 
+    /// The headers of such an error besides its type: `x-should-retry: false` with every status that the official OpenAI and
+    /// Anthropic clients would try again in vain. Pairs of a name in lower case and a value.
+    fn error_headers(&self, status: u16) -> Vec<(String, String)> {
+        owned(self.0.error_headers(status))
+    }
+
     fn __repr__(&self) -> String {
         format!("Dialect({:?})", self.0.as_str())
     }

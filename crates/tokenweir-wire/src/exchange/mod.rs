@@ -289,16 +289,12 @@ impl<E: Estimator> ResponseWatch<E> {
         let more = self.meter.as_mut().map_or(0, |meter| meter.feed(piece));
         self.output = self.output.saturating_add(more);
         let (Some(permit), false, true) = (self.exchange.life.permit, last, more > 0) else { return };
-        match limiter.observe_at(permit, 0, more, now) {
-            Ok(observed) => {
-                let beyond = self.output > self.exchange.charged.output;
-                if observed.spent && beyond && self.cutting.is_none() && self.may_cut() {
-                    let limit = self.exchange.rules.cut.spent_limit(limiter, permit, now);
-                    self.cutting = limit.map(|limit| Cutting { limit, waited: 0 });
-                }
-            }
-            // A sum that cannot be, or somebody else has ended it: what was charged stands.
-            Err(_) => {}
+        // An error: a sum that cannot be, or somebody else has ended the permit. What was charged stands.
+        let Ok(observed) = limiter.observe_at(permit, 0, more, now) else { return };
+        let beyond = self.output > self.exchange.charged.output;
+        if observed.spent && beyond && self.cutting.is_none() && self.may_cut() {
+            let limit = self.exchange.rules.cut.spent_limit(limiter, permit, now);
+            self.cutting = limit.map(|limit| Cutting { limit, waited: 0 });
         }
     }
 
