@@ -159,7 +159,7 @@ fn is_known(answer: &Result<Answer, Failure>) -> bool {
 }
 
 fn lost(answer: &Result<Answer, Failure>) -> bool {
-    matches!(answer, Err(Failure::Away | Failure::Late))
+    matches!(answer, Err(Failure::Away | Failure::Late | Failure::Busy(_)))
 }
 
 /// Tells the ends that wait, many at a time. What the server refuses, or has already, is not told again.

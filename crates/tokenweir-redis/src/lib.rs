@@ -25,6 +25,8 @@ mod ids;
 mod keeper;
 mod limiter;
 mod link;
+#[cfg(test)]
+mod lockstep;
 mod numbers;
 mod outage;
 mod permit;

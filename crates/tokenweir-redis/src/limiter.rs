@@ -290,6 +290,7 @@ impl Inner {
             Failure::Refused(reason) => Error::Refused { reason },
             Failure::Late => Error::Away { reason: format!("no answer within {:?}", self.link.deadline) },
             Failure::Away => Error::Away { reason: self.why() },
+            Failure::Busy(reason) => Error::Away { reason },
         }
     }
 }
@@ -370,7 +371,7 @@ impl RedisLimiter {
                 Ok(answer) if answer.status == Status::Taken => id = inner.ids.next(true),
                 Ok(_) => break,
                 Err(Failure::Refused(reason)) => return Err(Error::Refused { reason }),
-                Err(Failure::Away | Failure::Late) => break,
+                Err(Failure::Away | Failure::Late | Failure::Busy(_)) => break,
             }
         }
         self.without_server((rules, plan), request, estimate)

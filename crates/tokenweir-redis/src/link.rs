@@ -16,9 +16,14 @@ pub(crate) enum Failure {
     Away,
     /// No answer came in time. The server may have done it all the same.
     Late,
+    /// A slot of the cluster is on its way to another node, all the time there was.
+    Busy(String),
     /// The server answered that it will not.
     Refused(String),
 }
+
+/// The time after which a request is sent again that met a slot on its way.
+const AGAIN: Duration = Duration::from_millis(2);
 
 /// One way to one server, shared by all that use the limiter.
 pub(crate) struct Link {
@@ -150,6 +155,13 @@ impl Link {
                     whole = true;
                     self.whole.store(true, Relaxed);
                 }
+                Err(Sent::Failed(error)) if is_moving(&error) => {
+                    // A slot on its way to another node: nothing was done, and soon it is there.
+                    if Instant::now() + AGAIN >= by {
+                        return Err(Failure::Busy(error.to_string()));
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
                 Err(Sent::Failed(error)) if is_away(&error) => {
                     *self.why.lock() = error.to_string();
                     return Err(Failure::Away);
@@ -178,11 +190,17 @@ pub(crate) enum Sent {
     Late,
 }
 
+/// Whether this means that the request met a slot that is moving, and was not carried out.
+fn is_moving(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, Moved, TryAgain};
+    matches!(error.kind(), ErrorKind::Server(Ask | Moved | TryAgain))
+}
+
 /// Whether this means that the server cannot decide now, rather than that it will not.
 pub(crate) fn is_away(error: &RedisError) -> bool {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly};
     match error.kind() {
-        ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain) => true,
+        ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly) => true,
         ErrorKind::ClusterConnectionNotFound | ErrorKind::Io => true,
         ErrorKind::AuthenticationFailed => true,
         _ if matches!(error.code(), Some("BUSY" | "OOM" | "NOAUTH" | "NOREPLICAS" | "MISCONF" | "UNBLOCKED")) => true,

@@ -151,7 +151,7 @@ impl Permit {
                     *self.said.lock() = answer.said;
                 }
                 Err(Failure::Refused(reason)) => return Err(Error::Refused { reason }),
-                Err(Failure::Away | Failure::Late) => {}
+                Err(Failure::Away | Failure::Late | Failure::Busy(_)) => {}
             }
         }
         let said = self.said.lock();
@@ -264,7 +264,7 @@ impl Untold<'_> {
                 Err(Error::Refused { reason })
             }
             // Dropped, it is told later.
-            Ok(_) | Err(Failure::Away | Failure::Late) => Ok(false),
+            Ok(_) | Err(Failure::Away | Failure::Late | Failure::Busy(_)) => Ok(false),
         }
     }
 }

@@ -15,18 +15,29 @@ pub(crate) struct Scripts {
     pub(crate) renew: Script,
 }
 
+#[cfg(test)]
 const CLOCK: &str = "call('TIME')";
 
 impl Scripts {
     /// Those that go by the server's own clock.
     pub(crate) fn new() -> Self {
-        Self::with_clock(CLOCK)
+        Self::made(|text| text)
     }
 
-    /// Those that take seconds and microseconds from this expression.
-    pub(crate) fn with_clock(clock: &str) -> Self {
+    /// Those whose clock is a key, in microseconds. Nothing expires there by the server's own clock.
+    #[cfg(test)]
+    pub(crate) fn with_clock(key: &str) -> Self {
+        Self::made(|text| {
+            let clock = format!("{{0, call('GET', '{key}')}}");
+            text.replace(CLOCK, &clock)
+                .replace("'PX', ", "'PX', 100000000 + ")
+                .replace("2 * milliseconds", "100000000 + milliseconds")
+        })
+    }
+
+    fn made(adapt: impl Fn(String) -> String) -> Self {
         let script = |text: &str| {
-            let text = [include_str!("lua/common.lua"), text].concat().replace(CLOCK, clock);
+            let text = adapt([include_str!("lua/common.lua"), text].concat());
             // Comments are for whoever reads this, not for the server.
             let lines = text.lines().filter(|line| !line.trim_start().starts_with("--"));
             let text = lines.collect::<Vec<_>>().join("\n");
