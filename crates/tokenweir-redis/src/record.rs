@@ -38,7 +38,7 @@ pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> 
     if kind != 1004.0 || count > MOST_LEGS {
         return None;
     }
-    let mut rest = bytes.get(40 + 48 * count..)?;
+    let mut rest = bytes.get(40 + 56 * count..)?;
     let estimate = Estimate::new(word(&mut rest)?, word(&mut rest)?);
     let mut legs = Vec::with_capacity(count);
     for _ in 0..count {

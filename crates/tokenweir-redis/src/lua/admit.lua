@@ -17,14 +17,16 @@ for i = 1, limits do
   from = from + 64
   local key, fits, used, more = KEYS[i + 1], false, 0, 0
   if kind == 1 then
-    local total, D, r, time, returned, epoch = bucket(kept[i], key, a, b, c)
+    local total, D, r, time, returned, epoch, ticks = bucket(kept[i], key, a, b, c)
     fits = n <= a - D and (n > 0 or D < a or r > 0)
     used, more = D, r
     if fits or mode % 2 == 1 then
+      local part, taken = r > 0 and 1 or 0, 0
+      if n > 0 then ticks, taken = note(ticks, D - part, floor(time / tick_of(a, b, c))) end
       D = D + n
-      write[i] = {total + n, D, r, time, returned, a, b, c, epoch}
+      write[i] = {total + n, D, r, time, returned, a, b, c, epoch, ticks}
       record[told], record[told + 1], record[told + 2] = n, n, time
-      record[told + 3], record[told + 4], record[told + 5] = r > 0 and D - 1 or D, returned, epoch
+      record[told + 3], record[told + 4], record[told + 5], record[told + 6] = D - part, returned, epoch, taken
     end
   elseif kind == 2 then
     local total, newest, counted, current, older = window(kept[i], key, b, c)
@@ -33,7 +35,7 @@ for i = 1, limits do
     if fits or mode % 2 == 1 then
       write[i] = {total + n, newest, min(counted + n, MOST), current + n, older, d}
       record[told], record[told + 1], record[told + 2] = n, n, newest
-      record[told + 3], record[told + 4], record[told + 5] = 0, 0, 0
+      record[told + 3], record[told + 4], record[told + 5], record[told + 6] = 0, 0, 0, 0
     else
       -- The sub-window at whose beginning enough has left; 0: none.
       local rest = counted
@@ -53,7 +55,7 @@ for i = 1, limits do
     if fits or mode % 2 == 1 then
       write[i] = {total + n, period, counted + n, period > b and max(d, period) or c}
       record[told], record[told + 1], record[told + 2] = n, n, period
-      record[told + 3], record[told + 4], record[told + 5] = 0, 0, 0
+      record[told + 3], record[told + 4], record[told + 5], record[told + 6] = 0, 0, 0, 0
     end
   else
     call('ZREMRANGEBYSCORE', key, '-inf', now)
@@ -62,7 +64,7 @@ for i = 1, limits do
     if fits or mode % 2 == 1 then
       write[i] = true
       record[told], record[told + 1], record[told + 2] = n, n, 0
-      record[told + 3], record[told + 4], record[told + 5] = 0, 0, 0
+      record[told + 3], record[told + 4], record[told + 5], record[told + 6] = 0, 0, 0, 0
     else
       more = call('ZRANGE', key, used - a, used - a, 'WITHSCORES')[2] or 0
     end
@@ -70,10 +72,10 @@ for i = 1, limits do
   if not write[i] then
     if shadow == 0 then refused = true end
     record[told], record[told + 1], record[told + 2] = -1, 0, 0
-    record[told + 3], record[told + 4], record[told + 5] = 0, 0, 0
+    record[told + 3], record[told + 4], record[told + 5], record[told + 6] = 0, 0, 0, 0
   end
   answer[said], answer[said + 1], answer[said + 2] = fits and 1 or 0, used, more
-  said, told = said + 3, told + 6
+  said, told = said + 3, told + 7
 end
 if refused then
   answer[1] = 1

@@ -58,27 +58,52 @@ local function refill(D, r, e, R, P)
   return D, rest
 end
 
--- A bucket now: total, D, r, time, returned, epoch. A change of capacity keeps the balance, a change of rate counts from
--- now on; each begins another epoch, over which nothing is given back.
+-- The length of a bucket's ticks: one of 32 in the time that fills it. The last 64 of them are remembered, as tick, the least
+-- deficit that a charge found in it, and what returns have taken since: what it takes to give back as if.
+local function tick_of(B, R, P)
+  return max(B / R * P / 32, 1)
+end
+
+-- A charge finds this deficit: the ticks with it, and what has been taken from its own.
+local function note(ticks, found, tick)
+  local size, taken, last, least = #ticks, 0, nil, nil
+  if size > 0 then
+    last, least, taken = unpack_at('<ddd', ticks, size - 23)
+    if last == tick then
+      if found >= least then return ticks, taken end
+      ticks = string.sub(ticks, 1, size - 24)
+    else
+      taken = 0
+      local from = 1
+      while from < size and unpack_at('<d', ticks, from) <= tick - 64 do from = from + 24 end
+      if from > 1 then ticks = string.sub(ticks, from) end
+    end
+  end
+  return ticks .. pack('<ddd', tick, found, taken), taken
+end
+
+-- A bucket now: total, D, r, time, returned, epoch, ticks. A change of capacity keeps the balance, a change of rate counts
+-- from now on; each begins another epoch, over which nothing is given back.
 local function bucket(value, key, B, R, P)
   value = known(value, key, BUCKET, 72)
-  if not value then return 0, 0, 0, now, 0, 0 end
+  if not value then return 0, 0, 0, now, 0, 0, '' end
   local _, total, D, r, t, returned, B0, R0, epoch = unpack_at('<ddddddddd', value)
   local time = max(now, t)
+  local ticks = string.sub(value, 73)
   D, r = refill(D, r, time - t, R0, P)
   if B0 ~= B or R0 ~= R then
-    epoch = epoch + 1
+    epoch, ticks = epoch + 1, ''
     D = D + (B - B0)
     if D <= 0 then D, r = 0, 0 end
   end
-  return total, D, r, time, returned, epoch
+  return total, D, r, time, returned, epoch, ticks
 end
 
-local function keep_bucket(key, total, D, r, time, returned, B, R, P, epoch)
+local function keep_bucket(key, total, D, r, time, returned, B, R, P, epoch, ticks)
   D = min(D, MOST)
   -- Full, it is as good as a new one.
   local full = min(floor(D / R * P / 1000) + 1000, 10000000000000)
-  call('SET', key, pack('<ddddddddd', BUCKET, total, D, r, time, returned, B, R, epoch), 'PX', full)
+  call('SET', key, pack('<ddddddddd', BUCKET, total, D, r, time, returned, B, R, epoch) .. ticks, 'PX', full)
 end
 
 -- A window now: total, newest sub-window, counted, counted in the newest, and the older ones with what was charged in each.

@@ -4,6 +4,43 @@
 -- came to as the charge; kind 0 is left alone.
 -- Answer: status (0 done, 1 there is no such permit, 2 the periods are not those of this clock), now; for each limit as in an
 -- admission.
+-- What of d comes back of a charge `first` that was made at x, left a deficit of y, and found so much returned and taken; and
+-- the ticks after that. Rounded to the smaller side throughout.
+local function as_if(ticks, d, first, x, y, returned, taken, D, time, length, R, P)
+  local function came(e)
+    return e > 0 and floor(e * R / P * 1.000000000000001) + 1 or 0
+  end
+  -- The deficit has not been below what it was, less all that came and all that others had back; nor below the charge alone.
+  local all = came(time - x)
+  local least = max(y - all - returned, first - all)
+  local own, at, size = floor(x / length), 1, #ticks
+  while at < size and unpack_at('<d', ticks, at) < own do at = at + 24 end
+  local from = at
+  if at < size then
+    local tick, _, now_taken = unpack_at('<ddd', ticks, at)
+    if tick == own then
+      -- The same within its own tick, and the floors of the later ones.
+      local part = min(all, came((own + 1) * length - x))
+      local bound = max(y - part - (now_taken - taken), first - part)
+      at = at + 24
+      while at < size do
+        local _, floor_of = unpack_at('<dd', ticks, at)
+        bound = min(bound, floor_of)
+        at = at + 24
+      end
+      least = max(least, bound)
+    end
+  end
+  local back = min(d, least, D)
+  if back <= 0 then return 0, ticks end
+  local rest = {string.sub(ticks, 1, from - 1)}
+  for at = from, size, 24 do
+    local tick, floor_of, taken_of = unpack_at('<ddd', ticks, at)
+    rest[#rest + 1] = pack('<ddd', tick, floor_of - back, taken_of + back)
+  end
+  return back, table.concat(rest)
+end
+
 local numbers = ARGV[1]
 local mode, limits, input, output = unpack_at('<dddd', numbers)
 local permit = call('GET', KEYS[1])
@@ -22,35 +59,29 @@ local from, said = 33, 3
 for i = 1, limits do
   local kind, _, n, a, b, c, d = unpack_at('<ddddddd', numbers, from)
   from = from + 64
-  local charged, first, x, y, z, w = unpack_at('<dddddd', permit, i * 48 - 7)
+  local charged, first, x, y, z, w, taken = unpack_at('<ddddddd', permit, i * 56 - 15)
   local key, used, more = KEYS[i + 1], 0, 0
   local change = 0
   if charged >= 0 then change = n - charged end
   if mode == 1 then change = max(change, 0) end
-  record[i * 6 - 5], record[i * 6 - 4], record[i * 6 - 3] = charged + change, first, x
-  record[i * 6 - 2], record[i * 6 - 1], record[i * 6] = y, z, w
+  record[i * 7 - 6], record[i * 7 - 5], record[i * 7 - 4] = charged + change, first, x
+  record[i * 7 - 3], record[i * 7 - 2], record[i * 7 - 1], record[i * 7] = y, z, w, taken
   if kind == 1 then
-    local total, D, r, time, returned, epoch = bucket(kept[i], key, a, b, c)
+    local total, D, r, time, returned, epoch, ticks = bucket(kept[i], key, a, b, c)
+    local part, length = r > 0 and 1 or 0, tick_of(a, b, c)
     if change > 0 then
+      ticks = note(ticks, D - part, floor(time / length))
       D = D + change
-    elseif change < 0 then
-      local back = 0
-      if epoch == w then
-        -- The deficit has not been below what it was after the charge, less all that has come since and all that others have
-        -- had back; nor below the charge alone less what has come. Rounded to the smaller side.
-        local came = 0
-        if time > x then came = floor((time - x) * b / c * 1.000000000000001) + 1 end
-        back = min(-change, max(y - came - (returned - z), first - came), r > 0 and D - 1 or D)
-      end
-      if back > 0 then
-        D, returned = D - back, returned + back
-        if returned > MOST / 2 then returned, epoch = 0, epoch + 1 end
-        if D <= 0 then r = 0 end
-      end
+    elseif change < 0 and epoch == w then
+      local back
+      back, ticks = as_if(ticks, -change, first, x, y, returned - z, taken, D - part, time, length, b, c)
+      D, returned = D - back, returned + back
+      if returned > MOST / 2 then returned, epoch, ticks = 0, epoch + 1, '' end
+      if D <= 0 then r = 0 end
     end
     used, more = D, r
     if change ~= 0 and (kept[i] or change > 0) then
-      write[i] = {max(total + change, 0), D, r, time, returned, a, b, c, epoch}
+      write[i] = {max(total + change, 0), D, r, time, returned, a, b, c, epoch, ticks}
     end
   elseif kind == 2 then
     local total, newest, counted, current, older = window(kept[i], key, b, c)
@@ -101,7 +132,7 @@ if mode == 0 then
   call('DEL', KEYS[1])
 else
   local value = pack('<ddddd', 1004, deadline, limits, max(seen_input, input), max(seen_output, output)) ..
-    pack('<' .. string.rep('d', limits * 6), unpack(record)) .. string.sub(permit, 41 + limits * 48)
+    pack('<' .. string.rep('d', limits * 7), unpack(record)) .. string.sub(permit, 41 + limits * 56)
   call('SET', KEYS[1], value, 'PX', floor((deadline - now) / 1000) + 1000)
 end
 from = 33
