@@ -21,6 +21,8 @@ pub(crate) struct Answer {
     /// The server's time, microseconds since 1970.
     pub(crate) now: i64,
     pub(crate) said: Vec<Said>,
+    /// Of a look: what each counter was charged in all.
+    pub(crate) totals: Vec<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub(crate) enum Status {
 
 impl Answer {
     /// `None`: that is no answer of these scripts.
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8], limits: usize) -> Option<Self> {
         let mut numbers = unpacked(bytes);
         let status = match numbers.next()? as u8 {
             0 => Status::Done,
@@ -46,11 +48,13 @@ impl Answer {
             _ => return None,
         };
         let now = numbers.next()? as i64;
-        let mut said = Vec::with_capacity(bytes.len() / 24);
-        while let (Some(fits), Some(used), Some(more)) = (numbers.next(), numbers.next(), numbers.next()) {
+        let mut said = Vec::with_capacity(limits);
+        while said.len() < limits
+            && let (Some(fits), Some(used), Some(more)) = (numbers.next(), numbers.next(), numbers.next())
+        {
             said.push(Said { fits: fits != 0.0, used, more });
         }
-        Some(Answer { status, now, said })
+        Some(Answer { status, now, said, totals: numbers.collect() })
     }
 }
 

@@ -87,6 +87,9 @@ pub struct Standing {
     pub limit: String,
     /// What it has left; below 0 is debt.
     pub remaining: i64,
+    /// What its counter was charged in all, since it was last at rest for long: what ended permits came to, and the estimates of
+    /// open ones. `None` where the server was not asked for it, and of in-flight limits, which have no such sum.
+    pub charged_total: Option<u64>,
 }
 
 /// The limiter's own figures.
@@ -234,16 +237,16 @@ impl Inner {
             let numbers = plan.numbers(&head, charges, self.link.server_now());
             let args = [numbers.bytes(), &id.to_le_bytes(), &record];
             let answer = self.link.run(&self.scripts.admit, &keys, &args, by).await?;
-            let answer = self.read(&answer)?;
+            let answer = self.read(&answer, plan.legs.len())?;
             if answer.status != Status::OtherPeriod || Instant::now() >= by {
                 return Ok(answer);
             }
         }
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<Answer, Failure> {
-        let answer =
-            Answer::read(bytes).ok_or_else(|| Failure::Refused("what a script answered is not readable".to_owned()))?;
+    fn read(&self, bytes: &[u8], limits: usize) -> Result<Answer, Failure> {
+        let answer = Answer::read(bytes, limits)
+            .ok_or_else(|| Failure::Refused("what a script answered is not readable".to_owned()))?;
         self.link.seen(answer.now);
         Ok(answer)
     }
@@ -264,7 +267,7 @@ impl Inner {
             let numbers = plan.numbers(&head, &ending.charges, self.link.server_now());
             let args = [numbers.bytes(), &ending.id.to_le_bytes()];
             let answer = self.link.run(&self.scripts.settle, &keys, &args, by).await?;
-            let answer = self.read(&answer)?;
+            let answer = self.read(&answer, plan.legs.len())?;
             if answer.status != Status::OtherPeriod || Instant::now() >= by {
                 return Ok(answer);
             }
@@ -278,7 +281,7 @@ impl Inner {
         let keys: Vec<&[u8]> = std::iter::once(&*permit).chain(places).collect();
         let args = [&(ttl.as_micros() as f64).to_le_bytes()[..], &id.to_le_bytes()];
         let answer = self.link.run(&self.scripts.renew, &keys, &args, self.by()).await?;
-        Ok(self.read(&answer)?.status == Status::Done)
+        Ok(self.read(&answer, 0)?.status == Status::Done)
     }
 
     pub(crate) fn why(&self) -> String {
@@ -410,7 +413,7 @@ impl RedisLimiter {
         Permit::new(self.inner.clone(), id, rules, estimate, by, said)
     }
 
-    /// What each enforced limit would have left for this request, as of now; takes nothing.
+    /// What each enforced limit has left for this request, as of now, and what was charged in all; takes nothing.
     ///
     /// # Errors
     /// [`Error::Away`], [`Error::Refused`], [`Error::Engine`].
@@ -424,9 +427,12 @@ impl RedisLimiter {
         let asked = (0, Estimate::default());
         let answer = inner.ask((&plan, &charges), asked, (2.0, inner.permit_ttl), inner.by()).await;
         let answer = answer.map_err(|failure| inner.error(failure))?;
-        let legs = plan.legs.iter().zip(&answer.said).filter(|(leg, _)| leg.enforced);
-        let standing =
-            legs.map(|(leg, said)| Standing { limit: leg.name.to_string(), remaining: remaining(&leg.kind, said) });
+        let legs = plan.legs.iter().zip(&answer.said).zip(&answer.totals).filter(|((leg, _), _)| leg.enforced);
+        let standing = legs.map(|((leg, said), total)| Standing {
+            limit: leg.name.to_string(),
+            remaining: remaining(&leg.kind, said),
+            charged_total: (!leg.kind.is_in_flight()).then_some(*total as u64),
+        });
         Ok(standing.collect())
     }
 

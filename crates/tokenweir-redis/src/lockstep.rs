@@ -311,3 +311,84 @@ fn the_scripts_decide_as_the_reference_model_does() {
     assert!(seen.admitted > 1000 && seen.denied > 1000 && seen.ended > 500, "{seen:?}");
     assert!(seen.exact > seen.loose, "{seen:?}");
 }
+
+/// Calls of a dense trace: when, estimate, use, and when they end; microseconds and tokens.
+fn dense(seed: u64, longest: u64) -> Vec<(u64, u64, u64, u64)> {
+    let mut state = seed;
+    // Steele, Lea and Flood's split-mix.
+    let mut below = |bound: u64| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    };
+    let mut at = 0;
+    let calls = (0..1500).map(|_| {
+        // Twice what the limit refills, in all.
+        at += below(900_000);
+        let used = 100 + below(2900);
+        (at, used * (200 + below(200)) / 100, used, at + below(longest) + 1)
+    });
+    calls.collect()
+}
+
+/// S7: on dense traces, with estimates of two to four times the use, nearly all that an exact bookkeeper would admit is
+/// admitted. (Buckets are the ones that differ.)
+#[test]
+fn dense_traces_admit_nearly_all_that_an_exact_bookkeeper_would() {
+    let text = "[[limit]]\nname = 'b'\nmeter = 'total'\nalgorithm = 'bucket'\namount = 100_000\nper = '1m'\n";
+    let policy = tokenweir::Policy::from_toml(text).unwrap();
+    let server = RedisServer::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let request = Request::new("search", "gpt-4o");
+    for (longest, least) in [(5_000_000, 98), (30_000_000, 98)] {
+        let (mut by_server, mut by_model) = (0, 0);
+        for seed in 1..=2 {
+            // Ends before beginnings, each by its time.
+            let calls = dense(seed, longest);
+            let mut events: Vec<(u64, bool, usize)> =
+                calls.iter().enumerate().map(|(call, one)| (one.0, true, call)).collect();
+            events.extend(calls.iter().enumerate().map(|(call, one)| (one.3, false, call)));
+            events.sort_unstable();
+            let mut model = Model::new(policy.clone(), exact);
+            let mut open = vec![None; calls.len()];
+            for (at, begins, call) in &events {
+                let now = Now::new(at * 1000, START + *at as i64 * 1000);
+                let (_, estimate, used, _) = calls[*call];
+                if *begins {
+                    let estimate = Estimate::new(estimate, 0);
+                    if model.judge(&request, estimate, now).admitted() {
+                        open[*call] = Some(model.charge(&request, estimate, now, &[]));
+                        by_model += used;
+                    }
+                } else if let Some(permit) = open[*call] {
+                    model.end(permit, End::Usage(Usage::new(used, 0)), now);
+                }
+            }
+            by_server += runtime.block_on(async {
+                server.command(&["FLUSHALL"]);
+                server.command(&["SET", "clock", &(START / 1000).to_string()]);
+                let mut builder = RedisLimiter::builder(Server::parse(&server.url()).unwrap(), policy.clone());
+                builder.scripts = Scripts::with_clock("clock");
+                let limiter = builder.deadline(Duration::from_secs(20)).connect().await.unwrap();
+                let mut open: Vec<Option<Permit>> = calls.iter().map(|_| None).collect();
+                let mut passed = 0;
+                for (at, begins, call) in &events {
+                    server.command(&["SET", "clock", &(START / 1000 + *at as i64).to_string()]);
+                    let (_, estimate, used, _) = calls[*call];
+                    if *begins {
+                        open[*call] = limiter.admit(&request, Estimate::new(estimate, 0)).await.unwrap().admitted();
+                        passed += if open[*call].is_some() { used } else { 0 };
+                    } else if let Some(permit) = open[*call].take() {
+                        permit.settle(Usage::new(used, 0)).await.unwrap();
+                    }
+                }
+                passed
+            });
+        }
+        let share = by_server * 1000 / by_model;
+        println!("calls of up to {} s: {share} per mille of {by_model} tokens", longest / 1_000_000);
+        assert!(share >= least * 10, "calls of up to {longest} us: {share} per mille");
+    }
+}

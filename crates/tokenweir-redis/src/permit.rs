@@ -101,8 +101,12 @@ impl Permit {
     pub fn remaining(&self) -> Vec<Standing> {
         let said = self.said.lock();
         let legs = self.plan.legs.iter().zip(&*said).filter(|(leg, _)| leg.enforced);
-        legs.map(|(leg, said)| Standing { limit: leg.name.to_string(), remaining: remaining(&leg.kind, said) })
-            .collect()
+        let standing = legs.map(|(leg, said)| Standing {
+            limit: leg.name.to_string(),
+            remaining: remaining(&leg.kind, said),
+            charged_total: None,
+        });
+        standing.collect()
     }
 
     /// The shadow limits that would have refused the request. They were not charged for it.

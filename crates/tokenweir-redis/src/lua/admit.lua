@@ -5,11 +5,11 @@
 --   1 bucket: capacity, refill, in every     2 window: most, sub-window, sub-windows, time to live (ms)
 --   3 quota: most, start, end, next end      4 in flight: amount
 -- Answer: status (0 admitted, 1 refused, 2 the periods are not those of this clock, 3 the id is taken), now; for each limit
--- whether it fits, what is used, and what the wait follows from.
+-- whether it fits, what is used, and what the wait follows from. A look also answers what each was charged in all.
 local numbers = ARGV[1]
 local ttl, mode, limits = unpack_at('<ddd', numbers)
 local kept = call('MGET', unpack(KEYS, 2))
-local answer, record, write = {0, now}, {}, {}
+local answer, record, write, totals = {0, now}, {}, {}, {}
 local refused = false
 local from, said, told = 25, 3, 1
 for i = 1, limits do
@@ -18,6 +18,7 @@ for i = 1, limits do
   local key, fits, used, more = KEYS[i + 1], false, 0, 0
   if kind == 1 then
     local total, D, r, time, returned, epoch, ticks = bucket(kept[i], key, a, b, c)
+    totals[i] = total
     fits = n <= a - D and (n > 0 or D < a or r > 0)
     used, more = D, r
     if fits or mode % 2 == 1 then
@@ -30,6 +31,7 @@ for i = 1, limits do
     end
   elseif kind == 2 then
     local total, newest, counted, current, older = window(kept[i], key, b, c)
+    totals[i] = total
     fits = n <= a - counted
     used = counted
     if fits or mode % 2 == 1 then
@@ -50,6 +52,7 @@ for i = 1, limits do
     if now < b or now >= d then return pack('<dd', 2, now) end
     if now >= c then b, c = c, d end
     local total, period, counted = quota(kept[i], key, b)
+    totals[i] = total
     fits = n <= a - counted
     used, more = counted, period
     if fits or mode % 2 == 1 then
@@ -102,6 +105,12 @@ elseif mode ~= 2 then
       end
     end
     from = from + 64
+  end
+end
+if mode == 2 then
+  for i = 1, limits do
+    answer[said] = totals[i] or 0
+    said = said + 1
   end
 end
 return pack('<' .. string.rep('d', said - 1), unpack(answer))

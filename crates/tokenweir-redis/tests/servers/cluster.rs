@@ -1,6 +1,6 @@
 //! A real cluster of three nodes.
 
-use crate::stage::{admitted, ask, limits};
+use crate::stage::{admitted, ask, limits, up};
 use crate::support::RedisServer;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -61,7 +61,7 @@ const PROJECT: &str =
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_a_cluster_hold_in_one_slot_and_spread_over_all() {
     let cluster = Cluster::start();
-    let limiter = cluster.limiter(limits(&[TOTAL, PROJECT])).await.connect().await.unwrap();
+    let limiter = up(cluster.limiter(limits(&[TOTAL, PROJECT])).await).await;
     let mut passed = 0;
     for number in 0..60 {
         if let Decision::Admitted(permit) = ask(&limiter, number).await {
@@ -71,8 +71,8 @@ async fn limits_of_a_cluster_hold_in_one_slot_and_spread_over_all() {
         }
     }
     assert_eq!(passed, 50);
-    let spread =
-        cluster.limiter(limits(&[PROJECT])).await.prefix("spread").slot_by(ScopePart::Project).connect().await.unwrap();
+    let spread = cluster.limiter(limits(&[PROJECT])).await.prefix("spread").slot_by(ScopePart::Project);
+    let spread = up(spread).await;
     for project in 0..40 {
         let project = format!("p{project}");
         let decided = spread.admit(&Request::new(&project, "gpt-4o"), Estimate::new(1, 0)).await.unwrap();
@@ -86,7 +86,7 @@ async fn limits_of_a_cluster_hold_in_one_slot_and_spread_over_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_moves_under_load_admits_exactly_the_limit() {
     let cluster = Cluster::start();
-    let limiter = cluster.limiter(limits(&[TOTAL])).await.connect().await.unwrap();
+    let limiter = up(cluster.limiter(limits(&[TOTAL])).await).await;
     drop(admitted(&limiter, 1).await);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {

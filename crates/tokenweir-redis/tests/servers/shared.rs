@@ -60,8 +60,9 @@ async fn a_permit_is_settled_by_its_id_from_anywhere_exactly_once() {
         assert_eq!(left(&here).await, before - 7);
         assert!(matches!(here.permit(id).await, Err(Error::Engine(tokenweir::Error::PermitSettled { .. }))));
     }
-    // None holds a place.
+    // None holds a place, and nothing is lost.
     let standing = here.remaining(&Request::new("search", "gpt-4o")).await.unwrap();
+    assert_eq!((standing[0].charged_total, standing[1].charged_total), (Some(50 * 7), None));
     assert_eq!((standing[1].limit.as_str(), standing[1].remaining), ("at once", 3));
 }
 

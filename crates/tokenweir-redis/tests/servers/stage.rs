@@ -26,8 +26,13 @@ pub fn patient(server: &RedisServer, policy: Policy) -> Builder {
 }
 
 pub async fn connect(server: &RedisServer, policy: Policy) -> RedisLimiter {
-    let limiter = patient(server, policy).connect().await.expect("a limiter");
-    assert!(limiter.stats().up, "{:?}", limiter.stats());
+    up(patient(server, policy)).await
+}
+
+/// A limiter that has reached its server, however slow the machine is.
+pub async fn up(builder: Builder) -> RedisLimiter {
+    let limiter = builder.connect().await.expect("a limiter");
+    until("the server is reached", async || limiter.stats().up).await;
     limiter
 }
 
