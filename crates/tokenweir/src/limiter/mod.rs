@@ -7,6 +7,7 @@
 //! - `admit`, `settle`: a request's life; `slab`: the open permits; `owner`: numbers for threads, which have slots of
 //!   their own;
 //! - `keeper`: what is used of quotas, recorded in a store in advance;
+//! - `elsewhere`: the same decisions, told of counters that are kept somewhere else;
 //! - `decision`: permits and denials; `view`: looking without taking; `snapshot`: counters that outlive the process.
 //!
 //! Once a route exists, admitting and settling on it takes no lock, and allocates nothing but a bucket's history, once.
@@ -15,6 +16,7 @@ mod admit;
 mod compiled;
 mod core;
 mod decision;
+pub mod elsewhere;
 mod keeper;
 mod owner;
 mod route;

@@ -188,20 +188,7 @@ impl Core {
         let estimate = Estimate { input: slot.input.load(Relaxed), output: slot.output.load(Relaxed) };
         // What has been charged so far, in tokens; and what it comes to in the end.
         let charged = (estimate.input.max(observed.0), estimate.output.max(observed.1));
-        let tokens = match outcome {
-            Outcome::Settled => {
-                let input = usage.input.unwrap_or(charged.0);
-                let cached_input = usage.cached_input.unwrap_or(0).min(input);
-                Tokens { input, cached_input, output: usage.output.unwrap_or(charged.1) }
-            }
-            Outcome::Cancelled => Tokens { input: 0, cached_input: 0, output: 0 },
-            Outcome::Dropped | Outcome::Expired => Tokens { input: charged.0, cached_input: 0, output: charged.1 },
-        };
-        let estimated = match outcome {
-            Outcome::Settled => usage.input.is_none() || usage.output.is_none(),
-            Outcome::Cancelled => false,
-            Outcome::Dropped | Outcome::Expired => true,
-        };
+        let (tokens, estimated) = comes_to(outcome, charged, usage);
         let cancelled = outcome == Outcome::Cancelled;
         let as_charged = (tokens.input, tokens.cached_input, tokens.output) == (charged.0, 0, charged.1);
         for (at, (leg, counter)) in route.each().enumerate() {
@@ -411,8 +398,29 @@ impl Core {
     }
 }
 
+/// The tokens that a permit comes to which ends so, and whether a part of them is the estimate. `charged`: input and
+/// output that it has been charged for so far.
 #[inline]
-fn validate(usage: &Usage) -> Result<(), Error> {
+pub(super) fn comes_to(outcome: Outcome, charged: (u64, u64), usage: &Usage) -> (Tokens, bool) {
+    let tokens = match outcome {
+        Outcome::Settled => {
+            let input = usage.input.unwrap_or(charged.0);
+            let cached_input = usage.cached_input.unwrap_or(0).min(input);
+            Tokens { input, cached_input, output: usage.output.unwrap_or(charged.1) }
+        }
+        Outcome::Cancelled => Tokens { input: 0, cached_input: 0, output: 0 },
+        Outcome::Dropped | Outcome::Expired => Tokens { input: charged.0, cached_input: 0, output: charged.1 },
+    };
+    let estimated = match outcome {
+        Outcome::Settled => usage.input.is_none() || usage.output.is_none(),
+        Outcome::Cancelled => false,
+        Outcome::Dropped | Outcome::Expired => true,
+    };
+    (tokens, estimated)
+}
+
+#[inline]
+pub(super) fn validate(usage: &Usage) -> Result<(), Error> {
     let Usage { input, cached_input, output } = *usage;
     let cached = cached_input.unwrap_or(0);
     let most = input.unwrap_or(0).max(output.unwrap_or(0)).max(cached);

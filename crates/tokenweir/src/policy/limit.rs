@@ -336,7 +336,7 @@ impl Until {
 
     /// What a charge of `n` must stay within, where a charge of nothing must stay below it.
     #[inline]
-    pub(crate) const fn bound(self, amount: u64, n: u64) -> u64 {
+    pub const fn bound(self, amount: u64, n: u64) -> u64 {
         match self {
             // Amounts end at 2^53.
             Until::Passed if n == 0 => amount + 1,
