@@ -267,13 +267,17 @@ impl<A: Admission, H: Host> Shared<A, H> {
         stream: Option<bool>,
         body: RequestBody<B>,
     ) -> Result<Wants<B>, Stopped> {
-        let most = self.settings.max_body;
+        let message = format!("The request is longer than {} bytes. Send less.", self.settings.max_body);
+        let too_long = |dialect| Err(error(dialect, 413, &message).into());
         let stated = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        self.host.resolve(head, caller, None)?;
-        let (Oversize::ByLength, Some(length), Some(_)) = (self.settings.oversize, stated, &caller.deployment) else {
-            let message = format!("The request is longer than {most} bytes. Send less.");
-            return Err(error(caller.dialect, 413, &message).into());
+        let (Oversize::ByLength, Some(length)) = (self.settings.oversize, stated) else {
+            // Whatever its host would say of a request of which it knows the head only.
+            return too_long(caller.dialect);
         };
+        self.host.resolve(head, caller, None)?;
+        if caller.deployment.is_none() {
+            return too_long(caller.dialect);
+        }
         let streamed = stream.unwrap_or(false);
         let estimate = self.estimate(caller, &Asked::by_length(api, length), streamed)?;
         Ok(Wants { body, estimate: Some(estimate), streamed, asks_for_usage: false })

@@ -17,7 +17,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokenweir::gateway::model::Timestamp;
@@ -116,8 +116,12 @@ fn configuration(shared: &Shared) -> Value {
 }
 
 async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
-    let Ok(body) = Limited::new(request.into_body(), LONGEST).collect().await else {
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "the operation is longer than 1 MiB");
+    let body = match Limited::new(request.into_body(), LONGEST).collect().await {
+        Ok(body) => body,
+        Err(error) if error.is::<LengthLimitError>() => {
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "the operation is longer than 1 MiB");
+        }
+        Err(_) => return problem(StatusCode::BAD_REQUEST, "the operation broke off; send it again"),
     };
     let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
         return problem(

@@ -6,7 +6,7 @@ use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -103,9 +103,14 @@ async fn serve(client: &Client, request: Request<RequestBody<Body>>) -> Response
 async fn send(client: &Client, request: Request<Body>, backend: &Backend, dialect: Dialect) -> Response<Body> {
     let answered = within(backend.timeout, client.send(request)).await;
     match answered {
+        // No client asks for another protocol by now, and what it speaks could not be metered.
+        Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            eprintln!("{} changes to another protocol unasked", backend.base());
+            no_answer(dialect, 502, "The upstream broke off before it answered.")
+        }
         Some(Ok(mut response)) => {
             hop_by_hop(response.headers_mut());
-            response.map(|body| Stall::within(body, backend.timeout))
+            response.map(|body| Stall::within(body, backend.timeout, "the upstream's answer"))
         }
         Some(Err(SendError { not_reached: true, reason })) => {
             eprintln!("{} cannot be reached: {reason}", backend.base());

@@ -1,10 +1,12 @@
 //! Connections with clients: accepted, served, let go of when they stand still, and ended when the gateway stops.
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -13,6 +15,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
+use tower_service::Service;
+
+use crate::stall::Stall;
 
 /// After an error of accepting (no more file descriptors, say) it is not tried again at once.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -20,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Serves connections until `stopped`, then waits until the calls that are under way have ended.
 ///
 /// A connection on which no request begins for `idle` is closed, and so is one whose client takes nothing of its answer
-/// for as long.
+/// for as long. A request of which nothing more comes for as long has broken off.
 pub(crate) async fn serve(listener: TcpListener, router: Router, idle: Duration, stopped: impl Future<Output = ()>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(idle);
@@ -36,7 +41,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, idle: Duration,
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let router = router.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            // A router is always ready.
+            router.clone().call(request.map(|body| Stall::within(body, idle, "the request")))
+        });
         let connection = http.serve_connection(TokioIo::new(Connection::new(stream, idle)), service);
         let connection = connections.watch(connection);
         // What is wrong with a connection is its client's business.

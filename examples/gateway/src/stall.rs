@@ -1,8 +1,8 @@
-//! An upstream's answer that is given up when it stands still.
+//! Bodies that are given up when they stand still: an upstream's answer, a client's request.
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -11,20 +11,30 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// A body whose next piece may take so long.
-pub(crate) struct Stall {
-    body: Body,
+pub(crate) struct Stall<B> {
+    body: B,
     most: Duration,
+    /// What stands still then.
+    what: &'static str,
     /// Runs while a piece is waited for.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stall {
-    pub(crate) fn within(body: Body, most: Duration) -> Body {
-        if body.is_end_stream() { body } else { Body::new(Stall { body, most, waiting: None }) }
+impl<B> Stall<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    pub(crate) fn within(body: B, most: Duration, what: &'static str) -> Body {
+        if body.is_end_stream() { Body::new(body) } else { Body::new(Stall { body, most, what, waiting: None }) }
     }
 }
 
-impl http_body::Body for Stall {
+impl<B> http_body::Body for Stall<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<axum::BoxError>,
+{
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -36,14 +46,14 @@ impl http_body::Body for Stall {
         let next = Pin::new(&mut this.body).poll_frame(context);
         if next.is_ready() {
             this.waiting = None;
-            return next;
+            return next.map_err(axum::Error::new);
         }
         let until = Instant::now() + this.most;
         let waiting = this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if waiting.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        let stands_still = io::Error::new(io::ErrorKind::TimedOut, "the upstream's answer stands still");
+        let stands_still = io::Error::new(io::ErrorKind::TimedOut, format!("{} stands still", this.what));
         Poll::Ready(Some(Err(axum::Error::new(stands_still))))
     }
 

@@ -68,6 +68,31 @@ fn a_client_that_hangs_up_on_a_stream_pays_for_what_has_passed() {
 }
 
 #[test]
+fn a_response_that_goes_on_in_the_background_keeps_its_estimate_however_soon_its_client_leaves() {
+    let asked = |bound: u64| {
+        let body =
+            format!(r#"{{"model":"m","background":true,"stream":true,"max_output_tokens":{bound},"input":"four"}}"#);
+        post("/v1/responses", body)
+    };
+    const CREATED: &[u8] =
+        b"data: {\"type\":\"response.created\",\"response\":{\"background\":true,\"status\":\"queued\"}}\n\n";
+    const FOUR: &[u8] = b"data: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}\n\n";
+    for (bound, output) in [(40, 40), (1, 2)] {
+        let limiter = limiter(POLICY);
+        let scene = Scene::answering(&limiter, || events(Frames::of(&[CREATED, FOUR, FOUR, FOUR])));
+        read_some(scene.call(asked(bound)).expect("answered"), 3);
+        let input = books(&limiter).tokens - output;
+        assert!((1..10).contains(&input), "{input}");
+        assert_eq!(books(&limiter), spent(input, output, 1));
+    }
+    let limiter = limiter(POLICY);
+    let queued = br#"{"background":true,"status":"queued","output":[],"usage":null}"#;
+    let scene = Scene::answering(&limiter, || json(200, Frames::of(&[queued])));
+    read(scene.call(asked(40)).expect("answered")).expect("a whole body");
+    assert_eq!(books(&limiter).output, 40);
+}
+
+#[test]
 fn a_client_that_hangs_up_on_a_stream_that_has_not_begun_pays_the_estimate() {
     let limiter = limiter(POLICY);
     let scene = Scene::answering(&limiter, || events(Frames::of(&[PIECE])));

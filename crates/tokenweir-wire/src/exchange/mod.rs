@@ -346,6 +346,9 @@ impl<E: Estimator> ResponseWatch<E> {
         if ended == Ended::Broken && self.framing == Framing::Json {
             // All of it had been produced when its first byte was sent. What has passed is the least that it can be.
             usage.output = usage.output.filter(|counted| *counted > self.exchange.charged.output);
+        } else if usage.output.is_none() {
+            // Likewise of a response that goes on in the background.
+            usage.output = Some(self.output).filter(|counted| *counted > self.exchange.charged.output);
         }
         (usage, tokens.reasoning, estimated && usage != Usage::UNKNOWN)
     }

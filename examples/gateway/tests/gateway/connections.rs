@@ -66,3 +66,24 @@ async fn an_answer_that_stands_still_in_its_middle_breaks_and_is_paid_for() {
     assert!(!pipe.is_read());
     assert_eq!(gateway.settled("same").await, 8 + 1);
 }
+
+#[tokio::test]
+async fn a_request_of_which_no_more_comes_has_broken_off() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&hasty(upstream.address)).await;
+    for (path, key) in [("/v1/chat/completions", KEY), ("/admin/operations", ADMIN)] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\napi-key: {key}\r\ncontent-length: 1000\r\n\r\n{{");
+        let address = gateway.running.address();
+        let told = spawn_blocking(move || {
+            let mut connection = TcpStream::connect(address).expect("connected");
+            connection.write_all(head.as_bytes()).expect("sent");
+            let mut told = Vec::new();
+            // It ends, or this test does not.
+            connection.read_to_end(&mut told).expect("its end");
+            String::from_utf8(told).expect("text")
+        });
+        let told = told.await.expect("no panic");
+        assert!(told.starts_with("HTTP/1.1 4"), "{path}: {told}");
+    }
+    assert_eq!((gateway.settled("same").await, upstream.seen().len()), (0, 0));
+}

@@ -3,6 +3,7 @@
 use crate::support::*;
 use http_body_util::BodyExt;
 use serde_json::json;
+use std::io::{Read, Write};
 
 #[tokio::test]
 async fn a_client_that_hangs_up_stops_the_upstream_and_pays_for_what_has_passed() {
@@ -129,4 +130,20 @@ async fn an_upstream_that_takes_too_long_or_breaks_off_costs_what_the_file_says(
         let record = gateway.records().pop().expect("a record");
         assert_eq!((&record["response_code"], &record["ended"]), (&json!(502), &json!("settled")));
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_changes_to_another_protocol_is_an_error_and_costs_the_estimate() {
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let gateway = Gateway::with(&config(upstream.local_addr().expect("an address"), LIMIT)).await;
+    let switches = tokio::task::spawn_blocking(move || {
+        let (mut connection, _) = upstream.accept().expect("a connection");
+        let mut read = [0; 4096];
+        assert!(connection.read(&mut read).expect("a request") > 0);
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+        connection.write_all(answer).expect("sent");
+    });
+    assert_eq!(gateway.chat("same", r#","max_tokens":40"#).await.status, 502);
+    switches.await.expect("no panic");
+    assert_eq!(gateway.settled("same").await, 48);
 }
