@@ -205,3 +205,14 @@ fn eight_changes_in_one_instant_are_not_taken_for_none() {
     // Without the charge too, each lowering lets go of the balance and no raising brings it back.
     assert!(used(&limiter, at(0)) >= 999, "{}", used(&limiter, at(0)));
 }
+
+#[test]
+fn a_bucket_gets_back_what_a_stream_was_observed_to_bring_and_did_not_use() {
+    let limiter = builder(&bucket(60, 60)).build();
+    let permit = admit(&limiter, "p", 4, at(0)).expect("fits");
+    limiter.observe_at(permit, 1_000, 0, at(1)).expect("open");
+    assert_eq!(used(&limiter, at(1)), 999);
+    limiter.settle_at(permit, Usage::new(57, 0), at(3)).expect("open");
+    // As if 4 and then 53 had been charged.
+    assert_eq!(used(&limiter, at(3)), 54);
+}

@@ -205,11 +205,8 @@ impl Core {
                 leg.charge.charge(&tokens)
             };
             if actual != charged || route.has_places {
-                let made = Made {
-                    charge: charge_of(leg, estimate.input, estimate.output),
-                    receipt,
-                    at: slot.charged_at.load(Relaxed),
-                };
+                // What was observed beyond the estimate was charged later: as if it had been a part of it is the strict side.
+                let made = Made { charge: charged, receipt, at: slot.charged_at.load(Relaxed) };
                 self.settle_leg(route, leg, counter, made, (charged, actual), now);
             }
             if !cancelled {
