@@ -1,7 +1,7 @@
 """Random traffic through the ASGI middleware under uvicorn: streams cut anywhere, clients that leave, calls that fail or break.
 
 For so many seconds. Then: nothing may be held, the counters must equal the sum of all settlements as an observer saw them,
-every answer that the model brought to its end must have been settled by exactly what the model says it produced, and the
+every answer whose client read it to its end must have been settled by exactly what the model says it produced, and the
 process's memory must have stood still over the second half.
 
     soak_asgi.py [--seconds N] [--clients N] [--seed N]
@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
 import json
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -33,7 +34,7 @@ import tokenweir
 from tokenweir.asgi import Caller, TokenweirMiddleware
 
 PROJECTS = 20
-LIMITS = [
+LIMITS: list[tuple[str, str, str, list[str], dict[str, Any]]] = [
     ("requests", "requests", "quota", ["project"], {"amount": 10**9, "period": "never"}),
     ("input", "input", "quota", ["project", "deployment"], {"amount": 10**12, "period": "never"}),
     ("output", "output", "quota", ["project"], {"amount": 10**12, "period": "never"}),
@@ -42,7 +43,7 @@ LIMITS = [
     ("places", "in_flight", "in_flight", ["project"], {"amount": 4}),
 ]
 MODELS = ("ok", "ok", "ok", "no-usage", "fails", "raises", "breaks", "slow")
-WORD = {"choices": [{"index": 0, "delta": {"content": "wörter 光 "}}]}
+WORD: dict[str, Any] = {"choices": [{"index": 0, "delta": {"content": "wörter 光 "}}]}
 MOST_GROWTH = 8 << 20
 
 
@@ -58,7 +59,8 @@ class Model:
 
     async def chat(self, request: Request) -> Response:
         body = await request.json()
-        number = request.scope["tokenweir.permit"].id
+        self.books.calls[request.scope["tokenweir.permit"].id] = body["call"]
+        number = body["call"]
         kind, words = body["model"], body["words"]
         usage = {"prompt_tokens": body["words"] + 3, "completion_tokens": words * 2 + 1}
         if kind == "fails":
@@ -75,7 +77,7 @@ class Model:
         return Response(json.dumps(answer), media_type="application/json")
 
     async def stream(self, kind: str, words: int, usage: dict[str, int], number: int) -> AsyncIterator[bytes]:
-        events = [WORD] * words + [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
+        events: list[dict[str, Any]] = [WORD] * words + [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
         if kind != "no-usage":
             events.append({"choices": [], "usage": usage})
         whole = b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\r\n\r\n" for event in events)
@@ -97,20 +99,29 @@ class Told(Books):
 
     def __init__(self, ring: tokenweir.RecordRing) -> None:
         super().__init__(ring)
+        self.calls: dict[int, int] = {}
+        """The number of each call, by its permit."""
         self.expected: dict[int, dict[str, int]] = {}
-        self.exact = 0
+        """What the model has said of each call that it brought to its end."""
+        self.exact: set[int] = set()
+        """The calls that were settled by that."""
+        self.answered: set[int] = set()
+        """The calls that were read to their end."""
 
     def expect(self, number: int, usage: dict[str, int]) -> None:
         self.expected[number] = usage
 
     def ended(self, settlement: tokenweir.Settlement) -> None:
-        usage = self.expected.pop(settlement.id, None)
-        if usage is not None and not settlement.estimated:
-            assert (settlement.input, settlement.output) == (usage["prompt_tokens"], usage["completion_tokens"]), (
-                settlement,
-                usage,
-            )
-            self.exact += 1
+        number = self.calls.pop(settlement.id, None)
+        usage = None if number is None else self.expected.get(number)
+        if number is not None and usage is not None and not settlement.estimated:
+            said = (usage["prompt_tokens"], usage["completion_tokens"])
+            assert (settlement.input, settlement.output) == said, (settlement, usage)
+            self.exact.add(number)
+
+    def missing(self) -> set[int]:
+        """The calls whose usage the client has read, and by which they were not settled."""
+        return (self.answered & self.expected.keys()) - self.exact
 
 
 def identify(scope: Any) -> Caller | None:
@@ -119,18 +130,23 @@ def identify(scope: Any) -> Caller | None:
     return Caller(project, {"tier": tier}) if project else None
 
 
-async def client(number: int, address: str, seed: int, until_when: float, statuses: Counter[int]) -> None:
+async def client(
+    number: int, address: str, seed: int, until_when: float, statuses: Counter[int], numbers: Iterator[int], books: Told
+) -> None:
     dice = random.Random(seed * 1_000 + number)
     async with httpx.AsyncClient(base_url=address, timeout=30) as http:
         while time.monotonic() < until_when:
             key = f"p{dice.randrange(PROJECTS)}.{dice.choice(['gold', 'free'])}" if dice.random() < 0.95 else ""
             words = dice.choice([1, 5, 20, 100, 400])
             body: dict[str, Any] = {"model": dice.choice(MODELS), "stream": dice.random() < 0.7, "words": words}
+            body["call"] = next(numbers)
             body |= {"messages": [{"role": "user", "content": "word " * dice.randrange(1, 60)}]}
             if dice.random() < 0.5:
                 body["max_tokens"] = dice.choice([1, 10, 100, 1_000, 5_000])
             sent = json.dumps(body) if dice.random() < 0.97 else "no request"
-            await visit(http, dice, statuses, "/v1/chat/completions", sent, {"x-api-key": key})
+            read = await visit(http, dice, statuses, "/v1/chat/completions", sent, {"x-api-key": key})
+            if read:
+                books.answered.add(body["call"])
 
 
 def main() -> None:
@@ -163,7 +179,11 @@ def main() -> None:
 
         async def traffic() -> None:
             end = time.monotonic() + options.seconds
-            await asyncio.gather(*(client(n, address, options.seed, end, statuses) for n in range(options.clients)))
+            numbers = itertools.count(1)
+            clients = (
+                client(n, address, options.seed, end, statuses, numbers, books) for n in range(options.clients)
+            )
+            await asyncio.gather(*clients)
 
         asyncio.run(traffic())
         try:
@@ -176,9 +196,11 @@ def main() -> None:
     print(f"{options.seconds:.0f} s: answers by status {dict(sorted(statuses.items()))} (0: the client has left)")
     books.compare(limiter)
     half, end = sizes[len(sizes) // 2], sizes[-1]
-    print(f"settled by exactly what the model produced: {books.exact}")
+    missing = books.missing()
+    print(f"settled by exactly what the model produced: {len(books.exact)}; read and not settled so: {len(missing)}")
     print(f"memory: {sizes[0] >> 20} MiB at first, {half >> 20} half way, {end >> 20} at the end")
-    assert books.exact > 0 and end - half < MOST_GROWTH, (half, end)
+    assert not missing, sorted(missing)[:10]
+    assert len(books.exact) > 0 and end - half < MOST_GROWTH, (half, end)
 
 
 if __name__ == "__main__":

@@ -1477,7 +1477,8 @@ tokenweir_code tokenweir_answer_admitted(const tokenweir_limiter *limiter,
                                          tokenweir_error **error);
 
 /// The answer to a request that failed in another way, by its HTTP status (400 to 599): a key that is missing, a model that
-/// is not there, an upstream that does not answer. `message` says what, in UTF-8.
+/// is not there, an upstream that does not answer. `message` says what, in UTF-8. Its headers are the body's type and, where
+/// trying again cannot help, `x-should-retry: false`, which the official OpenAI and Anthropic clients heed.
 ///
 /// Codes: NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
 tokenweir_code tokenweir_answer_failed(uint32_t dialect,
@@ -1596,6 +1597,15 @@ tokenweir_code tokenweir_passage_observe(const tokenweir_passage *passage,
                                          const tokenweir_now *now,
                                          uint32_t *spent,
                                          tokenweir_error **error);
+
+/// Lets the call's permit live for `ttl_ns` nanoseconds from now on, as tokenweir_limiter_renew() does: for streams that take
+/// longer than the console's call_ttl_seconds. A call that bypasses has none, and needs none.
+///
+/// Codes: PERMIT_SETTLED if the call has ended or its permit has expired, NULL_ARGUMENT.
+tokenweir_code tokenweir_passage_renew(const tokenweir_passage *passage,
+                                       uint64_t ttl_ns,
+                                       const tokenweir_now *now,
+                                       tokenweir_error **error);
 
 /// Ends the call with what is known of its end. `settlement` may be NULL; of a call that bypassed there is nothing to
 /// settle, and its outcome is TOKENWEIR_OUTCOME_NONE.

@@ -145,7 +145,7 @@ pub unsafe extern "C" fn tokenweir_answer_admitted(
             let now = tokenweir_now::read(now).unwrap_or_else(|| limiter.now());
             // Observing nothing changes nothing, and says whether the permit is open.
             limiter.observe_at(id, 0, 0, now)?;
-            let standings = Standing::of(&limiter.policy(), &limiter.remaining_at(id, now), now);
+            let standings = Standing::of_permit(limiter, id, now);
             let mut headers = dialect.headers(&standings, now);
             if with_ietf != 0 {
                 headers.extend(ietf_headers(&standings));
@@ -157,7 +157,8 @@ pub unsafe extern "C" fn tokenweir_answer_admitted(
 }
 
 /// The answer to a request that failed in another way, by its HTTP status (400 to 599): a key that is missing, a model that
-/// is not there, an upstream that does not answer. `message` says what, in UTF-8.
+/// is not there, an upstream that does not answer. `message` says what, in UTF-8. Its headers are the body's type and, where
+/// trying again cannot help, `x-should-retry: false`, which the official OpenAI and Anthropic clients heed.
 ///
 /// Codes: NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID.
 #[unsafe(no_mangle)]
@@ -177,7 +178,8 @@ pub unsafe extern "C" fn tokenweir_answer_failed(
             let given = u16::try_from(status).ok().filter(|status| (400..600).contains(status));
             let remedy = "give the HTTP status of a failure, 400 to 599";
             let status = given.ok_or(Failure::Argument { what: "status", given: status.into(), remedy })?;
-            let headers = [("content-type", "application/json".to_owned())];
+            let mut headers = dialect.error_headers(status);
+            headers.push(("content-type".into(), "application/json".to_owned()));
             answer.give(tokenweir_answer::new(status, &headers, &dialect.error_body(status, message)));
             Ok(())
         })

@@ -133,6 +133,28 @@ pub unsafe extern "C" fn tokenweir_passage_observe(
     }
 }
 
+/// Lets the call's permit live for `ttl_ns` nanoseconds from now on, as tokenweir_limiter_renew() does: for streams that take
+/// longer than the console's call_ttl_seconds. A call that bypasses has none, and needs none.
+///
+/// Codes: PERMIT_SETTLED if the call has ended or its permit has expired, NULL_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tokenweir_passage_renew(
+    passage: *const tokenweir_passage,
+    ttl_ns: u64,
+    now: *const tokenweir_now,
+    error: *mut *mut tokenweir_error,
+) -> tokenweir_code {
+    // SAFETY: the pointers are as the header asks.
+    unsafe {
+        guarded(error, || {
+            let passage = shared(passage, "passage")?;
+            let now = passage.at(tokenweir_now::read(now));
+            passage.open().as_ref().ok_or(Failure::CallEnded)?.renew_at(Duration::from_nanos(ttl_ns), now)?;
+            Ok(())
+        })
+    }
+}
+
 /// Ends the call with what is known of its end. `settlement` may be NULL; of a call that bypassed there is nothing to
 /// settle, and its outcome is TOKENWEIR_OUTCOME_NONE.
 ///

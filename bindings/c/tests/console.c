@@ -237,7 +237,9 @@ static void calls(void)
     json_t *observed = ok(console, "{\"observe\":{\"call\":\"%s\",\"output\":40}}", id);
     CHECK(json_is_true(member(observed, "spent")));
     json_decref(observed);
+    DO(console, "{\"renew\":{\"call\":\"%s\"}}", id);
     DO(console, "{\"cancel\":{\"call\":\"%s\"}}", id);
+    refused_with(console, "CALL_UNKNOWN", "{\"renew\":{\"call\":\"%s\"}}", id);
     refused_with(console, "CALL_UNKNOWN", "{\"settle\":{\"call\":\"%s\"}}", id);
     json_decref(decided);
     is_text(ok(console, "{\"records\":{}}"), "records/0/ended", "cancelled");

@@ -71,6 +71,19 @@ static void ends(void)
     GIVES(TOKENWEIR_PERMIT_SETTLED, tokenweir_passage_observe(passage, 0, 1, NULL, NULL, &error));
     tokenweir_passage_free(passage);
 
+    /* A call that takes longer than ten minutes: renewed twice, then left alone. */
+    verdict = admitted(&call, &passage, NULL);
+    for (int times = 0; times < 2; times++) {
+        DONE(tokenweir_clock_advance(its.clock, UINT64_C(400000000000), &error));
+        DONE(tokenweir_passage_renew(passage, UINT64_C(600000000000), NULL, &error));
+        DONE(tokenweir_passage_observe(passage, 0, 1, NULL, NULL, &error));
+    }
+    DONE(tokenweir_clock_advance(its.clock, UINT64_C(600000000000), &error));
+    GIVES(TOKENWEIR_PERMIT_SETTLED, tokenweir_passage_renew(passage, 1, NULL, &error));
+    GIVES(TOKENWEIR_PERMIT_SETTLED, tokenweir_passage_cancel(passage, NULL, NULL, &error));
+    GIVES(TOKENWEIR_PERMIT_SETTLED, tokenweir_passage_renew(passage, 1, NULL, &error));
+    tokenweir_passage_free(passage);
+
     call = tokenweir_call_of("search", "d");
     call.correlation_id = "mine";
     call.correlation_id_length = 4;
@@ -101,6 +114,7 @@ static void ends(void)
     verdict = admitted(&other, &passage, NULL);
     CHECK(verdict.outcome == TOKENWEIR_CALL_BYPASSED && verdict.permit == 0);
     DONE(tokenweir_passage_observe(passage, 5, 5, NULL, &spent, &error));
+    DONE(tokenweir_passage_renew(passage, 5, NULL, &error));
     DONE(tokenweir_passage_settle(passage, &completion, NULL, &settlement, &error));
     CHECK(spent == 0 && settlement.outcome == TOKENWEIR_OUTCOME_NONE && settlement.input == 0);
     tokenweir_passage_free(passage);
@@ -227,6 +241,7 @@ static void hostile(void)
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_passage_settle(NULL, &completion, NULL, NULL, &error));
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_passage_cancel(NULL, NULL, NULL, &error));
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_passage_observe(NULL, 1, 1, NULL, NULL, &error));
+    GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_passage_renew(NULL, 1, NULL, &error));
     GIVES(TOKENWEIR_USAGE_INVALID, tokenweir_passage_observe(passage, UINT64_MAX, 0, NULL, NULL, &error));
     DONE(tokenweir_passage_settle(passage, &completion, NULL, NULL, &error));
     tokenweir_passage_free(passage);

@@ -85,6 +85,7 @@ int main(void)
         PANICS(tokenweir_answer_admitted(limiter, id, TOKENWEIR_DIALECT_OPENAI, 0, NULL, &answer, &error));
         PANICS(tokenweir_gate_admit(gate, &call, NULL, &verdict, &refused, NULL, &error));
         PANICS(tokenweir_passage_observe(passage, 1, 1, NULL, NULL, &error));
+        PANICS(tokenweir_passage_renew(passage, 1, NULL, &error));
         PANICS(tokenweir_passage_settle(passage, &completion, NULL, NULL, &error));
         PANICS(tokenweir_passage_cancel(passage, NULL, NULL, &error));
         PANICS(tokenweir_console_command(console, REFRESH, sizeof REFRESH - 1, &text, NULL, &error));

@@ -360,7 +360,12 @@ static void answers(void)
         tokenweir_answer_free(answer);
         DONE(tokenweir_answer_failed(dialect, 401, "no \"key\"", 8, &answer, &error));
         view = view_of(answer);
-        CHECK(view.status == 401 && strstr(view.body, "no \\\"key\\\"") != NULL && view.header_count == 1);
+        CHECK(view.status == 401 && strstr(view.body, "no \\\"key\\\"") != NULL && view.header_count == 2);
+        CHECK(!strcmp(header(&view, "x-should-retry"), "false") && !strcmp(header(&view, "content-type"), "application/json"));
+        tokenweir_answer_free(answer);
+        DONE(tokenweir_answer_failed(dialect, 503, "busy", 4, &answer, &error));
+        view = view_of(answer);
+        CHECK(view.header_count == 1 && header(&view, "x-should-retry") == NULL);
         tokenweir_answer_free(answer);
     }
 

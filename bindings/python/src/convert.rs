@@ -3,21 +3,30 @@
 use crate::clock::Now;
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMapping, PyMemoryView, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyMemoryView, PyString};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 use tokenweir::{Key, Request};
 
 /// The bytes of a name: text as UTF-8, where a surrogate escape stands for the byte that it escapes; or bytes.
+#[inline]
 pub fn bytes<'a>(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    if let Ok(text) = value.cast::<PyString>()
+        && let Ok(text) = text.to_str()
+    {
+        return Ok(Cow::Borrowed(text.as_bytes()));
+    }
+    unusual_bytes(what, value)
+}
+
+#[cold]
+fn unusual_bytes<'a>(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     if let Ok(text) = value.cast::<PyString>() {
-        return match text.to_str() {
-            Ok(text) => Ok(Cow::Borrowed(text.as_bytes())),
-            Err(_) => Ok(Cow::Owned(text.call_method1("encode", ("utf-8", "surrogateescape"))?.extract()?)),
-        };
+        return Ok(Cow::Owned(text.call_method1("encode", ("utf-8", "surrogateescape"))?.extract()?));
     }
     match value.cast::<PyBytes>() {
         Ok(bytes) => Ok(Cow::Borrowed(bytes.as_bytes())),
@@ -73,6 +82,21 @@ fn not_a_count(what: &str, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     }
 }
 
+/// A whole number within a range. What is not raises ValueError, a number that is not whole or finite too; TypeError for what is
+/// no number.
+pub fn whole(what: &str, value: &Bound<'_, PyAny>, range: RangeInclusive<u64>) -> PyResult<u64> {
+    match value.extract::<u64>() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        Err(error) if !value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyFloat>() => {
+            Err(not_a_count(what, value, error))
+        }
+        _ => {
+            let (least, most) = (range.start(), range.end());
+            Err(PyValueError::new_err(format!("{what} is {value}; give a whole number from {least} to {most}")))
+        }
+    }
+}
+
 fn kind(value: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(value.get_type().name()?.to_string())
 }
@@ -111,6 +135,7 @@ pub fn unreadable(path: &Path, error: &io::Error) -> PyErr {
 }
 
 /// Passes on a request as Python has it.
+#[inline]
 pub fn with_request<T>(
     project: &Bound<'_, PyAny>,
     deployment: &Bound<'_, PyAny>,
@@ -118,9 +143,14 @@ pub fn with_request<T>(
     act: impl FnOnce(&Request<'_>) -> PyResult<T>,
 ) -> PyResult<T> {
     let (project, deployment) = (bytes("project", project)?, bytes("deployment", deployment)?);
-    let Some(keys) = keys else {
-        return act(&Request { project: &project, deployment: &deployment, keys: &[] });
-    };
+    match keys {
+        None => act(&Request { project: &project, deployment: &deployment, keys: &[] }),
+        Some(keys) => with_keys(keys, |keys| act(&Request { project: &project, deployment: &deployment, keys })),
+    }
+}
+
+#[inline(never)]
+fn with_keys<T>(keys: &Bound<'_, PyAny>, act: impl FnOnce(&[Key<'_>]) -> PyResult<T>) -> PyResult<T> {
     let pairs = pairs("keys", keys)?;
     let mut names: SmallVec<[&str; 8]> = SmallVec::new();
     let mut values: SmallVec<[Cow<'_, [u8]>; 8]> = SmallVec::new();
@@ -130,7 +160,7 @@ pub fn with_request<T>(
         values.push(bytes(name, value)?);
     }
     let keys: SmallVec<[Key<'_>; 8]> = names.iter().zip(&values).map(|(name, value)| Key { name, value }).collect();
-    act(&Request { project: &project, deployment: &deployment, keys: &keys })
+    act(&keys)
 }
 
 pub type Pairs<'py> = SmallVec<[(Bound<'py, PyAny>, Bound<'py, PyAny>); 8]>;

@@ -2,7 +2,9 @@
 //!
 //! - `convert`: names, tokens, instants and waits between the two languages;
 //! - `errors`: the core's errors as the package's exceptions (`tokenweir/_errors.py`);
-//! - `clock`, `policy`, `limiter`, `permit`, `denial`, `view`, `record`, `snapshot`, `store`, `replay`: one for each room of the API;
+//! - `clock`, `policy`, `limiter`, `route`, `permit`, `denial`, `view`, `record`, `snapshot`, `store`, `replay`: one for each room of the
+//!   API;
+//! - `issuer`: what a limiter and a route have in common, `spare`: objects for use again;
 //! - `console`, `apim`: what `tokenweir.gateway` and `tokenweir.apim` are made of;
 //! - `wire`: `tokenweir.wire`, what passes between a client and a model.
 //!
@@ -11,6 +13,10 @@
 //! another change of policy, or for a store.
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tokenweir::policy::Meter;
+use tokenweir::{Event, LeftOutReason, Outcome};
+use tokenweir_wire::{Api, Dialect};
 
 mod apim;
 mod clock;
@@ -18,16 +24,34 @@ mod console;
 mod convert;
 mod denial;
 mod errors;
+mod issuer;
 mod limiter;
 mod permit;
 mod policy;
 mod record;
 mod replay;
+mod route;
 mod snapshot;
+mod spare;
 mod store;
 mod value;
 mod view;
 mod wire;
+
+/// Every word that a field of few words may have, by class and field: what the stubs' Literals are tested against.
+fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let (meters, apis) = (Meter::ALL.map(Meter::as_str), Api::ALL.map(Api::as_str));
+    let words = PyDict::new(py);
+    words.set_item("Settlement.outcome", Outcome::ALL.map(Outcome::as_str))?;
+    words.set_item("Record.event", Event::WORDS)?;
+    words.set_item("LeftOut.reason", LeftOutReason::ALL.map(LeftOutReason::as_str))?;
+    words.set_item("Limit.meter", meters)?;
+    words.set_item("CounterUsage.meter", meters)?;
+    words.set_item("Dialect.name", Dialect::ALL.map(Dialect::as_str))?;
+    words.set_item("Endpoint.api", apis)?;
+    words.set_item("Asked.api", apis)?;
+    Ok(words)
+}
 
 /// The engine. Import `tokenweir`, which has everything that is in here.
 #[pymodule(gil_used = false)]
@@ -43,7 +67,7 @@ mod _native {
     #[pymodule_export]
     use super::denial::{Denial, Refusal};
     #[pymodule_export]
-    use super::limiter::{Limiter, Route};
+    use super::limiter::Limiter;
     #[pymodule_export]
     use super::permit::{Permit, Settlement};
     #[pymodule_export]
@@ -53,6 +77,8 @@ mod _native {
     #[pymodule_export]
     use super::replay::{Row, Rows, replay};
     #[pymodule_export]
+    use super::route::Route;
+    #[pymodule_export]
     use super::snapshot::{LeftOut, Restored};
     #[pymodule_export]
     use super::store::{QuotaFile, QuotaRecord, QuotaStore};
@@ -60,12 +86,13 @@ mod _native {
     use super::view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, SkippedLimit, Stats};
     #[pymodule_export]
     use super::wire::{
-        Asked, Dialect, Endpoint, Measured, NamedLimit, OutputRule, Refused, ResponseMeter, StreamUsage, TokenUsage,
-        UpstreamLimit, UpstreamLimits, UsageChunkFilter, ietf_headers,
+        Asked, Dialect, Endpoint, Exchange, Measured, NamedLimit, OutputRule, Refused, ResponseMeter, StreamUsage,
+        TokenUsage, UpstreamLimit, UpstreamLimits, UsageChunkFilter, ietf_headers,
     };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("_WORDS", super::words(module.py())?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -1,12 +1,13 @@
-//! The limiter, and routes held for callers that come again.
+//! The limiter.
 
 use crate::clock::{self, Now};
-use crate::convert::{bytes, instant, scope_of, span, tokens, with_request};
-use crate::denial::Denial;
-use crate::errors::{bad_snapshot, raise, refused};
-use crate::permit::{Issuer, Number, Permit, Settlement, abandon, observe, remaining, renew, usage};
+use crate::convert::{bytes, instant, scope_of, span, with_request};
+use crate::errors::{bad_snapshot, raise};
+use crate::issuer::Issuer;
+use crate::permit::{Number, Settlement, usage};
 use crate::policy::Policy;
 use crate::record::{Callback, RecordRing};
+use crate::route::{Route, estimate, granted};
 use crate::snapshot::{self, Restored};
 use crate::store::{QuotaStore, released};
 use crate::view::{CounterUsage, Explanation, Peek, Stats, explanation, peeked, used};
@@ -14,8 +15,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokenweir::{Decision, StoreOptions, UsageFilter, WhenFull, WhenStoreFails};
+use std::sync::Arc;
+use tokenweir::{StoreOptions, UsageFilter, WhenFull, WhenStoreFails};
 use tokenweir_redb::Renewer;
 
 /// Decides which requests may pass, holds their tokens and settles them.
@@ -29,21 +30,25 @@ use tokenweir_redb::Renewer;
 /// of a quota's amount: what a killed process may at most leave behind as used beyond what it has used. `when_store_fails`:
 /// "refuse" raises StoreError, "admit" decides by what is known in memory. Leases are renewed in a thread unless
 /// `renew_in_background` is false. Make a limiter with a store after a fork, and `close()` it at the end.
-#[pyclass(frozen, subclass, weakref, module = "tokenweir._native")]
+#[pyclass(frozen, subclass, dict, weakref, module = "tokenweir")]
 pub struct Limiter {
-    pub inner: tokenweir::Limiter,
-    /// Whether it has a store: calls may wait for it, and release the interpreter's lock.
-    pub waits: bool,
-    /// Until it is closed.
-    renewer: Mutex<Option<Renewer>>,
-    callback: Option<Arc<Callback>>,
+    issuer: Py<Issuer>,
+}
+
+impl Limiter {
+    pub fn inner(&self) -> &tokenweir::Limiter {
+        &self.issuer.get().limiter
+    }
+
+    /// Whether calls may wait for a store; see [`released`].
+    pub fn waits(&self) -> bool {
+        self.issuer.get().waits
+    }
 }
 
 impl Drop for Limiter {
     fn drop(&mut self) {
-        if let Some(renewer) = self.renewer.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            released(true, || drop(renewer));
-        }
+        self.issuer.get().close();
     }
 }
 
@@ -69,6 +74,7 @@ impl Limiter {
         when_store_fails: Option<&str>,
         renew_in_background: bool,
     ) -> PyResult<Self> {
+        let py = policy.py();
         let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
         if let Some(clock) = clock {
             builder = builder.clock(clock::given(clock)?);
@@ -114,40 +120,41 @@ impl Limiter {
         }
         let options = store_options(lease_part, when_store_fails)?;
         let Some(store) = store.map(|store| store.get().take()).transpose()? else {
-            return Ok(Limiter { inner: builder.build(), waits: false, renewer: Mutex::default(), callback });
+            let issuer = Issuer::of_limiter(builder.build(), None, callback);
+            return Ok(Limiter { issuer: Py::new(py, issuer)? });
         };
         let inner = builder.store(store.clone(), options).build();
         let renewer = match renew_in_background {
             true => Renewer::start(&inner, &store)?,
             false => Renewer::without_thread(&inner, &store),
         };
-        Ok(Limiter { inner, waits: true, renewer: Mutex::new(Some(renewer)), callback })
+        let issuer = Issuer::of_limiter(inner, Some(renewer), callback);
+        Ok(Limiter { issuer: Py::new(py, issuer)? })
     }
 
     /// Renews the leases that are near their end, so that no request has to wait for the disk: now and then, by a host that has
     /// said `renew_in_background=False`. Returns how many were renewed, 0 without a store. Raises StoreError.
     fn renew_leases(&self) -> PyResult<usize> {
-        released(self.waits, || self.inner.renew_leases()).map_err(raise)
+        released(self.waits(), || self.inner().renew_leases()).map_err(raise)
     }
 
     /// Gives back what is leased and not used, so that the store has exactly what is used. Requests that are admitted or
     /// settled afterwards lease anew. Raises StoreError.
     fn give_back_leases(&self) -> PyResult<()> {
-        released(self.waits, || self.inner.give_back_leases()).map_err(raise)
+        released(self.waits(), || self.inner().give_back_leases()).map_err(raise)
     }
 
     /// Ends what the limiter does with its store: stops the thread that renews leases, and gives them back, so that the file
     /// has exactly what is used. For a clean end; without a store it does nothing. Requests go on being decided, but wait for
     /// the disk themselves. Raises StoreError if it could not be recorded: then the file has at least what is used.
     fn close(&self) -> PyResult<()> {
-        let renewer = self.renewer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(renewer) = renewer else { return Ok(()) };
+        let Some(renewer) = self.issuer.get().take_renewer() else { return Ok(()) };
         released(true, || renewer.stop()).map_err(raise)
     }
 
     /// What the limiter's clock shows.
     fn now(&self) -> Now {
-        Now(self.inner.now())
+        Now(self.inner().now())
     }
 
     /// Decides whether a request may pass, and if so holds its estimate on every limit that it meets: on all or on none.
@@ -169,14 +176,14 @@ impl Limiter {
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let estimate = estimate(input, output)?;
-        let inner = &slf.get().inner;
+        let inner = slf.get().inner();
         with_request(project, deployment, keys, |request| {
             let now = instant(now);
-            let decision = released(slf.get().waits, || match now {
+            let decision = released(slf.get().waits(), || match now {
                 None => inner.admit(request, estimate),
                 Some(now) => inner.admit_at(request, estimate, now),
             });
-            decided(slf.py(), decision, || Issuer::Limiter(slf.clone().unbind()))
+            Issuer::decided(slf.get().issuer.bind(slf.py()), decision)
         })
     }
 
@@ -206,14 +213,14 @@ impl Limiter {
         keys: Option<&Bound<'py, PyAny>>,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Route> {
-        let limiter = slf.get().inner.clone();
+        let inner = slf.get().inner();
         with_request(project, deployment, keys, |request| {
-            let (waits, now) = (slf.get().waits, instant(now));
-            let route = released(waits, || match now {
-                None => limiter.route(request),
-                Some(now) => limiter.route_at(request, now),
+            let now = instant(now);
+            let route = released(slf.get().waits(), || match now {
+                None => inner.route(request),
+                Some(now) => inner.route_at(request, now),
             });
-            Ok(Route { waits, inner: route.map_err(raise)?, limiter: limiter.clone(), owner: slf.clone().unbind() })
+            Route::new(slf, slf.get().issuer.bind(slf.py()), route.map_err(raise)?)
         })
     }
 
@@ -227,49 +234,53 @@ impl Limiter {
         output: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<bool> {
-        observe((&self.inner, self.waits), id.0, input, output, now)
+        self.issuer.get().observe(id.0, input, output, now)
     }
 
     /// Settles a permit by id; see Permit.settle.
     #[pyo3(signature = (id, input=None, output=None, *, cached_input=None, now=None))]
-    fn settle(
+    fn settle<'py>(
         &self,
+        py: Python<'py>,
         id: Number,
-        input: Option<&Bound<'_, PyAny>>,
-        output: Option<&Bound<'_, PyAny>>,
-        cached_input: Option<&Bound<'_, PyAny>>,
-        now: Option<&Bound<'_, Now>>,
-    ) -> PyResult<Settlement> {
-        let usage = usage(input, output, cached_input)?;
-        let now = instant(now);
-        let settled = released(self.waits, || match now {
-            None => self.inner.settle(id.0, usage),
-            Some(now) => self.inner.settle_at(id.0, usage, now),
-        });
-        settled.map(Settlement).map_err(raise)
+        input: Option<&Bound<'py, PyAny>>,
+        output: Option<&Bound<'py, PyAny>>,
+        cached_input: Option<&Bound<'py, PyAny>>,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, Settlement>> {
+        let issuer = self.issuer.get();
+        let settled = issuer.settle(id.0, usage(input, output, cached_input)?, now).map_err(raise)?;
+        issuer.ended(py, &settled, None)
     }
 
     /// Cancels a permit by id; see Permit.cancel.
     #[pyo3(signature = (id, *, now=None))]
-    fn cancel(&self, id: Number, now: Option<&Bound<'_, Now>>) -> PyResult<Settlement> {
-        let now = instant(now);
-        let cancelled = released(self.waits, || match now {
-            None => self.inner.cancel(id.0),
-            Some(now) => self.inner.cancel_at(id.0, now),
-        });
-        cancelled.map(Settlement).map_err(raise)
+    fn cancel<'py>(
+        &self,
+        py: Python<'py>,
+        id: Number,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, Settlement>> {
+        let issuer = self.issuer.get();
+        issuer.ended(py, &issuer.cancel(id.0, now).map_err(raise)?, None)
     }
 
     /// Ends a permit by id without a word of usage: its estimate stands. See Permit.abandon.
     #[pyo3(signature = (id, *, now=None))]
-    fn abandon(&self, id: Number, now: Option<&Bound<'_, Now>>) -> PyResult<Settlement> {
-        abandon((&self.inner, self.waits), id.0, now).map(Settlement).map_err(raise)
+    fn abandon<'py>(
+        &self,
+        py: Python<'py>,
+        id: Number,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, Settlement>> {
+        let issuer = self.issuer.get();
+        issuer.ended(py, &issuer.abandon(id.0, now).map_err(raise)?, None)
     }
 
     /// Lets a permit live for `ttl` seconds from now on, by id; see Permit.renew.
     #[pyo3(signature = (id, ttl, *, now=None))]
     fn renew(&self, id: Number, ttl: f64, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
-        renew(&self.inner, id.0, ttl, now)
+        self.issuer.get().renew(id.0, ttl, now)
     }
 
     /// What each enforced limit of an open permit has left, by limit name. Empty if the permit has ended.
@@ -280,12 +291,12 @@ impl Limiter {
         id: Number,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        remaining(py, &self.inner, id.0, now)
+        self.issuer.get().remaining(py, id.0, now)
     }
 
     /// The shadow limits that would have refused an open permit's request. Empty if the permit has ended.
     fn shadow_refused(&self, id: Number) -> Vec<String> {
-        self.inner.shadow_refused(id.0)
+        self.inner().shadow_refused(id.0)
     }
 
     /// What would come of the request now. Nothing is taken. Raises RequestError.
@@ -301,10 +312,10 @@ impl Limiter {
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<Peek> {
         let estimate = estimate(input, output)?;
-        let inner = &slf.get().inner;
+        let inner = slf.get().inner();
         with_request(project, deployment, keys, |request| {
             let now = instant(now).unwrap_or_else(|| inner.now());
-            let peek = released(slf.get().waits, || inner.peek_at(request, estimate, now));
+            let peek = released(slf.get().waits(), || inner.peek_at(request, estimate, now));
             peeked(slf.py(), peek.map_err(raise)?)
         })
     }
@@ -323,10 +334,10 @@ impl Limiter {
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<Explanation> {
         let estimate = estimate(input, output)?;
-        let inner = &slf.get().inner;
+        let inner = slf.get().inner();
         with_request(project, deployment, keys, |request| {
             let now = instant(now).unwrap_or_else(|| inner.now());
-            let explained = released(slf.get().waits, || inner.explain_at(request, estimate, now));
+            let explained = released(slf.get().waits(), || inner.explain_at(request, estimate, now));
             explanation(slf.py(), explained.map_err(raise)?)
         })
     }
@@ -342,7 +353,7 @@ impl Limiter {
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<Vec<CounterUsage>> {
         let scope = scope.map_or(Ok(Vec::new()), |scope| scope_of("scope", scope))?;
-        let inner = &slf.get().inner;
+        let inner = slf.get().inner();
         let now = instant(now).unwrap_or_else(|| inner.now());
         let counters = inner.usage_at(&UsageFilter { limit, scope }, now);
         counters.into_iter().map(|counter| used(slf.py(), counter)).collect()
@@ -351,20 +362,21 @@ impl Limiter {
     /// The policy in force.
     #[getter]
     fn policy(&self) -> Policy {
-        Policy(self.inner.policy())
+        Policy(self.inner().policy())
     }
 
     /// Puts another policy in force, from the next decision on. Consumption is kept where a limit's name and scope are; open
     /// permits settle against the counters that they charged. Traffic goes on meanwhile. Takes time in proportion to the
     /// number of live counters; other threads may run.
     #[pyo3(signature = (policy, *, now=None))]
-    fn swap_policy(&self, py: Python<'_>, policy: &Bound<'_, Policy>, now: Option<&Bound<'_, Now>>) {
+    fn swap_policy(&self, py: Python<'_>, policy: &Bound<'_, Policy>, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         let (policy, now) = (policy.get().0.clone(), instant(now));
         // One change waits for another.
-        py.detach(|| match now {
-            None => self.inner.swap_policy(policy),
-            Some(now) => self.inner.swap_policy_at(policy, now),
+        let swapped = py.detach(|| match now {
+            None => self.inner().swap_policy(policy),
+            Some(now) => self.inner().swap_policy_at(policy, now),
         });
+        swapped.map_err(raise)
     }
 
     /// The counters as JSON text, for `restore` in another process: after an upgrade, or on the next start.
@@ -374,9 +386,9 @@ impl Limiter {
     /// to the number of live counters and open permits; traffic goes on meanwhile, and other threads may run.
     #[pyo3(signature = (*, now=None))]
     fn snapshot(&self, py: Python<'_>, now: Option<&Bound<'_, Now>>) -> PyResult<String> {
-        let now = instant(now).unwrap_or_else(|| self.inner.now());
+        let now = instant(now).unwrap_or_else(|| self.inner().now());
         // A change of policy is waited for.
-        py.detach(|| snapshot::text(&self.inner.snapshot_at(now)))
+        py.detach(|| snapshot::text(&self.inner().snapshot_at(now)))
     }
 
     /// Takes up the counters of another limiter, before the first request: a counter that is in use already keeps what it
@@ -390,17 +402,17 @@ impl Limiter {
     #[pyo3(signature = (snapshot, *, now=None))]
     fn restore(&self, py: Python<'_>, snapshot: &Bound<'_, PyAny>, now: Option<&Bound<'_, Now>>) -> PyResult<Restored> {
         let document = bytes("snapshot", snapshot)?;
-        let now = instant(now).unwrap_or_else(|| self.inner.now());
+        let now = instant(now).unwrap_or_else(|| self.inner().now());
         let restored = py.detach(|| {
             let snapshot: tokenweir::Snapshot = serde_json::from_slice(&document)?;
-            Ok(self.inner.restore_at(&snapshot, now))
+            Ok(self.inner().restore_at(&snapshot, now))
         });
         snapshot::restored(py, restored.map_err(bad_snapshot)?)
     }
 
     /// The limiter's own figures. Walks the open permits.
     fn stats(&self) -> Stats {
-        Stats::of(self.inner.stats())
+        Stats::of(self.inner().stats())
     }
 
     /// Expires permits whose time is over and evicts counters at rest that nobody holds. This happens by itself when room is
@@ -408,14 +420,14 @@ impl Limiter {
     #[pyo3(signature = (*, now=None))]
     fn sweep(&self, now: Option<&Bound<'_, Now>>) {
         let now = instant(now);
-        released(self.waits, || match now {
-            None => self.inner.sweep(),
-            Some(now) => self.inner.sweep_at(now),
+        released(self.waits(), || match now {
+            None => self.inner().sweep(),
+            Some(now) => self.inner().sweep_at(now),
         });
     }
 
     fn __repr__(&self) -> String {
-        let (policy, stats) = (self.inner.policy(), self.inner.stats());
+        let (policy, stats) = (self.inner().policy(), self.inner().stats());
         let (limits, counters, open) = (policy.limits().len(), stats.counters, stats.permits_open);
         format!("<Limiter: {limits} limits, {counters} counters, {open} open permits>")
     }
@@ -427,13 +439,7 @@ impl Limiter {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.callback.as_ref().map_or(Ok(()), |callback| callback.traverse(&visit))
-    }
-
-    fn __clear__(&self) {
-        if let Some(callback) = &self.callback {
-            callback.clear();
-        }
+        visit.call(&self.issuer)
     }
 }
 
@@ -451,87 +457,4 @@ fn store_options(lease_part: Option<u64>, when_it_fails: Option<&str>) -> PyResu
             Err(PyValueError::new_err(format!("when_store_fails is {other:?}; give \"refuse\" or \"admit\"")))
         }
     }
-}
-
-/// Who calls what, resolved: the quickest way to decide for callers that come again.
-///
-/// Any thread may use it. It keeps its counters in the table as long as it lives, and follows a change of policy by itself.
-#[pyclass(frozen, weakref, module = "tokenweir")]
-pub struct Route {
-    pub inner: tokenweir::Route,
-    pub limiter: tokenweir::Limiter,
-    pub waits: bool,
-    owner: Py<Limiter>,
-}
-
-#[pymethods]
-impl Route {
-    /// Decides as Limiter.admit does.
-    #[pyo3(signature = (input=None, output=None, *, now=None),
-           text_signature = "($self, input=0, output=0, *, now=None)")]
-    fn admit<'py>(
-        slf: &Bound<'py, Self>,
-        input: Option<&Bound<'py, PyAny>>,
-        output: Option<&Bound<'py, PyAny>>,
-        now: Option<&Bound<'py, Now>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let estimate = estimate(input, output)?;
-        let (route, now) = (&slf.get().inner, instant(now));
-        let decision = released(slf.get().waits, || match now {
-            None => route.admit(estimate),
-            Some(now) => route.admit_at(estimate, now),
-        });
-        decided(slf.py(), decision, || Issuer::Route(slf.clone().unbind()))
-    }
-
-    /// Admits, or raises Denied, as Limiter.reserve does.
-    #[pyo3(signature = (input=None, output=None, *, now=None),
-           text_signature = "($self, input=0, output=0, *, now=None)")]
-    fn reserve<'py>(
-        slf: &Bound<'py, Self>,
-        input: Option<&Bound<'py, PyAny>>,
-        output: Option<&Bound<'py, PyAny>>,
-        now: Option<&Bound<'py, Now>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        granted(Self::admit(slf, input, output, now)?)
-    }
-
-    /// The limiter that it belongs to.
-    #[getter]
-    fn limiter(&self, py: Python<'_>) -> Py<Limiter> {
-        self.owner.clone_ref(py)
-    }
-
-    fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err("cannot pickle a Route: its counters live in this process; make one per process"))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)
-    }
-}
-
-/// What a request is expected to take.
-fn estimate(input: Option<&Bound<'_, PyAny>>, output: Option<&Bound<'_, PyAny>>) -> PyResult<tokenweir::Estimate> {
-    let expected = |what, value: Option<&Bound<'_, PyAny>>| value.map_or(Ok(0), |value| tokens(what, value));
-    Ok(tokenweir::Estimate::new(expected("input", input)?, expected("output", output)?))
-}
-
-/// A decision, for Python.
-fn decided<'py>(
-    py: Python<'py>,
-    decision: Result<Decision<'_>, tokenweir::Error>,
-    issuer: impl FnOnce() -> Issuer,
-) -> PyResult<Bound<'py, PyAny>> {
-    match decision {
-        // Should there be no memory for the object, it is dropped, and the permit with it.
-        Ok(Decision::Admitted(permit)) => Ok(Bound::new(py, Permit::new(issuer(), permit.into_id()))?.into_any()),
-        Ok(Decision::Denied(denied)) => Ok(Bound::new(py, Denial(denied))?.into_any()),
-        Err(error) => Err(raise(error)),
-    }
-}
-
-/// A permit, or the refusal raised.
-fn granted(decision: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    if decision.is_instance_of::<Permit>() { Ok(decision) } else { Err(refused(decision.py(), decision)) }
 }

@@ -70,7 +70,7 @@ impl Record {
     ) -> PyResult<Self> {
         let estimate = Estimate { input: estimate.input, output: estimate.output };
         let mut record = Record {
-            event: "admitted",
+            event: event.as_str(),
             at: Now(at),
             project: text(py, project)?.unbind(),
             deployment: text(py, deployment)?.unbind(),
@@ -87,18 +87,16 @@ impl Record {
                 record.shadow_refused = shadow_refused;
             }
             Event::Denied(denied) => {
-                record.event = "denied";
                 record.denial = Some(Py::new(py, Denial(denied))?);
             }
             Event::Settled { settlement, usage } => {
-                record.event = "settled";
                 record.permit = Some(settlement.id.get());
-                record.settlement = Some(Py::new(py, Settlement(settlement))?);
+                record.settlement = Some(Py::new(py, Settlement::of(&settlement))?);
                 let tokenweir::Usage { input, cached_input, output } = usage;
                 record.usage = Some(Py::new(py, Usage { input, cached_input, output })?);
             }
-            // The core may learn of more events than this package shows.
-            _ => record.event = "other",
+            // The core may learn of more events than this package shows the particulars of.
+            _ => {}
         }
         Ok(record)
     }

@@ -3,7 +3,6 @@
 use crate::errors::bad_snapshot;
 use crate::value::value;
 use pyo3::prelude::*;
-use tokenweir::LeftOutReason;
 
 value! {
     /// What came of a snapshot that was restored.
@@ -23,7 +22,7 @@ value! {
         /// How many counters.
         counters: usize,
         /// `no_such_limit`: the policy has none of this name. `changed`: its meter, scope, algorithm or period is another.
-        /// `kept`: a store has it. `no_room`: build the limiter with larger `max_counters`, `max_routes` or `max_permits`.
+        /// `kept`: a store has it. `shared`: a region has it. `no_room`: build the limiter with larger `max_counters`, `max_routes` or `max_permits`.
         reason: &'static str,
     }
 }
@@ -34,16 +33,9 @@ pub fn text(snapshot: &tokenweir::Snapshot) -> PyResult<String> {
 }
 
 pub fn restored(py: Python<'_>, restored: tokenweir::Restored) -> PyResult<Restored> {
-    let left_out = restored.left_out.into_iter().map(|left| {
-        let reason = match left.reason {
-            LeftOutReason::NoSuchLimit => "no_such_limit",
-            LeftOutReason::Changed => "changed",
-            LeftOutReason::Kept => "kept",
-            LeftOutReason::NoRoom => "no_room",
-            // The core may learn of more reasons than this package knows.
-            _ => "other",
-        };
-        Py::new(py, LeftOut { limit: left.limit, counters: left.counters, reason })
-    });
+    let left_out = restored
+        .left_out
+        .into_iter()
+        .map(|left| Py::new(py, LeftOut { limit: left.limit, counters: left.counters, reason: left.reason.as_str() }));
     Ok(Restored { counters: restored.counters, left_out: left_out.collect::<PyResult<_>>()? })
 }

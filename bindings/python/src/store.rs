@@ -174,6 +174,12 @@ impl QuotaRecord {
 }
 
 /// Does what may wait for a store, where there is one: other threads of Python run meanwhile.
+#[inline(always)]
 pub fn released<T: Send>(waits: bool, act: impl FnOnce() -> T + Send) -> T {
-    if waits { Python::attach(|py| py.detach(act)) } else { act() }
+    if waits { waiting(act) } else { act() }
+}
+
+#[cold]
+fn waiting<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    Python::attach(|py| py.detach(act))
 }

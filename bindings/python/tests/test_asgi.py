@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import tokenweir
-from tokenweir import Limiter, ManualClock, Policy, RecordRing
+from tokenweir import Limiter, ManualClock, Policy, QuotaFile, RecordRing
 from tokenweir.asgi import ApiKeys, Caller, TokenweirMiddleware
 from tokenweir.wire import Dialect, OutputRule
 
@@ -172,10 +176,10 @@ class TestWhatPasses:
         assert (b"accept-encoding", b"identity") in scene.seen[0][0]["headers"]
 
     def test_what_is_told_of_limits_is_told_once(self) -> None:
-        said = [start(x_ratelimit_remaining_tokens="888"), piece(ANSWER, False)]
+        said = [start(x_ratelimit_remaining_tokens="7654321"), piece(ANSWER, False)]
         scene = Scene(said=said).run()
         told = [value for name, value in scene.sent[0]["headers"] if name == b"x-ratelimit-remaining-tokens"]
-        assert len(told) == 1 and told != [b"888"]
+        assert len(told) == 1 and told != [b"7654321"]
 
     def test_a_stream_that_may_be_cut_has_no_length(self) -> None:
         said = [start(EVENTS, content_length="999"), *STREAM[1:]]
@@ -342,6 +346,23 @@ class TestRefusals:
         scene.app = TokenweirMiddleware(scene.answer, limiter=full, identify=ApiKeys({"sk-search": "q"}), output=1)
         assert scene.run().status == 503
 
+    def test_a_store_that_fails_is_503_and_its_place_is_not_told(self, tmp_path: Path) -> None:
+        scene = Scene()
+        month = {"name": "month", "meter": "total", "algorithm": "quota", "amount": 1_000, "period": "never"}
+        store = QuotaFile(tmp_path / "quotas").store("asgi")
+        kept = Limiter(Policy.from_dict({"limit": [month]}), store=store, renew_in_background=False)
+        scene.app = TokenweirMiddleware(scene.answer, limiter=kept, identify=ApiKeys({"sk-search": "q"}), output=1)
+        old, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+        try:
+            scene.run()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (old, most))
+            signal.signal(signal.SIGXFSZ, before)
+        assert (scene.status, scene.seen) == (503, [])
+        assert b"the store of quotas failed" in scene.body and str(tmp_path).encode() not in scene.body
+
     def test_a_client_that_leaves_with_its_body_half_sent_is_not_heard(self) -> None:
         half = [{"type": "http.request", "body": b'{"mod', "more_body": True}]
         scene = Scene().run(incoming=half)
@@ -382,8 +403,7 @@ class TestEnds:
     @pytest.mark.parametrize(
         ("said", "failed", "settled"),
         [
-            ([], "nothing", (0, 0, False)),
-            ([], "estimate", (INPUT, ESTIMATE, True)),
+            ([], "nothing", (INPUT, ESTIMATE, True)),
             (ERROR[:1], "nothing", (0, 0, False)),
             (ERROR[:1], "estimate", (INPUT, ESTIMATE, True)),
             (BROKEN, "nothing", (INPUT, 3, True)),
@@ -393,6 +413,16 @@ class TestEnds:
     def test_an_application_that_fails(self, said: list[Message], failed: str, settled: tuple[int, int, bool]) -> None:
         scene = Scene(said=[*said, LookupError("a fault")], settings={"failed": failed})
         with pytest.raises(LookupError, match="a fault"):
+            scene.run()
+        assert scene.settled() == ("settled", *settled)
+
+    @pytest.mark.parametrize(
+        ("unanswered", "settled"),
+        [("estimate", (INPUT, ESTIMATE, True)), ("input", (INPUT, 0, True)), ("nothing", (0, 0, False))],
+    )
+    def test_a_call_that_is_never_answered(self, unanswered: str, settled: tuple[int, int, bool]) -> None:
+        scene = Scene(said=[TimeoutError("the model")], settings={"unanswered": unanswered})
+        with pytest.raises(TimeoutError, match="the model"):
             scene.run()
         assert scene.settled() == ("settled", *settled)
 
@@ -463,11 +493,35 @@ class TestEnds:
                 yield piece(word())
             yield piece(event(choices=[], usage=USAGE), False)
 
-        scene = Scene(said=slow(), settings={"permit_ttl": 60.0})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tokenweir._call.monotonic", lambda: scene.clock.now().mono / 1e9)
-            scene.run(chat(stream=True))
+        scene = Scene(said=slow())
+        scene.run(chat(stream=True))
         assert scene.settled() == ("settled", 12, 5, False)
+
+    def test_a_response_ends_with_its_permit(self) -> None:
+        def stalls() -> Iterable[Message]:
+            yield start(EVENTS)
+            yield piece(word())
+            scene.clock.advance(60)
+            yield piece(word() * 1_000)
+            raise AssertionError("it goes on")
+
+        scene = Scene(said=stalls())
+        scene.run(chat(stream=True))
+        assert scene.settled() == ("expired", INPUT, ESTIMATE, True)
+        [*_, last] = scene.sent
+        assert b"expired" in last["body"] and b"four" not in last["body"] and not last["more_body"]
+        assert len(scene.failures) == 1
+
+    def test_an_answer_that_takes_longer_than_its_permit_lives_is_a_504(self) -> None:
+        def late() -> Iterable[Message]:
+            scene.clock.advance(60)
+            yield start()
+            raise AssertionError("it goes on")
+
+        scene = Scene(said=late())
+        scene.run()
+        assert scene.sent[0]["status"] == 504
+        assert scene.settled() == ("expired", INPUT, ESTIMATE, True)
 
 
 def spending(name: str = "day", **limit: Any) -> dict[str, Any]:
@@ -537,7 +591,7 @@ def test_it_runs_under_trio() -> None:
         ({"failed": "request"}, "failed is 'request'"),
         ({"apis": {"/chat": "chat"}}, "'/chat' is to speak 'chat'"),
         ({"max_body": 0}, "max_body"),
-        ({"permit_ttl": 0.0}, "permit_ttl"),
+        ({"unanswered": "output"}, "unanswered is 'output'"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import pickle
 from typing import Any
 
@@ -81,6 +82,29 @@ class TestRequests:
         with pytest.raises(tokenweir.RequestError):
             wire.Asked.read(CHAT, chat()).estimate(rule, gate, "", "gpt-4o")
         assert all(counter.used == 0 for counter in gate.usage())
+
+    @pytest.mark.parametrize(
+        ("values", "what"),
+        [
+            ({"tokens": -1}, "tokens is -1; give a whole number from 0 to 9007199254740992"),
+            ({"tokens": 2**53 + 1}, "tokens is 9007199254740993"),
+            ({"tokens": 2**70}, "tokens is 1180591620717411303424"),
+            ({"tokens": math.nan}, "tokens is nan; give a whole number"),
+            ({"tokens": 1.5}, "tokens is 1.5"),
+            ({"tokens": 1, "per_mille_of_input": -1}, "per_mille_of_input is -1"),
+            ({"tokens": 1, "per_mille_of_input": math.inf}, "per_mille_of_input is inf"),
+            ({"tokens": 1, "share_per_mille": 0}, "share_per_mille is 0; give a whole number from 1 to 1000"),
+            ({"tokens": 1, "share_per_mille": 1001}, "share_per_mille is 1001"),
+            ({"tokens": 1, "share_per_mille": -5}, "share_per_mille is -5"),
+        ],
+    )
+    def test_a_rule_of_nonsense_is_refused_by_name(self, values: dict[str, Any], what: str) -> None:
+        with pytest.raises(ValueError, match=what):
+            wire.OutputRule(**values)
+
+    def test_a_rule_is_of_numbers(self) -> None:
+        with pytest.raises(TypeError, match="tokens is str"):
+            wire.OutputRule("many")  # type: ignore[arg-type]
 
     def test_the_usage_of_a_stream_is_asked_for_once(self) -> None:
         body = chat(stream=True)

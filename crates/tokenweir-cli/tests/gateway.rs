@@ -181,6 +181,8 @@ fn an_instance_that_exists_is_used_if_it_can_host_a_gateway() {
     gateway.refused("23:00:00", &["associate", "classic", "front"], "APIM_NOT_ELIGIBLE");
     gateway.refused("23:00:00", &["associate", "none", "front"], "INSTANCE_NOT_FOUND");
     gateway.ok("23:00:00", &["associate", "standard", "front"]);
+    let shown = gateway.ok("23:00:00", &["status"]);
+    assert!(shown.contains("instance classic: Premium, Ready, bills\n"), "{shown}");
     let listed = gateway.ok("23:00:00", &["candidates"]);
     assert!(listed.contains("standard: hosts the gateway of this resource already"), "{listed}");
     assert!(gateway.ok("23:08:00", &["status"]).contains("instance standard: Standard v2, Ready"));
@@ -209,11 +211,16 @@ fn limits_are_set_adjusted_and_cleared() {
         (&["--quota", "100"], "QUOTA_PERIOD_MISMATCH"),
         (&["--quota", "100/fortnightly"], "QUOTA_PERIOD_UNKNOWN"),
         (&["--quota", "9007199254740993/daily"], "OUT_OF_RANGE"),
+        (&["--tpm", "2147483648"], "OUT_OF_RANGE"),
         (&[], "LIMIT_EMPTY"),
     ] {
         gateway.refused("23:08:00", &[&["set-limit", "search", "d"], limit].concat(), code);
     }
     gateway.refused("23:08:00", &["set-limit", "search", "gpt-4o", "--tpm", "5"], "DEPLOYMENT_NOT_FOUND");
+    for beyond in [["--tpm", "99999999999999999999"], ["--quota", "-9223372036854775809/daily"]] {
+        let ran = gateway.run("23:08:00", &[&["set-limit", "search", "d"], &beyond[..]].concat());
+        assert!(ran.code == 2 && ran.err.contains("is out of range; give 1 to"), "{}", ran.err);
+    }
     let ran = gateway.run("23:08:00", &["set-limit", "search", "d", "--quota", "many/daily"]);
     assert!(ran.code == 2 && ran.err.contains("250/monthly"), "{}", ran.err);
     gateway.ok("23:08:00", &["set-limit", "search", "d", "--tpm", "50"]);
@@ -255,6 +262,7 @@ fn agents_and_tools_are_governed() {
     gateway.ok("23:08:00", &["register-agent", "search", "planner", "--url", "https://agent.example"]);
     gateway.ok("23:08:00", &["block-agent", "search", "planner"]);
     assert!(gateway.ok("23:08:00", &["call", "search", "--agent", "planner"]).contains("403 refused-agent-blocked"));
+    assert!(gateway.ok("23:08:00", &["call", "search", "--agent", "nobody"]).contains("200 bypassed"));
     gateway.refused("23:08:00", &["block-agent", "search", "planner"], "AGENT_ALREADY_BLOCKED");
     gateway.ok("23:08:00", &["unblock-agent", "search", "planner"]);
     let made = gateway.ok("23:08:00", &["create-tool", "search", "web", "--url", "https://tool.example"]);
@@ -312,6 +320,9 @@ fn each_row_of_the_table_is_diagnosed_with_its_cause_and_remedy() {
     );
     let disabled = ["search", "--listed-as", "disabled"];
     shows("23:09:00", &disabled, "D-02 (certain): the project is older than the gateway", "add the project");
+    // As the table of status writes it.
+    let shown = ["search", "--listed-as", "Disabled"];
+    shows("23:09:00", &shown, "D-02 (certain): the project is older than the gateway", "add the project");
     let bypassed = ["search", "d", "--passed-gateway", "false"];
     shows("23:09:00", &bypassed, "D-03 (certain): the project is not behind the gateway", "add the project");
     shows(
@@ -445,9 +456,73 @@ fn the_state_file_is_replaced_whole_and_keeps_its_permissions() {
         assert!(ran.code == 2 && ran.err.contains("gateway.json") && ran.err.contains(said), "{said}: {}", ran.err);
         assert_eq!(gateway.0.read("gateway.json"), text);
     }
+    gateway.0.write("gateway.json", before.replace("\"version\": 1", "\"version\": 2"));
+    let said = gateway.run("23:08:00", &["status"]).err;
+    assert_eq!(said.matches("use the version of the library that wrote it").count(), 1, "{said}");
     let ran = gateway.run("23:08:00", &["--state", "nowhere.json", "status"]);
     assert!(ran.code == 2 && ran.err.contains("tokenweir gateway init"), "{}", ran.err);
     assert!(!gateway.0.names().iter().any(|name| name.contains("nowhere")));
+}
+
+#[test]
+fn a_state_is_kept_in_a_file_and_in_nothing_else() {
+    let gateway = Gateway(Folder::new("gateway-no-file"));
+    for (state, said) in
+        [("-", "a state is kept between commands"), ("nowhere/gateway.json", "there is no such folder")]
+    {
+        let ran = gateway.run("23:00:00", &["--state", state, "init", "contoso"]);
+        assert!(ran.code == 2 && ran.out.is_empty() && ran.err.contains(said), "{}{}", ran.out, ran.err);
+    }
+    std::fs::create_dir(gateway.0.path("folder")).expect("a folder");
+    let mut others = vec!["folder"];
+    if std::process::Command::new("mkfifo").arg(gateway.0.path("pipe")).status().is_ok_and(|status| status.success()) {
+        others.push("pipe");
+    }
+    for other in &others {
+        for (args, said) in [(&["init", "contoso"][..], "something of that name"), (&["status"], "is no file")] {
+            let ran = gateway.run("23:00:00", &[&["--state", other], args].concat());
+            assert!(ran.code == 2 && ran.err.contains(said), "{other}: {}", ran.err);
+        }
+    }
+    others.sort_unstable();
+    assert_eq!(gateway.0.names(), others, "no lock is left beside what is none");
+}
+
+#[test]
+fn what_an_editor_wrote_meanwhile_is_not_written_over() {
+    use std::io::Write;
+    let gateway = Gateway::enabled("gateway-edited");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tokenweir"))
+        .args(["gateway", "--now", START, "command", "-"])
+        .current_dir(gateway.0.path(""))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut input = child.stdin.take().expect("it is piped");
+    // More than a pipe holds: once all is taken the command reads its input, and so has read the state.
+    input.write_all(&vec![b' '; 1 << 20]).expect("it is read");
+    let edited = gateway.0.read("gateway.json").replace("\"front\"", "\"edited\"");
+    gateway.0.write("gateway.json", &edited);
+    input
+        .write_all(
+            br#"{"declare": {"project": {"resource": "contoso", "name": "n", "created": "2026-01-01T00:00:00Z"}}}"#,
+        )
+        .expect("it is read");
+    drop(input);
+    let ended = child.wait_with_output().expect("it ends");
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(2) && err.contains("changed by something else"), "{err}");
+    assert_eq!(gateway.0.read("gateway.json"), edited);
+}
+
+#[test]
+fn names_do_not_turn_the_table_around() {
+    let gateway = Gateway::enabled("gateway-names");
+    gateway.ok("23:08:00", &["create-project", "x\u{202e}y"]);
+    let shown = gateway.ok("23:08:00", &["status"]);
+    assert!(shown.contains("x\\u{202e}y  Enabled") && !shown.contains('\u{202e}'), "{shown}");
 }
 
 #[test]

@@ -76,12 +76,7 @@ fn work(path: &Path, log: &Path, amount: u64, seed: u64, turns: Option<u64>) {
     let mut log = OpenOptions::new().append(true).create(true).open(log).expect("a log");
     let mut random = Random(seed);
     let mut open = Vec::new();
-    let parent = std::os::unix::process::parent_id();
     for turn in 0.. {
-        // Nobody is left to end it.
-        if turn % 256 == 0 && std::os::unix::process::parent_id() != parent {
-            break;
-        }
         if turns.is_some_and(|turns| turn >= turns) {
             break;
         }
@@ -135,10 +130,21 @@ fn used(limiter: &Limiter, limit: &str, now: Now) -> u64 {
     usage(limiter, limit, now).map_or(0, |usage| usage.used)
 }
 
+/// Ends this process with the one that started it, at the latest now.
+#[allow(unsafe_code)]
+fn end_with(parent: u32) {
+    // SAFETY: no memory is concerned.
+    let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    if std::os::unix::process::parent_id() != parent {
+        std::process::exit(1);
+    }
+}
+
 fn start(folder: &Path, amount: u64, seed: u64, turns: Option<u64>) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.arg("--worker").arg(folder).arg(amount.to_string()).arg(seed.to_string());
-    command.arg(turns.map_or("-".to_owned(), |turns| turns.to_string()));
+    command.arg(turns.map_or("-".to_owned(), |turns| turns.to_string())).arg(std::process::id().to_string());
     command.spawn().expect("a process")
 }
 
@@ -271,6 +277,7 @@ fn main() {
         let number = |offset: usize| arguments[at + offset].parse::<u64>();
         let folder = Path::new(&arguments[at + 1]);
         let (amount, seed) = (number(2).expect("an amount"), number(3).expect("a seed"));
+        end_with(arguments[at + 5].parse().expect("a process"));
         let log = folder.join(format!("{}.log", std::process::id()));
         return work(&folder.join("region"), &log, amount, seed, number(4).ok());
     }

@@ -3,7 +3,7 @@
 mod support;
 
 use support::{ALL, MINUTE, Stage, Worker};
-use tokenweir::{Estimate, PermitId, Request, Usage};
+use tokenweir::{Estimate, PermitId, Request, Usage, UsageFilter};
 
 const ESTIMATE: Estimate = Estimate::new(300, 200);
 const MOST: u64 = 700;
@@ -20,7 +20,7 @@ fn end_at_every_step(policy: &str, held: bool, act: Act, check: fn(&Stage, &Work
         let other = witness.admit("search", Estimate::new(50, 50)).expect("room");
         let id = held.then(|| victim.admit("search", ESTIMATE).expect("room"));
         let ended = victim.ends_at(nth, |limiter| act(limiter, id));
-        if !ended {
+        if ended.is_none() {
             return nth;
         }
         victim.kill();
@@ -176,7 +176,7 @@ fn being_refused_midway_and_giving_back() {
     for nth in 0..10_000 {
         let stage = Stage::new(&policy);
         let (witness, victim) = (stage.worker(), stage.worker());
-        if !victim.ends_at(nth, |limiter| act(limiter, None)) {
+        if victim.ends_at(nth, |limiter| act(limiter, None)).is_none() {
             return;
         }
         victim.kill();
@@ -239,7 +239,7 @@ fn clearing_up_after_another() {
                 limiter.settle(id, Usage::new(300, 20)).unwrap();
                 limiter.settle(new, Usage::new(300, 300)).unwrap();
             };
-            if !victim.ends_at(first, act) {
+            if victim.ends_at(first, act).is_none() {
                 assert!(first > 25, "{first}");
                 return;
             }
@@ -251,10 +251,73 @@ fn clearing_up_after_another() {
             witness.limiter.sweep();
             check_the_books(&stage, &witness, first * 1000 + second);
             check_the_end(&stage, &witness, first * 1000 + second);
-            if !ended {
+            if ended.is_none() {
                 break;
             }
             second += 1;
         }
+    }
+}
+
+/// Does `act` in a worker of the stage until the step of this name, and stands still there.
+fn stands_at(stage: &Stage, step: &str, act: fn(&tokenweir::Limiter)) -> Worker {
+    for nth in 0..10_000 {
+        let worker = stage.worker();
+        let ended = worker.ends_at(nth, act).expect("there is such a step");
+        if ended == step {
+            return worker;
+        }
+        worker.kill();
+        stage.tick();
+    }
+    panic!("there is no end of steps");
+}
+
+fn admit_search(limiter: &tokenweir::Limiter) {
+    admit("search", limiter);
+}
+
+fn admit_others(limiter: &tokenweir::Limiter) {
+    admit("others", limiter);
+}
+
+fn admit(project: &str, limiter: &tokenweir::Limiter) {
+    let decision = limiter.admit(&Request::new(project, "gpt-4o"), ESTIMATE).expect("no error");
+    decision.admitted().expect("room").into_id();
+}
+
+const WINDOW: &str = r#"
+    [[limit]]
+    name = "window"
+    meter = "total"
+    algorithm = "window"
+    amount = 1_000_000
+    per = "1m"
+    sub_windows = 6
+    scope = ["project"]
+"#;
+
+/// What a killed worker has left in a window is taken off it although others are in the middle of requests that do not
+/// concern it; and is not as long as somebody is in the middle of one that does.
+#[test]
+fn a_window_is_put_right_once_nobody_is_at_work_on_it() {
+    for (other, left) in [(admit_others as fn(&tokenweir::Limiter), 0), (admit_search, 1000)] {
+        let stage = Stage::new(WINDOW);
+        let witness = stage.worker();
+        let standing = stands_at(&stage, "window charged", other);
+        stands_at(&stage, "window charged", admit_search).kill();
+        stage.clock.advance(11 * MINUTE);
+        witness.limiter.sweep();
+        witness.limiter.sweep();
+        let known = witness.admit("search", Estimate::new(1, 0)).expect("room");
+        let filter = UsageFilter { scope: vec![("project".into(), b"search".to_vec())], ..UsageFilter::default() };
+        assert_eq!(witness.limiter.usage(&filter)[0].used, left + 1);
+        witness.limiter.settle(known, Usage::new(1, 0)).expect("it is open");
+        // Once the one that stands ends as well, nothing is left.
+        standing.kill();
+        stage.clock.advance(11 * MINUTE);
+        witness.limiter.sweep();
+        witness.limiter.sweep();
+        assert!(witness.limiter.usage(&UsageFilter::default()).iter().all(|usage| usage.used == 0));
     }
 }

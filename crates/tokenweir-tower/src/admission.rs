@@ -2,22 +2,19 @@
 
 use tokenweir::apim::Answer;
 use tokenweir::gateway::{Call, Completion, Gate, Passage, RefusedCall, Verdict};
-use tokenweir::policy::{Algorithm, Meter};
-use tokenweir::{Decision, Denied, Error, Estimate, Limiter, PermitId};
-use tokenweir_wire::{Dialect, Header, Standing};
-
-use crate::settings::Cut;
+use tokenweir::{Decision, Denied, Error, Estimate, Limiter, Now, PermitId};
+use tokenweir_wire::{Dialect, Standing};
 
 /// Decides on calls. [`Limiter`] and [`Gate`] do.
 pub trait Admission: Send + Sync + 'static {
     /// The limiter with the counters: what an estimate of the output is cut to.
     fn limiter(&self) -> &Limiter;
 
-    /// Decides on a call, and if it may pass holds its estimate.
+    /// Decides on a call at `now`, and if it may pass holds its estimate.
     ///
     /// # Errors
     /// As [`Limiter::admit`].
-    fn admit(&self, call: &Call<'_>) -> Result<Admitted, Error>;
+    fn admit_at(&self, call: &Call<'_>, now: Now) -> Result<Admitted, Error>;
 }
 
 /// What is decided on a call.
@@ -51,37 +48,23 @@ pub trait Hold: Send + Sync {
     /// What was charged at admission.
     fn charged(&self) -> Estimate;
 
-    /// Headers that say how its limits stand.
-    fn headers(&self, dialect: Dialect) -> Vec<Header> {
-        dialect.headers(&self.standings(), self.limiter().now())
+    /// Passes the names (in lower case) and values of the headers that say how its limits stand at `now`.
+    fn each_header(&self, dialect: Dialect, now: Now, each: &mut dyn FnMut(&str, &str)) {
+        if let Some(permit) = self.permit() {
+            dialect.each_header(&Standing::rates_of_permit(self.limiter(), permit, now), now, each);
+        }
     }
 
-    /// How its limits stand; nothing if it bypasses them.
-    fn standings(&self) -> Vec<Standing> {
-        let (limiter, now) = (self.limiter(), self.limiter().now());
-        let left = self.permit().map(|permit| limiter.remaining_at(permit, now)).unwrap_or_default();
-        Standing::of(&limiter.policy(), &left, now)
+    /// How its limits stand at `now`; nothing if it bypasses them.
+    fn standings(&self, now: Now) -> Vec<Standing> {
+        self.permit().map(|permit| Standing::of_permit(self.limiter(), permit, now)).unwrap_or_default()
     }
 
-    /// Ends the call with what is known of its end.
-    fn settle(self: Box<Self>, completion: &Completion<'_>);
+    /// Ends the call at `now` with what is known of its end.
+    fn settle_at(self: Box<Self>, completion: &Completion<'_>, now: Now);
 
     /// Ends a call that never reached the provider.
-    fn cancel(self: Box<Self>);
-}
-
-/// The limit that is spent, of those that cut a stream short.
-pub(crate) fn spent_limit(hold: &dyn Hold, cut: Cut) -> Option<String> {
-    let (limiter, permit) = (hold.limiter(), hold.permit()?);
-    let policy = limiter.policy();
-    let mut left = limiter.remaining_at(permit, limiter.now()).into_iter();
-    let cuts = |name: &str, left: i64| {
-        let Some(limit) = policy.limit(name) else { return false };
-        let counts_tokens = !matches!(limit.meter(), Meter::Requests | Meter::InFlight);
-        let is_quota = matches!(limit.algorithm(), Algorithm::Quota { .. });
-        left <= 0 && counts_tokens && (is_quota || cut == Cut::Any)
-    };
-    left.find(|(name, left)| cuts(name, *left)).map(|(name, _)| name)
+    fn cancel_at(self: Box<Self>, now: Now);
 }
 
 impl Admission for Limiter {
@@ -89,10 +72,10 @@ impl Admission for Limiter {
         self
     }
 
-    fn admit(&self, call: &Call<'_>) -> Result<Admitted, Error> {
+    fn admit_at(&self, call: &Call<'_>, now: Now) -> Result<Admitted, Error> {
         let estimate = call.estimate.unwrap_or_default();
         call.with_request(|request| {
-            Ok(match Limiter::admit(self, request, estimate)? {
+            Ok(match Limiter::admit_at(self, request, estimate, now)? {
                 Decision::Admitted(permit) => {
                     let permit = permit.into_id();
                     Admitted::Passed(Box::new(Held { limiter: self.clone(), permit: Some(permit), charged: estimate }))
@@ -124,19 +107,19 @@ impl Hold for Held {
         self.charged
     }
 
-    fn settle(mut self: Box<Self>, completion: &Completion<'_>) {
+    fn settle_at(mut self: Box<Self>, completion: &Completion<'_>, now: Now) {
         if let Some(permit) = self.permit
-            && !matches!(self.limiter.settle(permit, completion.usage), Err(Error::UsageInvalid { .. }))
+            && !matches!(self.limiter.settle_at(permit, completion.usage, now), Err(Error::UsageInvalid { .. }))
         {
             // Settled, or expired before: either way it has ended. A usage that cannot be leaves it open, to be dropped.
             self.permit = None;
         }
     }
 
-    fn cancel(mut self: Box<Self>) {
+    fn cancel_at(mut self: Box<Self>, now: Now) {
         if let Some(permit) = self.permit.take() {
             // It has expired at worst; then it has ended.
-            let _ = self.limiter.cancel(permit);
+            let _ = self.limiter.cancel_at(permit, now);
         }
     }
 }
@@ -155,8 +138,8 @@ impl Admission for Gate {
         Gate::limiter(self)
     }
 
-    fn admit(&self, call: &Call<'_>) -> Result<Admitted, Error> {
-        Ok(match Gate::admit(self, call)? {
+    fn admit_at(&self, call: &Call<'_>, now: Now) -> Result<Admitted, Error> {
+        Ok(match Gate::admit_at(self, call, now)? {
             Verdict::Passed(passage) => Admitted::Passed(Box::new(Passing { gate: self.clone(), passage })),
             Verdict::Refused(refused) => Admitted::Refused(refusal(self, &refused)),
         })
@@ -190,23 +173,26 @@ impl Hold for Passing {
         self.passage.charged()
     }
 
-    fn headers(&self, dialect: Dialect) -> Vec<Header> {
-        match self.gate.profile() {
-            Some(profile) => {
-                let remaining = self.passage.remaining_at(self.gate.now());
-                let named = profile.headers(remaining, None).into_iter();
-                named.map(|(name, value)| (name.to_ascii_lowercase().into(), value.to_string())).collect()
+    fn each_header(&self, dialect: Dialect, now: Now, each: &mut dyn FnMut(&str, &str)) {
+        match (self.gate.profile(), self.permit()) {
+            (Some(profile), _) => {
+                for (name, value) in profile.headers(self.passage.remaining_at(now), None) {
+                    each(&name.to_ascii_lowercase(), &value.to_string());
+                }
             }
-            None => dialect.headers(&self.standings(), self.gate.now()),
+            (None, Some(permit)) => {
+                dialect.each_header(&Standing::rates_of_permit(self.limiter(), permit, now), now, each);
+            }
+            (None, None) => {}
         }
     }
 
-    fn settle(self: Box<Self>, completion: &Completion<'_>) {
+    fn settle_at(self: Box<Self>, completion: &Completion<'_>, now: Now) {
         // It has ended and is recorded, whatever comes of it.
-        let _ = self.passage.settle(completion);
+        let _ = self.passage.settle_at(completion, now);
     }
 
-    fn cancel(self: Box<Self>) {
-        let _ = self.passage.cancel();
+    fn cancel_at(self: Box<Self>, now: Now) {
+        let _ = self.passage.cancel_at(now);
     }
 }

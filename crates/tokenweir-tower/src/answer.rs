@@ -11,13 +11,10 @@ use crate::admission::Refusal;
 
 /// An error in the words of a dialect: a key that is missing, a model that is not there.
 ///
-/// `x-should-retry: false` goes with every status but 408, 409, 429 and those above 500, so that the official clients do not
-/// try again what cannot work.
+/// With the headers of [`Dialect::error_headers`], so that the official clients do not try again what cannot work.
 pub fn error(dialect: Dialect, status: u16, message: &str) -> Response<Bytes> {
     let mut response = json(status, dialect.error_body(status, message));
-    if !matches!(status, 408 | 409 | 429 | 501..) {
-        response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
-    }
+    set(response.headers_mut(), dialect.error_headers(status));
     response
 }
 
@@ -54,16 +51,63 @@ pub(crate) fn undecided(dialect: Dialect, wrong: &Error) -> Response<Bytes> {
         Error::EstimateTooLarge { .. } => 413,
         _ => 400,
     };
-    error(dialect, status, &wrong.to_string())
+    match wrong {
+        // What went wrong with the store, and where it lies, is for the operator.
+        Error::Store(_) => {
+            error(dialect, status, "the store of quotas failed and nothing was charged; try again later")
+        }
+        _ => error(dialect, status, &wrong.to_string()),
+    }
 }
 
 /// Sets headers; one that HTTP does not allow is left out.
-pub(crate) fn set(headers: &mut http::HeaderMap, more: impl IntoIterator<Item = Header>) {
+fn set(headers: &mut http::HeaderMap, more: impl IntoIterator<Item = Header>) {
     for (name, value) in more {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(&*name), HeaderValue::try_from(value)) {
-            headers.insert(name, value);
-        }
+        set_one(headers, &name, &value);
     }
+}
+
+/// Sets one header, unless HTTP does not allow it.
+pub(crate) fn set_one(headers: &mut http::HeaderMap, name: &str, value: &str) {
+    let name = known(name).or_else(|| HeaderName::try_from(name).ok());
+    if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+        headers.insert(name, value);
+    }
+}
+
+/// The names that most responses have, made once and for all.
+fn known(name: &str) -> Option<HeaderName> {
+    macro_rules! among {
+        ($($known:literal),* $(,)?) => {
+            match name {
+                $($known => {
+                    const NAME: HeaderName = HeaderName::from_static($known);
+                    Some(NAME)
+                })*
+                _ => None,
+            }
+        };
+    }
+    among!(
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-tokens",
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+        "anthropic-ratelimit-tokens-limit",
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+        "anthropic-ratelimit-input-tokens-limit",
+        "anthropic-ratelimit-input-tokens-remaining",
+        "anthropic-ratelimit-input-tokens-reset",
+        "anthropic-ratelimit-output-tokens-limit",
+        "anthropic-ratelimit-output-tokens-remaining",
+        "anthropic-ratelimit-output-tokens-reset",
+    )
 }
 
 /// Whether a request is one of gRPC, whose answers have their status in a header of their own.

@@ -52,9 +52,11 @@ impl<F: Fn(&mut Parts) -> Identified + Send + Sync + 'static> Host for F {
 
 /// What a request is.
 #[derive(Debug)]
+// Most requests are metered: what is large about it is not to be allocated for each of them.
+#[allow(clippy::large_enum_variant)]
 pub enum Identified {
     /// A call that is metered.
-    Metered(Box<Caller>),
+    Metered(Caller),
     /// None that takes anything: it passes untouched (lists of models, health).
     Unmetered,
     /// One that is refused: the key is missing, say.
@@ -162,6 +164,11 @@ pub struct Metered {
     /// The permit; a call that bypasses the gateway has none.
     pub permit: Option<PermitId>,
 }
+
+/// Put into the extensions of a response by a service that has sent the request to the provider and got no answer: the
+/// response is its own, and the call is settled as [`Settings::unanswered`](crate::Settings::unanswered) says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NoAnswer;
 
 /// Put into the extensions of a response by a service that did not reach the provider: the call is cancelled, nothing is
 /// charged, and it does not count as a request.

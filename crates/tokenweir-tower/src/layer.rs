@@ -1,7 +1,7 @@
 //! The layer and its service: the way of one request.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
@@ -11,23 +11,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokenweir::Estimate;
-use tokenweir_wire::{Api, Asked, Framing, RequestReader, StreamUsage, UsageChunkFilter, ietf_headers};
+use tokenweir::gateway::Completion;
+use tokenweir_wire::{Api, Asked, Exchange, RequestReader, ResponseHead, StreamUsage, ietf_headers};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::admission::{Admission, Admitted, Refusal};
-use crate::answer::{as_grpc, error, is_grpc, refused, set, undecided};
-use crate::host::{Caller, Host, Identified, Metered, NotReached, Takes};
+use crate::admission::{Admission, Admitted, Hold, Refusal};
+use crate::answer::{as_grpc, error, is_grpc, refused, set_one, undecided};
+use crate::host::{Caller, Host, Identified, Metered, NoAnswer, NotReached, Takes};
 use crate::request::{Read, RequestBody, read};
-use crate::response::{Passing, ResponseBody};
+use crate::response::ResponseBody;
 use crate::settings::{Oversize, Settings};
-use crate::watch::Watch;
 
 /// What every service of a layer shares.
 struct Shared<A, H> {
     admission: A,
     host: H,
-    settings: Arc<Settings>,
+    settings: Settings,
 }
 
 /// Puts a [`MeterService`] in front of a service. Cheap to clone; the services of all clones share the counters.
@@ -39,7 +39,7 @@ impl<A: Admission, H: Host> MeterLayer<A, H> {
     /// A layer that admits by `admission` (a [`Limiter`](tokenweir::Limiter) or a [`Gate`](tokenweir::gateway::Gate)) what
     /// `host` identifies.
     pub fn new(admission: A, host: H, settings: Settings) -> Self {
-        MeterLayer { shared: Arc::new(Shared { admission, host, settings: Arc::new(settings) }) }
+        MeterLayer { shared: Arc::new(Shared { admission, host, settings }) }
     }
 }
 
@@ -111,10 +111,12 @@ where
     }
 }
 
-/// A call that may pass: what goes to the service, and who watches it.
+/// A call that may pass: what goes to the service, and what is held for it.
 struct Passed<B> {
     body: RequestBody<B>,
-    watch: Watch,
+    /// Dropped before the service has answered, the estimate stands.
+    hold: Box<dyn Hold>,
+    exchange: Exchange,
     /// Whether the usage is asked for that the client did not.
     asks_for_usage: bool,
 }
@@ -132,7 +134,7 @@ impl<A: Admission, H: Host> Shared<A, H> {
             let response = if grpc { as_grpc(response, limits) } else { response };
             Ok(response.map(ResponseBody::own))
         };
-        let mut caller = match self.host.identify(&mut head) {
+        let caller = match self.host.identify(&mut head) {
             Identified::Metered(caller) => caller,
             Identified::Refused(response) => return own(response, false),
             Identified::Unmetered => {
@@ -140,72 +142,85 @@ impl<A: Admission, H: Host> Shared<A, H> {
                 return Ok(inner.call(request).await?.map(ResponseBody::unwatched));
             }
         };
-        let Passed { body, mut watch, asks_for_usage } = match self.admit(&mut head, &mut caller, body).await {
+        let dialect = caller.dialect;
+        let Passed { body, hold, mut exchange, asks_for_usage } = match self.admit(&mut head, caller, body).await {
             Ok(passed) => passed,
             Err(Stopped { response, limits }) => return own(*response, limits),
         };
-        let (api, dialect) = (caller.takes.api(), caller.dialect);
-        // From here on whatever happens, `watch` settles: dropped before the service has answered, the estimate stands.
-        let response = match inner.call(Request::from_parts(head, body)).await {
+        let answered = inner.call(Request::from_parts(head, body)).await;
+        let now = hold.limiter().now();
+        let response = match answered {
             Ok(response) => response,
             Err(error) => {
-                watch.failed();
+                hold.settle_at(&exchange.unanswered(now), now);
                 return Err(error);
             }
         };
         let (mut head, body) = response.into_parts();
         if head.extensions.get::<NotReached>().is_some() {
-            watch.cancel();
+            hold.cancel_at(now);
             return Ok(Response::from_parts(head, ResponseBody::unwatched(body)));
         }
-        let settings = &self.settings;
-        if let Some(hold) = watch.hold() {
-            if settings.headers {
-                set(&mut head.headers, hold.headers(dialect));
-            }
-            if settings.ietf_headers {
-                set(&mut head.headers, ietf_headers(&hold.standings()));
+        if exchange.has_expired(hold.limiter(), now) {
+            return own(
+                error(dialect, 504, "The model took so long to answer that the call's permit has expired."),
+                false,
+            );
+        }
+        if self.settings.headers {
+            // Two kinds of limit, three headers each; beyond them the map grows by itself.
+            head.headers.reserve(6);
+            hold.each_header(dialect, now, &mut |name, value| set_one(&mut head.headers, name, value));
+        }
+        if self.settings.ietf_headers {
+            for (name, value) in ietf_headers(&hold.standings(now)) {
+                set_one(&mut head.headers, &name, &value);
             }
         }
-        watch.answered(&head);
-        let filter = (asks_for_usage && watch.framing() == Some(Framing::Events)).then(UsageChunkFilter::new);
-        let passing = Passing::new(watch, filter, api, dialect);
-        if !passing.keeps_length() {
+        if head.extensions.get::<NoAnswer>().is_some() {
+            let response_code = Some(head.status.as_u16());
+            hold.settle_at(&Completion { response_code, ..exchange.unanswered(now) }, now);
+            return Ok(Response::from_parts(head, ResponseBody::unwatched(body)));
+        }
+        let told = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let answer = ResponseHead {
+            status: head.status.as_u16(),
+            content_type: told(CONTENT_TYPE),
+            content_encoding: told(CONTENT_ENCODING),
+        };
+        let watch = exchange.answered(answer, dialect, asks_for_usage, self.settings.estimator.clone());
+        if !watch.keeps_length() {
             head.headers.remove(CONTENT_LENGTH);
         }
-        Ok(Response::from_parts(head, ResponseBody::watched(body, passing)))
+        Ok(Response::from_parts(head, ResponseBody::watched(body, hold, watch)))
     }
 
     /// Reads what an estimate needs, and decides.
-    async fn admit<B: Body>(&self, head: &mut Parts, caller: &mut Caller, body: B) -> Result<Passed<B>, Stopped> {
+    async fn admit<B: Body>(&self, head: &mut Parts, mut caller: Caller, body: B) -> Result<Passed<B>, Stopped> {
         let wants = match caller.takes {
-            Takes::Tokens { api, stream } => self.wants(head, caller, api, stream, body).await?,
+            Takes::Tokens { api, stream } => self.wants(head, &mut caller, api, stream, body).await?,
             Takes::Stated(estimate) => {
-                self.host.resolve(head, caller, None)?;
+                self.host.resolve(head, &mut caller, None)?;
                 let stated = (estimate != Estimate::default()).then_some(estimate);
                 Wants { body: RequestBody::untouched(body), estimate: stated, streamed: false, asks_for_usage: false }
             }
         };
         let Wants { body, estimate, streamed, asks_for_usage } = wants;
-        let admitted = caller.with_call(estimate, streamed, |call| self.admission.admit(call));
+        let now = self.admission.limiter().now();
+        let admitted = caller.with_call(estimate, streamed, |call| self.admission.admit_at(call, now));
         let hold = match admitted {
             Ok(Admitted::Passed(hold)) => hold,
             Ok(Admitted::Refused(refusal)) => {
                 let limits = matches!(refusal, Refusal::Denied(_) | Refusal::Answered(..));
-                let now = self.admission.limiter().now();
                 return Err(Stopped { response: refused(&refusal, caller.dialect, now).into(), limits });
             }
             Err(wrong) => return Err(undecided(caller.dialect, &wrong).into()),
         };
-        head.extensions.insert(Metered {
-            project: caller.project.clone(),
-            deployment: caller.deployment.clone(),
-            api: caller.takes.api(),
-            streamed,
-            charged: hold.charged(),
-            permit: hold.permit(),
-        });
-        Ok(Passed { body, watch: Watch::new(hold, caller.takes.api(), self.settings.clone()), asks_for_usage })
+        let (api, charged, permit) = (caller.takes.api(), hold.charged(), hold.permit());
+        let Caller { project, deployment, .. } = caller;
+        head.extensions.insert(Metered { project, deployment, api, streamed, charged, permit });
+        let exchange = Exchange::new(api, charged, permit, self.settings.rules(), now);
+        Ok(Passed { body, hold, exchange, asks_for_usage })
     }
 
     /// What a request to an API of tokens wants.
@@ -217,7 +232,7 @@ impl<A: Admission, H: Host> Shared<A, H> {
         stream: Option<bool>,
         body: B,
     ) -> Result<Wants<B>, Stopped> {
-        let (settings, dialect) = (&*self.settings, caller.dialect);
+        let (settings, dialect) = (&self.settings, caller.dialect);
         if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             let message = "A compressed request cannot be metered. Send it without content-encoding.";
             return Err(error(dialect, 415, message).into());
@@ -252,13 +267,17 @@ impl<A: Admission, H: Host> Shared<A, H> {
         stream: Option<bool>,
         body: RequestBody<B>,
     ) -> Result<Wants<B>, Stopped> {
-        let most = self.settings.max_body;
+        let message = format!("The request is longer than {} bytes. Send less.", self.settings.max_body);
+        let too_long = |dialect| Err(error(dialect, 413, &message).into());
         let stated = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        self.host.resolve(head, caller, None)?;
-        let (Oversize::ByLength, Some(length), Some(_)) = (self.settings.oversize, stated, &caller.deployment) else {
-            let message = format!("The request is longer than {most} bytes. Send less.");
-            return Err(error(caller.dialect, 413, &message).into());
+        let (Oversize::ByLength, Some(length)) = (self.settings.oversize, stated) else {
+            // Whatever its host would say of a request of which it knows the head only.
+            return too_long(caller.dialect);
         };
+        self.host.resolve(head, caller, None)?;
+        if caller.deployment.is_none() {
+            return too_long(caller.dialect);
+        }
         let streamed = stream.unwrap_or(false);
         let estimate = self.estimate(caller, &Asked::by_length(api, length), streamed)?;
         Ok(Wants { body, estimate: Some(estimate), streamed, asks_for_usage: false })

@@ -10,11 +10,16 @@
 //! | with a whole response | the usage it reports; where it reports none, its text as it was counted, and the estimate for what cannot be seen |
 //! | with a stream that stops, or a client that hangs up | what was reported, and the text since then, as it was counted |
 //! | with a body of JSON that stops, or a client that hangs up on it | the same, and at least the estimate: the answer was complete before it was sent |
-//! | with an error status, or an error of the service | what was reported, or nothing: [`Settings::failed`] |
+//! | with an error status | what was reported, or nothing: [`Settings::failed`] |
+//! | with an error of the service, or a response of its own because no answer came ([`NoAnswer`]) | the estimate: [`Settings::unanswered`] |
 //! | before the service has answered, because the client hung up | the estimate |
 //! | without having reached a provider ([`NotReached`] in the response) | nothing, and it is no request either |
 //! | with a body that is compressed in spite of `accept-encoding: identity` | the estimate |
 //! | and had no body to read ([`Takes::Stated`]) | the estimate |
+//!
+//! The rules of these ends are [`tokenweir_wire::Exchange`]'s. A permit is renewed while its response passes; one that expires
+//! because the response stood still for longer than [`Limiter::permit_ttl`](tokenweir::Limiter::permit_ttl) ends it, and an
+//! answer that takes as long to begin is 504: nothing passes uncounted.
 //!
 //! Responses pass as they come: nothing is held back but, on streams whose client did not ask for the usage, the event that
 //! is under way. Headers, trailers and lengths stay what they are wherever the body does.
@@ -35,7 +40,7 @@
 //!         let Some(_key) = head.headers.get("authorization") else {
 //!             return Identified::Refused(error(Dialect::OpenAi, 401, "The key is missing."));
 //!         };
-//!         Identified::Metered(Caller::new("search", Takes::tokens(endpoint)).into())
+//!         Identified::Metered(Caller::new("search", Takes::tokens(endpoint)))
 //!     }
 //! }
 //!
@@ -57,24 +62,23 @@
 //! # gRPC
 //! A call without a body to read is metered by what the host says of it ([`Takes::Stated`]), messages and trailers pass
 //! untouched, and a refusal of a request of type `application/grpc` is a status of gRPC (`RESOURCE_EXHAUSTED` for limits)
-//! in a response without a body.
+//! in a response without a body. The tests have a client and a server of tonic on both sides of it.
 
 #![forbid(unsafe_code)]
 
 mod admission;
 mod answer;
-mod cut;
 mod host;
 mod layer;
 mod request;
 mod response;
 mod settings;
-mod watch;
 
 pub use admission::{Admission, Admitted, Hold, Refusal};
 pub use answer::error;
-pub use host::{Caller, Host, Identified, Metered, NotReached, Takes};
+pub use host::{Caller, Host, Identified, Metered, NoAnswer, NotReached, Takes};
 pub use layer::{MeterLayer, MeterService};
 pub use request::RequestBody;
 pub use response::ResponseBody;
-pub use settings::{Cut, Failed, Oversize, Settings};
+pub use settings::{Oversize, Settings};
+pub use tokenweir_wire::{Cut, Failed, Unanswered};

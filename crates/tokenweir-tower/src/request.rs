@@ -3,7 +3,6 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,7 +10,8 @@ use std::task::{Context, Poll};
 
 /// A request's body as the service gets it: what the layer has read, and what has not come yet.
 pub struct RequestBody<B> {
-    front: VecDeque<Bytes>,
+    /// What has been read, in its order; empty once it has been taken.
+    front: [Bytes; 2],
     trailers: Option<HeaderMap>,
     /// `None` once it has been read to its end.
     rest: Option<Pin<Box<B>>>,
@@ -28,21 +28,18 @@ impl<B> RequestBody<B> {
     /// The body, where all of it has been read and nothing of it been taken: what a proxy may rewrite. `None` where it still
     /// comes.
     pub fn whole(&self) -> Option<Bytes> {
-        match (self.rest.is_none(), self.front.len()) {
-            (true, 0) => Some(Bytes::new()),
-            (true, 1) => self.front.front().cloned(),
-            _ => None,
-        }
+        // Of two parts there is a rest.
+        self.rest.is_none().then(|| self.front[0].clone())
     }
 
     /// A body that nothing was read of.
     pub(crate) fn untouched(body: B) -> Self {
-        RequestBody { front: VecDeque::new(), trailers: None, rest: Some(Box::pin(body)) }
+        RequestBody { front: [Bytes::new(), Bytes::new()], trailers: None, rest: Some(Box::pin(body)) }
     }
 
     /// A body that was read, and perhaps rewritten.
     pub(crate) fn read(body: Bytes, trailers: Option<HeaderMap>) -> Self {
-        RequestBody { front: VecDeque::from([body]), trailers, rest: None }
+        RequestBody { front: [body, Bytes::new()], trailers, rest: None }
     }
 }
 
@@ -54,10 +51,8 @@ impl<B: Body> Body for RequestBody<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        while let Some(read) = self.front.pop_front() {
-            if !read.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(read))));
-            }
+        if let Some(read) = self.front.iter_mut().find(|read| !read.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(read)))));
         }
         match &mut self.rest {
             Some(rest) => rest.as_mut().poll_frame(context).map_ok(bytes_of),
@@ -105,7 +100,7 @@ pub(crate) async fn read<B: Body>(body: B, most: usize) -> Read<B> {
     let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     let mut trailers = None;
     if rest.size_hint().lower() > most as u64 {
-        return Read::Longer(RequestBody { front: VecDeque::new(), trailers, rest: Some(rest) });
+        return Read::Longer(RequestBody { front: [first, Bytes::new()], trailers, rest: Some(rest) });
     }
     while let Some(frame) = poll_fn(|context| rest.as_mut().poll_frame(context)).await {
         match frame.map(|frame| bytes_of(frame).into_data()) {
@@ -119,8 +114,7 @@ pub(crate) async fn read<B: Body>(body: B, most: usize) -> Read<B> {
                     more.extend_from_slice(&data);
                 }
                 if first.len() + more.len() > most {
-                    let front = [first, more.freeze()].into_iter().filter(|part| !part.is_empty()).collect();
-                    return Read::Longer(RequestBody { front, trailers, rest: Some(rest) });
+                    return Read::Longer(RequestBody { front: [first, more.freeze()], trailers, rest: Some(rest) });
                 }
             }
             Ok(Err(other)) => trailers = other.into_trailers().ok().or(trailers),

@@ -1,25 +1,30 @@
 //! The body of a response on its way to the client.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokenweir_wire::{Api, Dialect, UsageChunkFilter};
+use tokenweir::Now;
+use tokenweir_wire::{Estimator, Passed, ResponseWatch};
 
-use crate::cut::{self, Tail};
+use crate::admission::Hold;
 use crate::request::bytes_of;
-use crate::watch::Watch;
 
-/// A response's body as the client gets it: the service's, watched as it passes, or an answer of the layer's own.
-///
-/// Dropped before its end, its call is settled by what has passed.
-pub struct ResponseBody<R: Body> {
-    /// `None` once it is over, or where there never was one.
-    inner: Option<Pin<Box<R>>>,
-    /// What is to follow before anything else of `inner`.
-    next: Option<Result<Frame<Bytes>, R::Error>>,
-    passing: Option<Box<Passing>>,
+pin_project! {
+    /// A response's body as the client gets it: the service's, watched as it passes, or an answer of the layer's own.
+    ///
+    /// Dropped before its end, its call is settled by what has passed.
+    pub struct ResponseBody<R: Body> {
+        // `None` once it is over, or where there never was one.
+        #[pin]
+        inner: Option<R>,
+        // What is to follow before anything else of `inner`.
+        next: Option<Result<Frame<Bytes>, R::Error>>,
+        watched: Option<Box<Watched>>,
+    }
 }
 
 impl<R: Body> fmt::Debug for ResponseBody<R> {
@@ -28,53 +33,40 @@ impl<R: Body> fmt::Debug for ResponseBody<R> {
     }
 }
 
-/// The passing of a watched response.
-pub(crate) struct Passing {
-    pub(crate) watch: Watch,
-    /// Keeps from the client the chunk that it did not ask for.
-    pub(crate) filter: Option<UsageChunkFilter>,
-    pub(crate) api: Option<Api>,
-    pub(crate) dialect: Dialect,
-    tail: Tail,
-    /// The limit for which the stream is cut, at the next end of an event.
-    cut: Option<String>,
+pub(crate) type Watch = ResponseWatch<Arc<dyn Estimator + Send + Sync>>;
+
+/// A response that is watched, and what is held for it. Dropped, its call ends with what has passed by then.
+struct Watched {
+    /// Taken when the call has ended.
+    hold: Option<Box<dyn Hold>>,
+    watch: Watch,
 }
 
-impl Passing {
-    pub(crate) fn new(watch: Watch, filter: Option<UsageChunkFilter>, api: Option<Api>, dialect: Dialect) -> Box<Self> {
-        Box::new(Passing { watch, filter, api, dialect, tail: Tail::default(), cut: None })
+impl Watched {
+    /// A piece passes; `last`: no more will come.
+    fn passes(&mut self, piece: &[u8], last: bool) -> Passed {
+        let Some(hold) = &self.hold else { return Passed::Whole };
+        let now = hold.limiter().now();
+        let passed = self.watch.passes(piece, last, hold.limiter(), now);
+        if last || matches!(passed, Passed::Last(_)) {
+            self.end(now);
+        }
+        passed
     }
 
-    /// What of a piece goes to the client, and whether the stream is cut after it.
-    fn pass(&mut self, chunk: Bytes) -> (Bytes, bool) {
-        let spent = self.watch.saw(&chunk);
-        self.cut = self.cut.take().or(spent);
-        let passed = match &mut self.filter {
-            Some(filter) => {
-                let mut passed = Vec::with_capacity(chunk.len());
-                filter.feed(&chunk, &mut passed);
-                Bytes::from(passed)
-            }
-            None => chunk,
-        };
-        if let (Some(limit), Some(api)) = (&self.cut, self.api)
-            && let Some(end) = self.tail.last_end(&passed)
-        {
-            let mut last = BytesMut::from(&passed[..end]);
-            last.extend_from_slice(&cut::event(api, self.dialect, limit));
-            return (last.freeze(), true);
+    fn end(&mut self, now: Now) {
+        if let Some(hold) = self.hold.take() {
+            hold.settle_at(&self.watch.completion(now), now);
         }
-        self.tail.pass(&passed);
-        (passed, false)
     }
+}
 
-    /// What was held back of a stream that is over.
-    fn rest(&mut self) -> Bytes {
-        let mut rest = Vec::new();
-        if let Some(filter) = self.filter.take() {
-            filter.finish(&mut rest);
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(hold) = &self.hold {
+            let now = hold.limiter().now();
+            self.end(now);
         }
-        rest.into()
     }
 }
 
@@ -82,77 +74,72 @@ impl<R: Body> ResponseBody<R> {
     /// An answer of the layer's own.
     pub(crate) fn own(body: Bytes) -> Self {
         let next = (!body.is_empty()).then(|| Ok(Frame::data(body)));
-        ResponseBody { inner: None, next, passing: None }
+        ResponseBody { inner: None, next, watched: None }
     }
 
     /// The service's body, which nobody watches.
     pub(crate) fn unwatched(body: R) -> Self {
-        ResponseBody { inner: Some(Box::pin(body)), next: None, passing: None }
+        ResponseBody { inner: Some(body), next: None, watched: None }
     }
 
-    pub(crate) fn watched(body: R, passing: Box<Passing>) -> Self {
-        ResponseBody { inner: Some(Box::pin(body)), next: None, passing: Some(passing) }
+    pub(crate) fn watched(body: R, hold: Box<dyn Hold>, watch: Watch) -> Self {
+        ResponseBody { inner: Some(body), next: None, watched: Some(Box::new(Watched { hold: Some(hold), watch })) }
     }
 
-    /// The service's body is over: what is still held back, and the call ends.
-    fn finish(&mut self) -> Bytes {
-        self.inner = None;
-        let Some(mut passing) = self.passing.take() else { return Bytes::new() };
-        passing.watch.end();
-        passing.rest()
+    /// The service's body is over: what is still held back of it, and the call ends.
+    fn finish(self: Pin<&mut Self>) -> Bytes {
+        let mut this = self.project();
+        this.inner.set(None);
+        this.watched.take().map(|mut watched| watched.watch.rest().into()).unwrap_or_default()
     }
 
     /// Passes `last`, after what was held back.
-    fn finish_with(&mut self, last: Result<Frame<Bytes>, R::Error>) -> Result<Frame<Bytes>, R::Error> {
-        let rest = self.finish();
+    fn finish_with(mut self: Pin<&mut Self>, last: Result<Frame<Bytes>, R::Error>) -> Result<Frame<Bytes>, R::Error> {
+        let rest = self.as_mut().finish();
         match rest.is_empty() {
             true => last,
             false => {
-                self.next = Some(last);
+                *self.project().next = Some(last);
                 Ok(Frame::data(rest))
             }
         }
     }
 }
 
-impl<R: Body> Unpin for ResponseBody<R> {}
-
 impl<R: Body> Body for ResponseBody<R> {
     type Data = Bytes;
     type Error = R::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
-        let this = &mut *self;
         loop {
+            let mut this = self.as_mut().project();
             if let Some(next) = this.next.take() {
                 return Poll::Ready(Some(next));
             }
-            let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+            let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
             let frame = match ready!(inner.as_mut().poll_frame(context)) {
                 None => {
-                    let rest = this.finish();
+                    let rest = self.finish();
                     return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(this.finish_with(Err(error)))),
+                Some(Err(error)) => return Poll::Ready(Some(self.finish_with(Err(error)))),
                 Some(Ok(frame)) => bytes_of(frame),
             };
             let over = inner.is_end_stream();
             let chunk = match frame.into_data() {
                 Ok(chunk) => chunk,
                 // Trailers are the last there is.
-                Err(trailers) => return Poll::Ready(Some(this.finish_with(Ok(trailers)))),
+                Err(trailers) => return Poll::Ready(Some(self.finish_with(Ok(trailers)))),
             };
-            let Some(passing) = &mut this.passing else { return Poll::Ready(Some(Ok(Frame::data(chunk)))) };
-            let (mut passed, is_cut) = passing.pass(chunk);
-            if is_cut {
-                // What the filter still holds is after the cut.
-                passing.filter = None;
-                this.finish();
-            } else if over {
-                let rest = this.finish();
-                if !rest.is_empty() {
-                    passed = [passed, rest].concat().into();
-                }
+            let Some(watched) = this.watched else { return Poll::Ready(Some(Ok(Frame::data(chunk)))) };
+            let (passed, over) = match watched.passes(&chunk, over) {
+                Passed::Whole => (chunk, over),
+                Passed::Part(part) => (part.into(), over),
+                Passed::Last(part) => (part.into(), true),
+            };
+            if over {
+                *this.watched = None;
+                this.inner.set(None);
             }
             if !passed.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(passed))));
@@ -161,7 +148,7 @@ impl<R: Body> Body for ResponseBody<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.next.is_none() && self.inner.as_ref().is_none_or(|inner| inner.is_end_stream())
+        self.next.is_none() && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -169,19 +156,12 @@ impl<R: Body> Body for ResponseBody<R> {
             Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
             _ => 0,
         };
-        match (&self.inner, &self.passing) {
+        match (&self.inner, &self.watched) {
             (None, _) => SizeHint::with_exact(next),
-            (Some(inner), passing) if passing.as_ref().is_none_or(|passing| passing.keeps_length()) => {
+            (Some(inner), watched) if watched.as_ref().is_none_or(|watched| watched.watch.keeps_length()) => {
                 inner.size_hint()
             }
             _ => SizeHint::new(),
         }
-    }
-}
-
-impl Passing {
-    /// Whether what goes to the client is as long as what comes.
-    pub(crate) fn keeps_length(&self) -> bool {
-        self.filter.is_none() && !self.watch.may_cut()
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-use tokenweir_wire::{Characters, Estimator, InputRules, OutputRule};
+use tokenweir_wire::{CallRules, Characters, Cut, Estimator, Failed, InputRules, OutputRule, Unanswered};
 
 /// What becomes of a request whose body is longer than is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -15,28 +14,6 @@ pub enum Oversize {
     /// `content-length` states. One that does not state it is refused, and so is one whose head does not name the
     /// deployment. It is not asked to report the usage of its stream.
     ByLength,
-}
-
-/// Which limits cut a stream short that has used more than its estimate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Cut {
-    /// None: what goes beyond is charged, and later requests wait for it.
-    Never,
-    /// A quota that is spent: no waiting brings it back soon.
-    #[default]
-    Quota,
-    /// Any limit on tokens or cost that is spent, rates included.
-    Any,
-}
-
-/// What a call is charged that failed at the provider and for which no usage is reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Failed {
-    /// No tokens; it still counts as a request.
-    #[default]
-    Nothing,
-    /// Its estimate: for providers that charge for what they fail at.
-    Estimate,
 }
 
 /// How a [`MeterLayer`](crate::MeterLayer) works.
@@ -60,13 +37,13 @@ pub struct Settings {
     pub cut: Cut,
     /// What failed calls are charged; [`Failed::Nothing`] unless set.
     pub failed: Failed,
+    /// What calls are charged that were sent and never answered: the service failed, or its response says so with
+    /// [`NoAnswer`](crate::NoAnswer). [`Unanswered::Estimate`] unless set.
+    pub unanswered: Unanswered,
     /// Whether responses say how the caller's limits stand, in its dialect; they do unless set.
     pub headers: bool,
     /// Whether they say it in the IETF draft's words besides; they do not unless set.
     pub ietf_headers: bool,
-    /// How long permits live: what the limiter was built with, 10 minutes unless set. A response that is still coming when
-    /// a quarter of it is over has its permit renewed.
-    pub permit_ttl: Duration,
 }
 
 impl Settings {
@@ -81,10 +58,14 @@ impl Settings {
             ask_for_usage: true,
             cut: Cut::default(),
             failed: Failed::default(),
+            unanswered: Unanswered::default(),
             headers: true,
             ietf_headers: false,
-            permit_ttl: Duration::from_secs(600),
         }
+    }
+
+    pub(crate) fn rules(&self) -> CallRules {
+        CallRules::new(self.cut, self.failed, self.unanswered)
     }
 }
 
@@ -96,6 +77,7 @@ impl fmt::Debug for Settings {
             .field("oversize", &self.oversize)
             .field("cut", &self.cut)
             .field("failed", &self.failed)
+            .field("unanswered", &self.unanswered)
             .finish_non_exhaustive()
     }
 }

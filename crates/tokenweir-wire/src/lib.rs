@@ -8,7 +8,8 @@
 //! - before the call: [`Asked`], what a request asks for and may cost, counted by an [`Estimator`]; [`OutputRule`], what
 //!   is held where it states no bound; [`StreamUsage`], so that a stream ends with its usage;
 //! - while it runs and after: [`ResponseMeter`], the usage out of a body or a stream, as it passes; [`UsageChunkFilter`],
-//!   which keeps from a client the chunk that it did not ask for;
+//!   which keeps from a client the chunk that it did not ask for; [`Exchange`], all of this for one admitted call, with the
+//!   rules of how it ends;
 //! - to the client: [`Dialect`], headers and errors in the words of its API; [`ietf_headers`];
 //! - from the upstream: [`UpstreamLimits`], what it says of its own limits.
 //!
@@ -65,6 +66,7 @@
 mod api;
 mod dialect;
 mod estimator;
+mod exchange;
 mod json;
 mod request;
 mod response;
@@ -80,6 +82,7 @@ pub use dialect::{ApimHeaders, Dialect, Header, Refused, ietf_headers};
 #[cfg(feature = "bpe")]
 pub use estimator::Bpe;
 pub use estimator::{Characters, Estimator};
+pub use exchange::{CallRules, Cut, Exchange, Failed, Passed, ResponseHead, ResponseWatch, Unanswered};
 pub use request::{Asked, InputRules, OutputRule, RequestError, RequestReader};
 pub use response::{Ended, Framing, Measured, ResponseMeter};
 pub use standing::Standing;

@@ -1,15 +1,16 @@
 //! Limits as clients may be told of them.
 
+use std::sync::Arc;
 use std::time::Duration;
-use tokenweir::Now;
-use tokenweir::policy::{Algorithm, Meter, Policy};
+use tokenweir::policy::{Algorithm, Limit, Meter, Policy};
+use tokenweir::{Limiter, Now, PermitId};
 
 /// How one limit of a request stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Standing {
     /// The limit's name.
-    pub limit: String,
+    pub limit: Arc<str>,
     /// What it counts.
     pub meter: Meter,
     /// A quota of a calendar period, as opposed to a rate.
@@ -29,45 +30,68 @@ impl Standing {
     /// or [`Denied::remaining`](tokenweir::Denied::remaining) says, `policy` the limiter's. A limit that the policy no
     /// longer has is left out.
     pub fn of(policy: &Policy, remaining: &[(String, i64)], now: Now) -> Vec<Standing> {
-        let standing = |(name, remaining): &(String, i64)| {
-            let limit = policy.limit(name)?;
-            let (amount, per, reset) = match limit.algorithm() {
-                Algorithm::Bucket { amount, per, burst } => {
-                    let missing = (i128::from(*burst) - i128::from(*remaining)).max(0) as u128;
-                    let reset = (missing * u128::from(*per)).div_ceil(u128::from(*amount));
-                    (*amount, Some(*per), u64::try_from(reset).ok())
-                }
-                Algorithm::Window { amount, per, sub_windows } => {
-                    let used = i128::from(*remaining) < i128::from(*amount);
-                    let longest = per + per / u64::from(*sub_windows);
-                    (*amount, Some(*per), Some(if used { longest } else { 0 }))
-                }
-                Algorithm::Quota { amount, period } => {
-                    let bounds = period.bounds(now.wall);
-                    let ends = bounds.end != i64::MAX;
-                    let length = u64::try_from(i128::from(bounds.end) - i128::from(bounds.start)).ok();
-                    let left = u64::try_from(i128::from(bounds.end) - i128::from(now.wall)).ok();
-                    (*amount, length.filter(|_| ends), left.filter(|_| ends))
-                }
-                Algorithm::InFlight { amount } => (*amount, None, None),
-            };
-            Some(Standing {
-                limit: name.clone(),
-                meter: limit.meter(),
-                is_quota: matches!(limit.algorithm(), Algorithm::Quota { .. }),
-                amount,
-                remaining: *remaining,
-                per: per.map(Duration::from_nanos),
-                reset: reset.map(Duration::from_nanos),
-            })
-        };
+        let standing = |(name, remaining): &(String, i64)| Some(Standing::new(policy.limit(name)?, *remaining, now));
         remaining.iter().filter_map(standing).collect()
+    }
+
+    /// How the limits of an open permit stand at `now`; nothing if it has ended.
+    pub fn of_permit(limiter: &Limiter, permit: PermitId, now: Now) -> Vec<Standing> {
+        let mut standings = Vec::new();
+        limiter.each_remaining_at(permit, now, |limit, left| standings.push(Standing::new(limit, left, now)));
+        standings
+    }
+
+    /// As [`of_permit`](Standing::of_permit), of the rates alone: what [`Dialect::headers`](crate::Dialect::headers) tell.
+    pub fn rates_of_permit(limiter: &Limiter, permit: PermitId, now: Now) -> Vec<Standing> {
+        let mut standings = Vec::new();
+        limiter.each_remaining_at(permit, now, |limit, left| {
+            if !is_quota(limit) {
+                standings.push(Standing::new(limit, left, now));
+            }
+        });
+        standings
+    }
+
+    fn new(limit: &Limit, remaining: i64, now: Now) -> Standing {
+        let (amount, per, reset) = match limit.algorithm() {
+            Algorithm::Bucket { amount, per, burst } => {
+                let missing = (i128::from(*burst) - i128::from(remaining)).max(0) as u128;
+                let reset = (missing * u128::from(*per)).div_ceil(u128::from(*amount));
+                (*amount, Some(*per), u64::try_from(reset).ok())
+            }
+            Algorithm::Window { amount, per, sub_windows } => {
+                let used = i128::from(remaining) < i128::from(*amount);
+                let longest = per + per / u64::from(*sub_windows);
+                (*amount, Some(*per), Some(if used { longest } else { 0 }))
+            }
+            Algorithm::Quota { amount, period } => {
+                let bounds = period.bounds(now.wall);
+                let ends = bounds.end != i64::MAX;
+                let length = u64::try_from(i128::from(bounds.end) - i128::from(bounds.start)).ok();
+                let left = u64::try_from(i128::from(bounds.end) - i128::from(now.wall)).ok();
+                (*amount, length.filter(|_| ends), left.filter(|_| ends))
+            }
+            Algorithm::InFlight { amount } => (*amount, None, None),
+        };
+        Standing {
+            limit: limit.name().clone(),
+            meter: limit.meter(),
+            is_quota: is_quota(limit),
+            amount,
+            remaining,
+            per: per.map(Duration::from_nanos),
+            reset: reset.map(Duration::from_nanos),
+        }
     }
 
     /// What it has left, debt shown as nothing.
     pub(crate) fn left(&self) -> u64 {
         self.remaining.max(0) as u64
     }
+}
+
+fn is_quota(limit: &Limit) -> bool {
+    matches!(limit.algorithm(), Algorithm::Quota { .. })
 }
 
 /// The limit with the least left among those of these meters, rates or quotas.

@@ -132,26 +132,93 @@ fn until(instant: Timestamp, wall: i64) -> Option<Duration> {
     from_nanos(u128::try_from(nanos).unwrap_or(0))
 }
 
+/// A text of at most 64 bytes, without an allocation. What does not fit is left out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Short {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl Short {
+    const EMPTY: Short = Short { bytes: [0; 64], length: 0 };
+
+    /// A number in decimal.
+    pub(crate) fn number(number: u64) -> Self {
+        let mut short = Short::EMPTY;
+        short.add_number(number);
+        short
+    }
+
+    fn add(&mut self, text: &str) {
+        if let Some(place) = self.bytes.get_mut(self.length..self.length + text.len()) {
+            place.copy_from_slice(text.as_bytes());
+            self.length += text.len();
+        }
+    }
+
+    fn add_number(&mut self, mut number: u64) {
+        let (mut digits, mut at) = ([0; 20], 20);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        // They are ASCII.
+        self.add(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+    }
+}
+
+impl std::ops::Deref for Short {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Whole texts were added.
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self)
+    }
+}
+
 /// As Go writes it, rounded up to the millisecond: `6m0s`, `120ms`, `1h2m3.5s`.
-pub(crate) fn go_duration(duration: Duration) -> String {
-    let millis = duration.as_nanos().div_ceil(1_000_000);
+pub(crate) fn go_duration(duration: Duration) -> Short {
+    // The longest duration there is has 23 digits of these; no wait is longer than a hundred years.
+    let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    let mut text = Short::EMPTY;
     if millis < 1000 {
-        return if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") };
+        text.add_number(millis);
+        text.add(if millis == 0 { "s" } else { "ms" });
+        return text;
     }
     let (seconds, rest) = (millis / 1000, millis % 1000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let mut text = String::new();
     if hours > 0 {
-        text += &format!("{hours}h");
+        text.add_number(hours);
+        text.add("h");
     }
     if hours > 0 || minutes > 0 {
-        text += &format!("{minutes}m");
+        text.add_number(minutes);
+        text.add("m");
     }
-    text += &seconds.to_string();
+    text.add_number(seconds);
     if rest > 0 {
-        text += format!(".{rest:03}").trim_end_matches('0');
+        text.add(".");
+        // Of three places, without the zeros at the end.
+        let (mut rest, mut place) = (rest, 100);
+        while rest > 0 {
+            text.add_number(rest / place);
+            rest %= place;
+            place /= 10;
+        }
     }
-    text + "s"
+    text.add("s");
+    text
 }
 
 /// The two largest units, as API Management's messages have them; whole seconds, rounded up.
@@ -240,12 +307,13 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_and_api_management_write_them() {
-        let go = |millis| go_duration(Duration::from_millis(millis));
+        let go = |millis| go_duration(Duration::from_millis(millis)).to_string();
         assert_eq!(
             [go(0), go(120), go(1000), go(360_000), go(3_723_500), go(86_400_000)],
             ["0s", "120ms", "1s", "6m0s", "1h2m3.5s", "24h0m0s"]
         );
-        assert_eq!(go_duration(Duration::from_nanos(1)), "1ms");
+        assert_eq!(&*go_duration(Duration::from_nanos(1)), "1ms");
+        assert_eq!([go(1_050), go(1_005), go(61_120)], ["1.05s", "1.005s", "1m1.12s"]);
         let words = |seconds| in_words(Duration::from_secs(seconds));
         assert_eq!(
             [words(41), words(1293), words(82_800), words(2_124_000)],

@@ -121,6 +121,27 @@ fn a_stream_that_breaks_counts_what_has_come() {
 }
 
 #[test]
+fn the_output_of_a_response_in_the_background_is_unknown_until_it_is_reported() {
+    let of = |framing, body: &str| measure(Api::Responses, framing, body.as_bytes()).usage;
+    let queued = r#"{"background":true,"status":"queued","output":[],"usage":null}"#;
+    assert_eq!(figures(of(Framing::Json, queued)), (None, None, None));
+    let begins = "data: {\"type\":\"response.created\",\"response\":{\"background\":true,\"status\":\"queued\"}}\n\n\
+                  data: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}\n\n";
+    assert_eq!(figures(of(Framing::Events, begins)), (None, None, None));
+    // It is charged as it passes all the same.
+    assert_eq!(ResponseMeter::new(Api::Responses, Framing::Events).feed(begins.as_bytes()), 1);
+    let ends = |word: &str, rest: &str| {
+        format!("{begins}data: {{\"type\":\"response.{word}\",\"response\":{{\"background\":true,{rest}}}}}\n\n")
+    };
+    let reported = ends("completed", r#""usage":{"input_tokens":7,"output_tokens":5,"total_tokens":12}"#);
+    assert_eq!(figures(of(Framing::Events, &reported)), (Some(7), None, Some(5)));
+    let failed = ends("failed", r#""error":{"code":"server_error"}"#);
+    assert_eq!(figures(of(Framing::Events, &failed)), (None, None, Some(1)));
+    let in_front = queued.replace("true", "false");
+    assert_eq!(figures(of(Framing::Json, &in_front)), (None, None, Some(0)));
+}
+
+#[test]
 fn what_was_reported_before_the_break_counts_with_what_came_after() {
     // Anthropic says 1 at the beginning; "Wind from the west" is 18 characters.
     assert_eq!(figures(broken("messages-stream.sse", 5).usage), (Some(135), Some(10), Some(1 + 5)));

@@ -107,7 +107,7 @@ impl Error {
             Error::PermitsExhausted { .. } => "PERMITS_EXHAUSTED",
             Error::TableFull { .. } => "TABLE_FULL",
             Error::Store(_) => "STORE_FAILED",
-            Error::Region(_) => "REGION",
+            Error::Region(_) => "REGION_FAILED",
         }
     }
 }
@@ -135,7 +135,7 @@ mod tests {
             (Error::PermitsExhausted { most: 1 }, 30, "PERMITS_EXHAUSTED"),
             (Error::TableFull { limit: limit(), budget: 1 }, 31, "TABLE_FULL"),
             (Error::Store(StoreError::new("r")), 40, "STORE_FAILED"),
-            (RegionError::Forked.into(), 41, "REGION"),
+            (RegionError::Forked.into(), 41, "REGION_FAILED"),
         ];
         for (error, code, name) in table {
             assert_eq!((error.code(), error.name()), (code, name), "{error}");

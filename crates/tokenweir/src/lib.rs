@@ -56,6 +56,7 @@ mod table;
 
 pub use clock::{Clock, CoarseClock, ManualClock, Now, SystemClock};
 pub use error::Error;
+pub use limiter::elsewhere;
 pub use limiter::{
     CounterUsage, Decision, Denied, ExplainedLimit, Explanation, LeftOut, LeftOutReason, LimitView, Limiter,
     LimiterBuilder, Observed, Peek, Permit, Refusal, Restored, Route, Snapshot, Stats, StoreOptions, UsageFilter,

@@ -161,3 +161,10 @@ fn threads_that_write_and_poll_lose_nothing_uncounted() {
     assert!(decided.values().chain(settled.values()).all(|times| *times == 1), "each is read once");
     assert!(!decided.is_empty() && !settled.is_empty());
 }
+
+#[test]
+fn the_number_of_an_outcome_is_its_place_among_all() {
+    for (place, outcome) in Outcome::ALL.into_iter().enumerate() {
+        assert_eq!(outcome as usize, place, "{}", outcome.as_str());
+    }
+}

@@ -17,47 +17,35 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokenweir::gateway::model::Timestamp;
 use tokenweir::gateway::{ConsoleError, Operation};
+use tokio::task::spawn_blocking;
 
-use crate::directory::{Directory, presented};
+use crate::directory::{Directory, May};
 use crate::estate::{ADMINISTRATOR, RESOURCE};
-use crate::keys::Digest;
 use crate::server::Shared;
 
 /// The longest operation that is read.
 const LONGEST: usize = 1 << 20;
 
-/// What the holder of a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum May {
-    Look,
-    Change,
-}
-
-fn may(shared: &Shared, headers: &HeaderMap) -> Option<May> {
-    let (given, _) = presented(headers)?;
-    let given = Digest::of(given);
-    let changes = shared.changes();
-    let admin = &changes.loaded.config.admin;
-    // Both are compared, whatever the first says.
-    let (change, look) = (admin.key_sha256.is(&given), admin.read_key_sha256.is_some_and(|key| key.is(&given)));
-    match (change, look) {
-        (true, _) => Some(May::Change),
-        (false, true) => Some(May::Look),
-        (false, false) => None,
-    }
+/// Does what may wait for a lock, or a disk, where nobody else waits for it.
+async fn aside(work: impl FnOnce() -> Response<Body> + Send + 'static) -> Response<Body> {
+    // Only a panic keeps it from its answer.
+    spawn_blocking(work).await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
-    let Some(may) = may(&shared, request.headers()) else { return StatusCode::UNAUTHORIZED.into_response() };
+    // Found out without a lock that anybody could hold for long: who has no key waits for nothing, and keeps nobody waiting.
+    let Some(may) = shared.directory.get().operator(request.headers()) else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
     let path = request.uri().path().trim_start_matches("/admin").trim_matches('/').to_owned();
     if path == "operations" {
         return match (request.method(), may) {
-            (&Method::POST, May::Change) => operate(&shared, request).await,
+            (&Method::POST, May::Change) => operate(shared, request).await,
             (&Method::POST, May::Look) => {
                 problem(StatusCode::FORBIDDEN, "this key may look, and not change anything; use the admin key")
             }
@@ -67,14 +55,18 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request<Bo
     if request.method() != Method::GET {
         return problem(StatusCode::METHOD_NOT_ALLOWED, "this can only be looked at");
     }
-    let command = match &*path {
+    aside(move || view(&shared, &path)).await
+}
+
+fn view(shared: &Shared, path: &str) -> Response<Body> {
+    let command = match path {
         "status" => json!({ "status": { "resource": RESOURCE } }),
         "audit" => json!({ "audit": {} }),
         "limits" => json!({ "policy": { "resource": RESOURCE } }),
-        "usage" => return answer(&usage(&shared)),
+        "usage" => return answer(&usage(shared)),
         "refusals" => return answer(&shared.history.refusals()),
         "chart" => return answer(&shared.history.chart()),
-        "configuration" => return answer(&configuration(&shared)),
+        "configuration" => return answer(&configuration(shared)),
         _ => return problem(StatusCode::NOT_FOUND, "there is no such view; see the README of the gateway"),
     };
     answered(shared.console.execute(command))
@@ -82,7 +74,7 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request<Bo
 
 /// The figures, for Prometheus.
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response<Body> {
-    match may(&shared, &headers) {
+    match shared.directory.get().operator(&headers) {
         Some(_) => ([("content-type", "text/plain; version=0.0.4")], shared.prometheus.render()).into_response(),
         None => StatusCode::UNAUTHORIZED.into_response(),
     }
@@ -123,9 +115,13 @@ fn configuration(shared: &Shared) -> Value {
     json!({ "taken_up": changes.loaded.times, "error": changes.loaded.error, "usage_log": log })
 }
 
-async fn operate(shared: &Shared, request: Request<Body>) -> Response<Body> {
-    let Ok(body) = Limited::new(request.into_body(), LONGEST).collect().await else {
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "the operation is longer than 1 MiB");
+async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
+    let body = match Limited::new(request.into_body(), LONGEST).collect().await {
+        Ok(body) => body,
+        Err(error) if error.is::<LengthLimitError>() => {
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "the operation is longer than 1 MiB");
+        }
+        Err(_) => return problem(StatusCode::BAD_REQUEST, "the operation broke off; send it again"),
     };
     let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
         return problem(
@@ -148,6 +144,10 @@ async fn operate(shared: &Shared, request: Request<Body>) -> Response<Body> {
             "the gateway itself, its instance and its projects are what the configuration file says; change the file",
         );
     }
+    aside(move || apply(&shared, &operation)).await
+}
+
+fn apply(shared: &Shared, operation: &Operation) -> Response<Body> {
     let changes = shared.changes();
     let applied = shared.console.execute(json!({ "apply": { "by": ADMINISTRATOR, "operation": operation } }));
     if applied.is_ok() {

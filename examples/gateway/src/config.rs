@@ -10,6 +10,8 @@ use tokenweir::gateway::model::{
     Ungoverned, WorkloadLimitFields,
 };
 
+use tokenweir_tower::Unanswered;
+
 use crate::keys::Digest;
 
 /// What is wrong with the file.
@@ -41,6 +43,9 @@ pub enum ConfigError {
     },
 }
 
+/// The longest time that anything is waited for, in seconds. Permits live longer.
+pub(crate) const LONGEST_TIMEOUT: u64 = 3600;
+
 /// The file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +69,10 @@ pub struct Config {
     /// Where models are.
     #[serde(default)]
     pub upstream: BTreeMap<String, Upstream>,
+    /// How long a connection may stand still, in seconds: one that is kept with a client or an upstream and has no call on
+    /// it, and one whose client takes nothing of its answer.
+    #[serde(default = "idle")]
+    pub idle_seconds: u64,
     /// What callers name as the model.
     #[serde(default)]
     pub deployment: BTreeMap<DeploymentName, Deployment>,
@@ -81,6 +90,10 @@ pub struct Config {
     /// How traffic is treated where no limit says so.
     #[serde(default = "strict")]
     pub traffic: TrafficSettings,
+}
+
+fn idle() -> u64 {
+    120
 }
 
 /// What is not known is refused, unless the file says otherwise.
@@ -123,11 +136,21 @@ pub struct EstimateRules {
     pub output_tokens: u64,
     /// The longest request that is read, in bytes.
     pub max_body_bytes: usize,
+    /// What a call is charged that was sent and never answered: its `estimate`, its `input`, or `nothing`.
+    #[serde(deserialize_with = "unanswered")]
+    pub unanswered: Unanswered,
+}
+
+fn unanswered<'a, D: serde::Deserializer<'a>>(from: D) -> Result<Unanswered, D::Error> {
+    let word = String::deserialize(from)?;
+    let wrong =
+        || serde::de::Error::custom(format!("{word:?} is not known; give \"estimate\", \"input\" or \"nothing\""));
+    Unanswered::from_word(&word).ok_or_else(wrong)
 }
 
 impl Default for EstimateRules {
     fn default() -> Self {
-        EstimateRules { output_tokens: 1024, max_body_bytes: 32 << 20 }
+        EstimateRules { output_tokens: 1024, max_body_bytes: 32 << 20, unanswered: Unanswered::default() }
     }
 }
 
@@ -143,7 +166,7 @@ pub struct Upstream {
     /// How it takes its key.
     #[serde(default)]
     pub auth: Auth,
-    /// How long its response may take to begin, in seconds.
+    /// How long its response may take to begin, and then each piece of it to come, in seconds; an hour at most.
     #[serde(default = "Upstream::default_timeout")]
     pub timeout_seconds: u64,
 }
@@ -269,6 +292,14 @@ impl Config {
                     "upstream {name:?} has base_url {given:?}; give an http or https address without a query"
                 ));
             };
+            if upstream.timeout_seconds > LONGEST_TIMEOUT {
+                let given = upstream.timeout_seconds;
+                return Err(format!("upstream {name:?} has timeout_seconds {given}; give {LONGEST_TIMEOUT} at most"));
+            }
+        }
+        if !(1..=LONGEST_TIMEOUT).contains(&self.idle_seconds) {
+            let given = self.idle_seconds;
+            return Err(format!("idle_seconds is {given}; give seconds from 1 to {LONGEST_TIMEOUT}"));
         }
         for (name, deployment) in &self.deployment {
             if !self.upstream.contains_key(&deployment.upstream) {

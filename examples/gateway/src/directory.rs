@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokenweir::gateway::Console;
 use tokenweir::gateway::model::ToolRoute;
 
-use crate::config::Config;
+use crate::config::{Admin, Config};
 use crate::estate::RESOURCE;
 use crate::keys::Digest;
 use crate::upstream::{Backend, Target};
@@ -38,6 +38,15 @@ pub(crate) struct Directory {
     tools: HashMap<(String, String), Arc<Backend>>,
     pub(crate) caller_headers: Vec<(String, HeaderName)>,
     pub(crate) public_url: Option<String>,
+    /// The keys of who may do everything, and of who may look.
+    admin: Admin,
+}
+
+/// What the holder of a key of the operator's may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum May {
+    Look,
+    Change,
 }
 
 /// An API key.
@@ -106,6 +115,7 @@ impl Directory {
             tools,
             caller_headers: config.caller_headers.iter().filter_map(header).collect(),
             public_url: config.public_url.clone(),
+            admin: config.admin.clone(),
         })
     }
 
@@ -120,6 +130,20 @@ impl Directory {
             }
         }
         found
+    }
+
+    /// What the holder of the key that a request brings may do as an operator.
+    pub(crate) fn operator(&self, headers: &HeaderMap) -> Option<May> {
+        let (given, _) = presented(headers)?;
+        let given = Digest::of(given);
+        // Both are compared, whatever the first says.
+        let change = self.admin.key_sha256.is(&given);
+        let look = self.admin.read_key_sha256.is_some_and(|key| key.is(&given));
+        match (change, look) {
+            (true, _) => Some(May::Change),
+            (false, true) => Some(May::Look),
+            (false, false) => None,
+        }
     }
 
     pub(crate) fn target(&self, deployment: &str) -> Option<Arc<Target>> {

@@ -9,7 +9,7 @@ use tokenweir::apim::Profile;
 use tokenweir::gateway::model::{FoundryResource, GatewayState};
 use tokenweir::gateway::{Console, ConsoleBuilder, ConsoleError, ConsoleOptions};
 
-use crate::config::{Agent, Counting, Declared, DeclaredProject, Tool};
+use crate::config::{Agent, Counting, Declared, DeclaredProject, LONGEST_TIMEOUT, Tool};
 
 /// The one resource that the gateway is of.
 pub(crate) const RESOURCE: &str = "gateway";
@@ -28,7 +28,10 @@ pub(crate) fn builder(counting: Counting) -> ConsoleBuilder {
         Counting::ApimClassic => Some(Profile::classic()),
     };
     // Records are for `history` to keep.
-    let options = ConsoleOptions { profile, records: 0, max_counters: 100_000, ..ConsoleOptions::default() };
+    // No answer takes as long to begin as a permit lives.
+    let call_ttl_seconds = LONGEST_TIMEOUT + 600;
+    let options =
+        ConsoleOptions { profile, records: 0, max_counters: 100_000, call_ttl_seconds, ..ConsoleOptions::default() };
     Console::builder().options(&options)
 }
 

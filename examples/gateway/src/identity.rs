@@ -88,7 +88,7 @@ impl Host for Identity {
             }
         }
         head.extensions.insert(Arrived { directory, dialect });
-        Identified::Metered(caller.into())
+        Identified::Metered(caller)
     }
 
     fn resolve(
@@ -128,14 +128,11 @@ impl Host for Identity {
 /// In whose words a client is to be answered.
 pub(crate) fn dialect(head: &Parts) -> Dialect {
     let path = head.uri.path();
-    if head.headers.contains_key("anthropic-version") || path.ends_with("/messages") {
-        Dialect::Anthropic
-    } else if path.starts_with("/openai/deployments/") {
-        Dialect::AzureOpenAi
-    } else if path.starts_with("/v1beta/") {
-        Dialect::Gemini
-    } else {
-        Dialect::OpenAi
+    match Endpoint::of(path).filter(|_| !Peer::has(path)) {
+        Some(endpoint) => endpoint.dialect(),
+        // Of what is no endpoint (the list of models) Anthropic's clients say who they are.
+        None if head.headers.contains_key("anthropic-version") => Dialect::Anthropic,
+        None => Dialect::OpenAi,
     }
 }
 

@@ -7,8 +7,9 @@ use subtle::ConstantTimeEq;
 
 /// The SHA-256 digest of a key: 64 hexadecimal digits in the file.
 ///
-/// Keys have 256 bits of randomness ([`new_key`]), so a plain digest tells nothing of them.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+/// Keys have 256 bits of randomness ([`new_key`]), so a plain digest tells nothing of them. There is one way to compare
+/// digests, and it takes the same time whatever they are.
+#[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Digest([u8; 32]);
 

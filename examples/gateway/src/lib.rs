@@ -20,7 +20,9 @@ mod keys;
 mod proxy;
 mod reload;
 mod sample;
+mod serve;
 mod server;
+mod stall;
 mod state;
 mod upstream;
 

@@ -6,7 +6,7 @@ use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -15,13 +15,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokenweir_tower::{NotReached, RequestBody, error};
+use tokenweir_tower::{NoAnswer, NotReached, RequestBody, error};
 use tokenweir_wire::{Api, Dialect};
 use tower_service::Service;
 
 use crate::card;
 use crate::directory::{Directory, KEY_HEADERS, bearer, presented};
 use crate::identity::{Arrived, Destination};
+use crate::stall::Stall;
 use crate::upstream::{Backend, Client, SendError};
 
 /// The service behind the layer.
@@ -102,9 +103,14 @@ async fn serve(client: &Client, request: Request<RequestBody<Body>>) -> Response
 async fn send(client: &Client, request: Request<Body>, backend: &Backend, dialect: Dialect) -> Response<Body> {
     let answered = within(backend.timeout, client.send(request)).await;
     match answered {
+        // No client asks for another protocol by now, and what it speaks could not be metered.
+        Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            eprintln!("{} changes to another protocol unasked", backend.base());
+            no_answer(dialect, 502, "The upstream broke off before it answered.")
+        }
         Some(Ok(mut response)) => {
             hop_by_hop(response.headers_mut());
-            response
+            response.map(|body| Stall::within(body, backend.timeout, "the upstream's answer"))
         }
         Some(Err(SendError { not_reached: true, reason })) => {
             eprintln!("{} cannot be reached: {reason}", backend.base());
@@ -112,14 +118,21 @@ async fn send(client: &Client, request: Request<Body>, backend: &Backend, dialec
         }
         Some(Err(SendError { reason, .. })) => {
             eprintln!("{} did not answer: {reason}", backend.base());
-            own(error(dialect, 502, "The upstream broke off before it answered."))
+            no_answer(dialect, 502, "The upstream broke off before it answered.")
         }
-        None => own(error(dialect, 504, "The upstream did not answer in time.")),
+        None => no_answer(dialect, 504, "The upstream did not answer in time."),
     }
 }
 
 async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(time, future).await.ok()
+}
+
+/// An answer to a call that was sent, and that nobody answered: what it is charged is the operator's to say.
+fn no_answer(dialect: Dialect, status: u16, message: &str) -> Response<Body> {
+    let mut response = own(error(dialect, status, message));
+    response.extensions_mut().insert(NoAnswer);
+    response
 }
 
 /// An answer to a call that reached nobody: it is cancelled.

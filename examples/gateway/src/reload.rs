@@ -1,6 +1,7 @@
 //! Takes the file up again when it changes: all of it, or nothing.
 
 use serde_json::json;
+use std::io;
 use std::path::Path;
 use tokenweir::gateway::Console;
 
@@ -24,9 +25,22 @@ pub(crate) struct Loaded {
 
 /// Looks at the file, and takes it up if it is not what it was.
 pub(crate) fn look(shared: &Shared, path: &Path) {
-    // A file that is being replaced may be away for a moment: what there was stays.
-    let Ok(text) = std::fs::read_to_string(path) else { return };
+    let read = std::fs::read_to_string(path);
     let mut changes = shared.changes();
+    let text = match read {
+        Ok(text) => text,
+        // A file that is being replaced may be away for a moment: what there was stays.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            let error = format!("{}: {error}", path.display());
+            if changes.loaded.error.as_ref() != Some(&error) {
+                not_taken_up(&mut changes, error, path);
+            }
+            // Whatever can be read next is another text.
+            changes.loaded.text.clear();
+            return;
+        }
+    };
     if changes.loaded.text == text {
         return;
     }
@@ -38,11 +52,13 @@ pub(crate) fn look(shared: &Shared, path: &Path) {
             shared.save(&changes);
             println!("{} is in force", path.display());
         }
-        Err(error) => {
-            eprintln!("{error}\n{} is not taken up; what was in force stays", path.display());
-            changes.loaded.error = Some(error);
-        }
+        Err(error) => not_taken_up(&mut changes, error, path),
     }
+}
+
+fn not_taken_up(changes: &mut Changes, error: String, path: &Path) {
+    eprintln!("{error}\n{} is not taken up; what was in force stays", path.display());
+    changes.loaded.error = Some(error);
 }
 
 fn take_up(shared: &Shared, changes: &mut Changes, text: &str, path: &Path) -> Result<(), String> {
@@ -53,6 +69,7 @@ fn take_up(shared: &Shared, changes: &mut Changes, text: &str, path: &Path) -> R
         ("state_file", config.state_file == was.state_file),
         ("usage_log", config.usage_log == was.usage_log),
         ("counting", config.counting == was.counting),
+        ("idle_seconds", config.idle_seconds == was.idle_seconds),
         ("estimate", config.estimate == was.estimate),
     ];
     if let Some((name, _)) = fixed.iter().find(|(_, same)| !same) {

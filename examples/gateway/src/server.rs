@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::routing::{any, get};
-use axum::serve::ListenerExt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +24,7 @@ use crate::identity::Identity;
 use crate::proxy::Proxy;
 use crate::reload::{self, Loaded};
 use crate::sample::Sample;
+use crate::serve::serve;
 use crate::state;
 use crate::upstream::Client;
 
@@ -101,7 +101,7 @@ pub struct Running {
     address: SocketAddr,
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     keeper: JoinHandle<()>,
 }
 
@@ -182,10 +182,12 @@ pub async fn start(path: &Path, sample: Sample) -> Result<Running, StartError> {
 
     let mut settings = Settings::new(OutputRule::tokens(config.estimate.output_tokens));
     settings.max_body = config.estimate.max_body_bytes;
+    settings.unanswered = config.estimate.unanswered;
     if config.counting != Counting::Native {
         // API Management lets a call go on that is under way.
         settings.cut = Cut::Never;
     }
+    let idle = Duration::from_secs(config.idle_seconds);
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| StartError::System { what: format!("cannot listen on {}", config.listen), error })?;
@@ -200,7 +202,8 @@ pub async fn start(path: &Path, sample: Sample) -> Result<Running, StartError> {
         state_file: config.state_file.clone(),
         changes: Mutex::new(Changes { declared, loaded: Loaded { config, text, error: None, times: 1 } }),
     });
-    let metered = MeterLayer::new(gate, Identity { directory }, settings).layer(Proxy { client: Client::new(sample) });
+    let metered =
+        MeterLayer::new(gate, Identity { directory }, settings).layer(Proxy { client: Client::new(sample, idle) });
     let router = Router::new()
         .route("/", get(admin::page))
         .route("/status", get(admin::page))
@@ -213,12 +216,10 @@ pub async fn start(path: &Path, sample: Sample) -> Result<Running, StartError> {
         .fallback_service(metered);
 
     let (stop, mut stopped) = watch::channel(false);
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let server = axum::serve(listener, router).with_graceful_shutdown({
+    let server = tokio::spawn({
         let mut stopped = stopped.clone();
-        async move { drop(stopped.wait_for(|stop| *stop).await) }
+        async move { serve(listener, router, idle, async move { drop(stopped.wait_for(|stop| *stop).await) }).await }
     });
-    let server = tokio::spawn(async move { server.await });
     let keeper = tokio::spawn({
         let (shared, path) = (shared.clone(), path.to_owned());
         async move {

@@ -110,14 +110,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(sample: Sample) -> Self {
+    pub(crate) fn new(sample: Sample, idle: Duration) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(Duration::from_secs(10)));
         let https =
             HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(http);
-        let pool = Pool::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
+        let pool =
+            Pool::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(idle).build(https);
         Client { pool, sample: sample::router(sample) }
     }
 

@@ -172,10 +172,14 @@ impl Made {
             let (passage, now) = (self.gateway.passages[bytes.below(2)], self.now(bytes));
             let mut settlement = tokenweir_settlement { size: bytes.size::<tokenweir_settlement>(), ..cleared() };
             let place = bytes.place(&mut settlement);
-            match bytes.byte() % 4 {
+            match bytes.byte() % 5 {
                 0 => {
                     let (input, output) = (bytes.number(), bytes.number());
                     call!(bytes, tokenweir_passage_observe(passage, input, output, now, null_mut()));
+                }
+                4 => {
+                    let ttl = bytes.number();
+                    call!(bytes, tokenweir_passage_renew(passage, ttl, now));
                 }
                 1 => {
                     call!(bytes, tokenweir_passage_cancel(passage, now, place));

@@ -61,6 +61,10 @@ class StoreError(Error):
     charged."""
 
 
+STORE_FAILED = "the store of quotas failed and nothing was charged; try again later"
+"""What clients are told of a StoreError: what went wrong, and where the store lies, is for the operator."""
+
+
 class QuotaFileError(Error):
     """A quota file cannot be had: it is in use (code 1010), damaged (1011), of another format (1012), or the operating system
     refused (1013); or a store of this name is in use (1014). The file is as it was."""

@@ -16,6 +16,7 @@ __all__ = [
     "Dialect",
     "Endpoint",
     "Estimate",
+    "Exchange",
     "ExplainedLimit",
     "Explanation",
     "LeftOut",
@@ -52,6 +53,7 @@ __all__ = [
     "UpstreamLimits",
     "Usage",
     "UsageChunkFilter",
+    "_WORDS",
     "__version__",
     "ietf_headers",
     "import_apim",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 __version__: str
+_WORDS: dict[str, list[str]]
 
 _Name = str | bytes
 _Bytes = bytes | bytearray | memoryview
@@ -181,6 +184,16 @@ class Limiter:
         *,
         keys: Mapping[str, _Name] | None = None,
         now: Now | None = None,
+    ) -> Permit: ...
+    async def acquire(
+        self,
+        project: _Name,
+        deployment: _Name,
+        input: int = 0,
+        output: int = 0,
+        *,
+        keys: Mapping[str, _Name] | None = None,
+        timeout: float | None = None,
     ) -> Permit: ...
     def route(
         self,
@@ -427,7 +440,7 @@ class LeftOut:
     @property
     def counters(self) -> int: ...
     @property
-    def reason(self) -> Literal["no_such_limit", "changed", "kept", "no_room"]: ...
+    def reason(self) -> Literal["no_such_limit", "changed", "kept", "shared", "no_room"]: ...
 
 @final
 class QuotaFile:
@@ -692,6 +705,35 @@ class UsageChunkFilter:
     def __reduce__(self) -> NoReturn: ...
 
 @final
+class Exchange:
+    def __new__(
+        cls,
+        path_or_api: str,
+        permit: Permit,
+        estimate: Estimate,
+        *,
+        cut: str = "quota",
+        failed: str = "nothing",
+        unanswered: str = "estimate",
+        now: Now | None = None,
+    ) -> Self: ...
+    def has_expired(self, *, now: Now | None = None) -> bool: ...
+    def answered(
+        self,
+        status: int,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        *,
+        dialect: Dialect,
+        withhold_usage: bool = False,
+    ) -> None: ...
+    @property
+    def keeps_length(self) -> bool: ...
+    def passes(self, piece: _Bytes, *, last: bool = False, now: Now | None = None) -> tuple[bytes, bool]: ...
+    def used(self, *, unanswered: bool = False) -> tuple[int | None, int | None, int | None]: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
 class Refused:
     @property
     def status(self) -> int: ...
@@ -709,7 +751,11 @@ class Dialect:
     def name(self) -> Literal["openai", "azure_openai", "anthropic", "gemini", "apim"]: ...
     def refused(self, denial: Denial, *, now: Now | None = None) -> Refused: ...
     def headers(self, permit: Permit, *, now: Now | None = None) -> list[tuple[str, str]]: ...
+    def headers_of(
+        self, policy: Policy, remaining: Mapping[str, int], *, now: Now | None = None
+    ) -> list[tuple[str, str]]: ...
     def error_body(self, status: int, message: str) -> bytes: ...
+    def error_headers(self, status: int) -> list[tuple[str, str]]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

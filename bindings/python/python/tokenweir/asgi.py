@@ -17,10 +17,14 @@ application sees it, or answered in the words of its API: 401 without a known ke
 - with a whole response, by the usage it reports; where it reports none, by its text as it was counted;
 - with a stream that stops, or a client that leaves, by what was reported and the text since then; an answer of JSON by at
   least its estimate, for all of it was there before it was sent;
-- with an error status, or an exception of the application, as `failed` says, unless it reports usage;
+- with an error status, as `failed` says, unless it reports usage;
+- with an exception of the application before it has answered, as `unanswered` says;
 - with no answer, because the client has left or the server stops, by its estimate;
 - with a compressed response, by its estimate: add this middleware before one that compresses (the last one that is added
   to an application is the outermost).
+
+A permit is renewed while its response passes. One that expires because the response stood still for longer than the
+limiter's `permit_ttl` ends it, and an answer that takes as long to begin is 504: nothing passes uncounted.
 
 An application that knows better settles the permit itself: it is `scope["tokenweir.permit"]`. All else passes untouched, and
 so do websockets. Counters live in the process: a server with several workers counts in each of them. `examples/fastapi` in
@@ -37,7 +41,7 @@ import tokenweir
 from tokenweir import Limiter
 from tokenweir._api_keys import ApiKeys, Caller
 from tokenweir._call import Call, Settings
-from tokenweir._events import Events, cut_event
+from tokenweir._errors import STORE_FAILED
 from tokenweir.wire import Asked, Dialect, Endpoint, OutputRule, StreamUsage, ietf_headers
 
 __all__ = ["ApiKeys", "Caller", "TokenweirMiddleware"]
@@ -49,11 +53,12 @@ _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 _Identify = Callable[[_Scope], Caller | None | Awaitable[Caller | None]]
 
-_WORTH_TRYING_AGAIN = (408, 409, 429)
-
 
 class _Cut(OSError):
-    """What an application is told that goes on with a stream after its end."""
+    """What an application is told that goes on with a response after its end."""
+
+
+_ENDED = "the response has been ended: a limit is spent, or the permit has expired"
 
 
 class TokenweirMiddleware:
@@ -69,10 +74,11 @@ class TokenweirMiddleware:
     - `ask_for_usage` (True): streams of OpenAI's that would not report their usage are asked to, unseen by the client.
     - `cut`: which limits cut a stream short that has used more than its estimate: `never`, a spent `quota` (default), or
       `any` spent limit on tokens or cost.
-    - `failed`: what a failed call counts that reports no usage: `nothing` (no tokens; it still is a request; default), or
-      its `estimate`.
+    - `failed`: what a call counts that is answered with an error and reports no usage: `nothing` (no tokens; it still is a
+      request; default), or its `estimate`.
+    - `unanswered`: what a call counts for which the application fails before it has answered, when a model may have been at
+      work already: its `estimate` (default), its `input`, or `nothing`.
     - `headers` (True): responses say what is left, in the caller's dialect; `ietf_headers` (False): in the IETF draft's too.
-    - `permit_ttl` (600): seconds that a permit lives; a response that is still coming has its permit renewed.
 
     Raises ValueError for a wrong setting. It needs no event loop of a particular kind, and starts no task.
     """
@@ -90,25 +96,29 @@ class TokenweirMiddleware:
         ask_for_usage: bool = True,
         cut: Literal["never", "quota", "any"] = "quota",
         failed: Literal["nothing", "estimate"] = "nothing",
+        unanswered: Literal["estimate", "input", "nothing"] = "estimate",
         headers: bool = True,
         ietf_headers: bool = False,
-        permit_ttl: float = 600.0,
     ) -> None:
-        for name, value, words in (("cut", cut, ("never", "quota", "any")), ("failed", failed, ("nothing", "estimate"))):
+        for name, value, words in (
+            ("cut", cut, ("never", "quota", "any")),
+            ("failed", failed, ("nothing", "estimate")),
+            ("unanswered", unanswered, ("estimate", "input", "nothing")),
+        ):
             if value not in words:
                 raise ValueError(f"{name} is {value!r}; give one of {', '.join(words)}")
         for path, api in (apis or {}).items():
             if Endpoint.of(api) is None:
                 raise ValueError(f"apis: {path!r} is to speak {api!r}, which is no API; see tokenweir.wire.Endpoint.api")
-        if max_body < 1 or not permit_ttl > 0:
-            raise ValueError("max_body and permit_ttl are above 0; give a number of bytes, and of seconds")
+        if max_body < 1:
+            raise ValueError(f"max_body is {max_body}; give a number of bytes above 0")
         self._app = app
         self._limiter = limiter
         self._identify = identify
         self._apis = dict(apis or {})
         self._dialect = dialect
         rule = output if isinstance(output, OutputRule) else OutputRule(output)
-        self._settings = Settings(rule, max_body, ask_for_usage, cut, failed, headers, ietf_headers, permit_ttl)
+        self._settings = Settings(rule, max_body, ask_for_usage, cut, failed, unanswered, headers, ietf_headers)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Serves one connection."""
@@ -157,14 +167,17 @@ class TokenweirMiddleware:
         except (tokenweir.BodyError, tokenweir.RequestError) as error:
             await _answer(send, dialect, 400, str(error))
             return
-        except (tokenweir.CapacityError, tokenweir.StoreError) as error:
+        except tokenweir.CapacityError as error:
             await _answer(send, dialect, 503, str(error))
+            return
+        except tokenweir.StoreError:
+            await _answer(send, dialect, 503, STORE_FAILED)
             return
         if not decision:
             refused = dialect.refused(decision, now=self._limiter.now())
             await _respond(send, refused.status, refused.headers, refused.body)
             return
-        call = Call(self._limiter, decision, target.api, estimate, self._settings)
+        call = Call(decision, target.api, estimate, self._settings)
         # From here on the permit is the call's to end, whatever comes.
         failed = False
         try:
@@ -201,8 +214,6 @@ class _Passing:
         self._send = send
         self._body: bytes | None = None
         self._withhold_usage = False
-        self._events = Events()
-        self._spent: str | None = None
 
     def asks(self, scope: _Scope, body: bytes, *, for_usage: bool) -> None:
         """The application gets this body, made to ask for the usage of its stream."""
@@ -233,18 +244,23 @@ class _Passing:
     async def send(self, message: _Message) -> None:
         """Passes a piece of the response on, and watches it."""
         if self._call.is_cut:
-            raise _Cut("the stream has been cut short: a limit is spent")
+            raise _Cut(_ENDED)
         if message["type"] == "http.response.start":
+            if self._call.has_expired():
+                self._call.is_cut = True
+                self._call.end()
+                await _answer(self._send, self._target.dialect, 504, "The answer took longer to begin than its permit lives.")
+                raise _Cut(_ENDED)
             message = self._begin(message)
         elif message["type"] == "http.response.body":
             message = self._piece(message)
         await self._send(message)
         if self._call.is_cut:
-            raise _Cut("the stream has been cut short: a limit is spent")
+            raise _Cut(_ENDED)
 
     def _begin(self, message: _Message) -> _Message:
         headers = list(message.get("headers", ()))
-        self._call.answered(message["status"], headers, self._withhold_usage)
+        self._call.answered(message["status"], headers, self._target.dialect, self._withhold_usage)
         told: list[tuple[str, str]] = []
         if self._settings.headers:
             told += self._target.dialect.headers(self._call.permit)
@@ -252,31 +268,16 @@ class _Passing:
             told += ietf_headers(self._call.permit)
         added = _encoded(told)
         replaced = {name.lower() for name, _ in added}
-        if self._call.filter is not None or (self._call.is_stream and self._settings.cut != "never"):
+        if not self._call.keeps_length:
             # The stream may become shorter than it was going to be.
             replaced.add(b"content-length")
         headers = [header for header in headers if header[0].lower() not in replaced]
         return {**message, "headers": headers + added}
 
     def _piece(self, message: _Message) -> _Message:
-        body, more = bytes(message.get("body", b"")), message.get("more_body", False)
-        self._spent = self._call.passes(body) or self._spent
-        if not more:
-            # What the application does after its response is not the request any more.
-            self._call.end()
-        withheld = self._call.filter
-        if withheld is not None:
-            body = withheld.feed(body) + (b"" if more else withheld.finish())
-        if self._spent is not None and more:
-            end = self._events.last_end(body)
-            if end is not None:
-                self._call.is_cut = True
-                self._call.end()
-                event = cut_event(self._target.api, self._target.dialect, self._spent)
-                return {"type": "http.response.body", "body": body[:end] + event, "more_body": False}
-        if self._call.is_stream:
-            self._events.passed(body)
-        return {**message, "body": body}
+        more = message.get("more_body", False)
+        body = self._call.passes(bytes(message.get("body", b"")), last=not more)
+        return {**message, "body": body, "more_body": more and not self._call.is_cut}
 
 
 class _TooLong(Exception):
@@ -310,10 +311,7 @@ async def _body(scope: _Scope, receive: _Receive, most: int) -> bytes | None:
 
 
 async def _answer(send: _Send, dialect: Dialect, status: int, message: str) -> None:
-    headers = [("content-type", "application/json")]
-    if status not in _WORTH_TRYING_AGAIN and status <= 500:
-        # The official clients do not try again then.
-        headers.append(("x-should-retry", "false"))
+    headers = [("content-type", "application/json"), *dialect.error_headers(status)]
     await _respond(send, status, headers, dialect.error_body(status, message))
 
 

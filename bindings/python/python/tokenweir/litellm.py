@@ -25,14 +25,18 @@ The other settings: `default_output` (1024), the output tokens that a request is
 say so itself; `bytes_per_token` (4), for the input, and for the output where its usage is not known; `failed`, what a call
 counts that failed at the provider: `request` (it counts as a request and takes no tokens), `nothing` or `estimate`;
 `cut_streams` (false), whether a stream that has outrun its estimate ends when a limit of it is spent; `headers` (true),
-whether responses and refusals say what is left; and `permit_ttl`, `max_counters`, `max_permits` and `when_full` of the Limiter.
+whether responses and refusals say what the rates have left; `quota_file`, a file beside the configuration in which the use of
+calendar quotas outlives the proxy; and `permit_ttl`, `max_counters`, `max_permits`, `when_full`, and `lease_part` and
+`when_store_fails` for the file, of the Limiter.
 
-Counters live in the process: run the proxy with one worker.
+All other counters live in the process: run the proxy with one worker. A request that the limiter has no room for, or whose
+use cannot be recorded in the file, is answered with 503.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import weakref
@@ -47,8 +51,10 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 import tokenweir
-from tokenweir import Denial, Limiter, Permit, Policy
+from tokenweir import Denial, Limiter, Permit, Policy, QuotaFile
+from tokenweir._errors import STORE_FAILED
 from tokenweir._litellm_usage import Usage, answer_bytes, estimate, of_chunk, usage_of
+from tokenweir.wire import Dialect
 
 if TYPE_CHECKING:
     gate: Gate
@@ -68,7 +74,9 @@ _ATTRIBUTES = {
 }
 """Caller keys and the attributes of the proxy's UserAPIKeyAuth that hold them."""
 
-_LIMITER_SETTINGS = ("permit_ttl", "max_counters", "max_permits", "when_full")
+_TOLD = Dialect("openai")
+"""In whose words the proxy's clients are told how their limits stand."""
+_LIMITER_SETTINGS = ("permit_ttl", "max_counters", "max_permits", "when_full", "lease_part", "when_store_fails")
 _PERMIT_TTL = 600.0
 """Seconds that a permit lives unless the settings say otherwise."""
 _RENEWALS = 4
@@ -177,6 +185,7 @@ class _Settings:
     failed: str = "request"
     cut_streams: bool = False
     headers: bool = True
+    quota_file: str | None = None
     limiter: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
@@ -212,6 +221,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "failed": (lambda value: value in ("request", "nothing", "estimate"), "request, nothing or estimate"),
     "cut_streams": (lambda value: type(value) is bool, "true or false"),
     "headers": (lambda value: type(value) is bool, "true or false"),
+    "quota_file": (lambda value: type(value) is str and value != "", "the path of a file"),
     "permit_ttl": (lambda value: type(value) in (int, float) and value > 0, "a number of seconds above 0"),
 }
 """What each setting may be, and what to say otherwise."""
@@ -227,7 +237,7 @@ class Gate(CustomLogger):
     A host that configures it in code makes one of the same settings, `Gate({"policy": ...})`, and adds it to
     `litellm.callbacks`; a path in them is taken from `folder`, and further arguments (`observer`, `clock`) go to the
     Limiter. `gate.limiter` is its Limiter: for its usage view, or to put another policy in force. Raises ValueError for a
-    wrong setting, and PolicyError.
+    wrong setting, PolicyError, and QuotaFileError.
     """
 
     limiter: Limiter
@@ -236,7 +246,12 @@ class Gate(CustomLogger):
         super().__init__()
         self._settings = _Settings.read(settings, Path(folder))
         options = {"permit_ttl": _PERMIT_TTL} | self._settings.limiter | limiter
+        if self._settings.quota_file is not None:
+            options["store"] = QuotaFile(Path(folder) / self._settings.quota_file).store("litellm")
         self.limiter = Limiter(self._settings.policy, **options)
+        if options.get("store") is not None:
+            # So that the file has exactly what was used.
+            atexit.register(self.limiter.close)
         self._permit_ttl = float(options["permit_ttl"])
 
     # What the proxy calls, in the order in which it does.
@@ -263,8 +278,11 @@ class Gate(CustomLogger):
             decision = self.limiter.admit(project, deployment, *wanted, keys=keys)
         except tokenweir.RequestError as error:
             raise HTTPException(400, str(error)) from error
-        except (tokenweir.CapacityError, tokenweir.StoreError) as error:
+        except tokenweir.CapacityError as error:
             raise HTTPException(503, str(error)) from error
+        except tokenweir.StoreError as error:
+            # What it says of the file is for the proxy's log, which has the cause.
+            raise HTTPException(503, STORE_FAILED) from error
         if not decision:
             raise self._refusal(decision, deployment, call_type)
         call = _Call(number, decision, project, deployment, keys, wanted[1], task)
@@ -332,12 +350,15 @@ class Gate(CustomLogger):
         request_headers: dict[str, str] | None = None,
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str] | None:
-        """`x-ratelimit-limit-*` and `x-ratelimit-remaining-*`, for requests and tokens, of the limit with the least left."""
+        """What OpenAI's API says of its rates: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, of each kind the limit
+        with the least left."""
         call = _serving()
         if call is None or call.number != data.get("litellm_call_id") or not self._settings.headers:
             return None
-        views = self.limiter.peek(call.project, call.deployment, keys=call.keys).limits
-        return self._left(self.limiter.policy, {view.limit: view.remaining for view in views if view.mode == "enforce"})
+        now = self.limiter.now()
+        views = self.limiter.peek(call.project, call.deployment, keys=call.keys, now=now).limits
+        remaining = {view.limit: view.remaining for view in views if view.mode == "enforce"}
+        return dict(_TOLD.headers_of(self.limiter.policy, remaining, now=now))
 
     # What they share.
 
@@ -405,10 +426,10 @@ class Gate(CustomLogger):
 
     def _refusal(self, denial: Denial, deployment: str, call_type: str) -> Exception:
         """The refusal as the proxy has it."""
-        headers = self._left(denial.policy, denial.remaining) if self._settings.headers else {}
-        wait = denial.retry_after_seconds
-        if wait is not None:
-            headers["retry-after"] = str(wait)
+        told = _TOLD.refused(denial, now=self.limiter.now()).headers
+        # The body is the proxy's own.
+        left_out = ("content-type",) if self._settings.headers else ("content-type", "x-ratelimit-")
+        headers = {name: value for name, value in told if not name.startswith(left_out)}
         if call_type == "anthropic_messages":
             # This route leaves out the headers of all but the proxy's own exception.
             from litellm.proxy._types import ProxyException
@@ -430,19 +451,6 @@ class Gate(CustomLogger):
             str(denial), headers=headers, rate_limit_type=rate_limit_type, model=deployment
         )
         return refusal
-
-    @staticmethod
-    def _left(policy: Policy, remaining: Mapping[str, int]) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        least: dict[str, int] = {}
-        for limit in policy.limits:
-            left = remaining.get(limit.name)
-            kind = {"requests": "requests", "input": "tokens", "output": "tokens", "total": "tokens"}.get(limit.meter)
-            if left is not None and kind is not None and left <= least.get(kind, left):
-                least[kind] = left
-                headers[f"x-ratelimit-limit-{kind}"] = str(limit.amount)
-                headers[f"x-ratelimit-remaining-{kind}"] = str(max(left, 0))
-        return headers
 
 
 _gate: Gate | None = None

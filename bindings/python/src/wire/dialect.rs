@@ -2,9 +2,10 @@
 
 use super::{endpoint, system_now};
 use crate::clock::Now;
-use crate::convert::instant;
+use crate::convert::{instant, pairs};
 use crate::denial::Denial;
 use crate::permit::Permit;
+use crate::policy::Policy;
 use crate::value::value;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -71,9 +72,31 @@ impl Dialect {
         owned(self.0.headers(&standings, now))
     }
 
+    /// The same headers for whose permit has ended: of the limits of `policy` that are in `remaining`, what each has left by
+    /// its name, as Permit.remaining, Denial.remaining and a Peek's limits have it. `now` is when that was.
+    #[pyo3(signature = (policy, remaining, *, now=None))]
+    fn headers_of(
+        &self,
+        policy: &Bound<'_, Policy>,
+        remaining: &Bound<'_, PyAny>,
+        now: Option<&Bound<'_, Now>>,
+    ) -> PyResult<Vec<(String, String)>> {
+        let now = instant(now).unwrap_or_else(system_now);
+        let left = pairs("remaining", remaining)?;
+        let left: Vec<(String, i64)> =
+            left.iter().map(|(limit, left)| Ok((limit.extract()?, left.extract()?))).collect::<PyResult<_>>()?;
+        Ok(owned(self.0.headers(&Standing::of(&policy.get().0, &left, now), now)))
+    }
+
     /// The body of any other error, by its HTTP status: a key that is missing, a model that does not answer.
     fn error_body<'py>(&self, py: Python<'py>, status: u16, message: &str) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.0.error_body(status, message).as_bytes())
+    }
+
+    /// The headers of such an error besides its type: `x-should-retry: false` with every status that the official OpenAI and
+    /// Anthropic clients would try again in vain. Pairs of a name in lower case and a value.
+    fn error_headers(&self, status: u16) -> Vec<(String, String)> {
+        owned(self.0.error_headers(status))
     }
 
     fn __repr__(&self) -> String {

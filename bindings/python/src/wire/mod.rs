@@ -2,15 +2,18 @@
 //!
 //! - `request`: what a request asks for, and what to ask the model for besides;
 //! - `response`: the usage out of a response as it passes;
+//! - `exchange`: one call, with all of these, and the rules of how it ends;
 //! - `dialect`: what a client is told;
 //! - `upstream`: what a model says of its own limits.
 
 mod dialect;
+mod exchange;
 mod request;
 mod response;
 mod upstream;
 
 pub use dialect::{Dialect, Refused, ietf_headers};
+pub use exchange::Exchange;
 pub use request::{Asked, Endpoint, OutputRule, StreamUsage};
 pub use response::{Measured, ResponseMeter, TokenUsage, UsageChunkFilter};
 pub use upstream::{NamedLimit, UpstreamLimit, UpstreamLimits};

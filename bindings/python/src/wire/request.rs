@@ -1,7 +1,7 @@
 //! Requests.
 
 use super::{endpoint, found};
-use crate::convert::{body, with_request};
+use crate::convert::{body, whole, with_request};
 use crate::errors::{bad_body, raise};
 use crate::limiter::Limiter;
 use crate::record::Estimate;
@@ -40,12 +40,15 @@ value! {
     }
 }
 
+/// The most tokens there can be.
+const MOST: u64 = 1 << 53;
+
 /// What is held for the output of a request that states no bound: `OutputRule(tokens, *, per_mille_of_input=0,
 /// share_per_mille=250)`.
 ///
 /// For each answer so many tokens, and so many thousandths of the input besides. Whatever that comes to, it takes at most
 /// `share_per_mille` thousandths of a limit (1 to 1000), and never makes a request too large for a limit that its input
-/// alone would fit.
+/// alone would fit. ValueError for what is out of range: `tokens` and `per_mille_of_input` are from 0 to 2**53.
 #[pyclass(frozen, eq, module = "tokenweir.wire")]
 #[derive(PartialEq)]
 pub struct OutputRule(tokenweir_wire::OutputRule);
@@ -53,10 +56,18 @@ pub struct OutputRule(tokenweir_wire::OutputRule);
 #[pymethods]
 impl OutputRule {
     #[new]
-    #[pyo3(signature = (tokens, *, per_mille_of_input=0, share_per_mille=250))]
-    fn new(tokens: u64, per_mille_of_input: u64, share_per_mille: u64) -> Self {
-        let rule = tokenweir_wire::OutputRule::per_mille_of_input(per_mille_of_input).plus_tokens(tokens);
-        OutputRule(rule.within_share(share_per_mille))
+    #[pyo3(signature = (tokens, *, per_mille_of_input=None, share_per_mille=None),
+           text_signature = "(tokens, *, per_mille_of_input=0, share_per_mille=250)")]
+    fn new(
+        tokens: &Bound<'_, PyAny>,
+        per_mille_of_input: Option<&Bound<'_, PyAny>>,
+        share_per_mille: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let tokens = whole("tokens", tokens, 0..=MOST)?;
+        let per_mille = per_mille_of_input.map_or(Ok(0), |value| whole("per_mille_of_input", value, 0..=MOST))?;
+        let rule = tokenweir_wire::OutputRule::per_mille_of_input(per_mille).plus_tokens(tokens);
+        let share = share_per_mille.map(|value| whole("share_per_mille", value, 1..=1000)).transpose()?;
+        Ok(OutputRule(share.map_or(rule, |share| rule.within_share(share))))
     }
 
     fn __repr__(&self) -> String {
@@ -143,7 +154,8 @@ impl Asked {
         let (rule, limiter) = (&rule.get().0, limiter.get());
         with_request(project, deployment, keys, |request| {
             // A caller that is new is looked for in the store, if there is one.
-            let estimate = released(limiter.waits, || self.0.estimate(rule, &limiter.inner, request)).map_err(raise)?;
+            let estimate =
+                released(limiter.waits(), || self.0.estimate(rule, limiter.inner(), request)).map_err(raise)?;
             Ok(Estimate { input: estimate.input, output: estimate.output })
         })
     }

@@ -2,7 +2,7 @@
 
 use super::endpoint;
 use crate::clock::Now;
-use crate::convert::{body, instant};
+use crate::convert::body;
 use crate::permit::{Permit, Settlement};
 use crate::value::{repr, value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -108,9 +108,13 @@ impl ResponseMeter {
     /// Settles a permit with what the response has used, if it ends here: where a figure is unknown, the estimate stands.
     /// Raises what Permit.settle raises.
     #[pyo3(signature = (permit, *, now=None))]
-    fn settle(&self, permit: &Bound<'_, Permit>, now: Option<&Bound<'_, Now>>) -> PyResult<Settlement> {
+    fn settle<'py>(
+        &self,
+        permit: &Bound<'py, Permit>,
+        now: Option<&Bound<'py, Now>>,
+    ) -> PyResult<Bound<'py, Settlement>> {
         let usage = self.meter().measured().usage;
-        permit.get().settle_by(usage.into(), instant(now))
+        Permit::settle_by(permit, usage.into(), now)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

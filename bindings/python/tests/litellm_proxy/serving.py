@@ -41,8 +41,8 @@ def serving(app: Any, path: str) -> Iterator[str]:
 
 
 class Provider:
-    """Answers as OpenAI does. The model's name says how: `ok`, `fails`, `no-usage`, `breaks`; `flaky-N` fails N times, and
-    `flaky-N-...` does so for itself."""
+    """Answers as OpenAI does. The model's name says how: `ok`, `fails`, `no-usage`, `breaks` (a stream, after five words),
+    `breaks-early` (before the first); `flaky-N` fails N times, and `flaky-N-...` does so for itself."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -114,6 +114,9 @@ class Provider:
             whole = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": body["model"], **more}
             return f"data: {json.dumps(whole)}\n\n"
 
+        if body["model"] == "breaks-early":
+            yield chunk(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+            raise ConnectionError("the provider has gone")
         for number in range(self.words):
             if body["model"] == "breaks" and number == 5:
                 raise ConnectionError("the provider has gone")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from waiting import until
 
 EXAMPLE = Path(__file__).resolve().parents[4] / "examples" / "litellm" / "config.yaml"
@@ -26,7 +26,7 @@ def test_the_example_limits(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     key = secrets.token_hex(32)
     log = tmp_path / "log"
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).with_name("litellm"),
         "--config",
         EXAMPLE,

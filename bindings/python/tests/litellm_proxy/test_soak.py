@@ -14,7 +14,8 @@ def test_random_traffic_leaves_nothing_behind() -> None:
     here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, SOAK, "--seconds", "15"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [here, here.parent, SOAK.parent]))},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(map(str, [here, here.parent, SOAK.parent])), "PYTHONFAULTHANDLER": "1"},
         capture_output=True,
         text=True,
         timeout=300,

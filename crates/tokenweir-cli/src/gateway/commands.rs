@@ -203,8 +203,15 @@ fn held_limit(session: &Session<'_>, limit: &SetLimit) -> Result<Map<String, Val
 }
 
 fn whole(option: &'static str, text: &str, next: &str) -> Result<Value, Failure> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
     let number = text.trim().replace('_', "").parse::<i64>();
-    number.map(Value::from).map_err(|_| Failure::input(option, format!("{text:?} is no whole number"), next))
+    number.map(Value::from).map_err(|error| match error.kind() {
+        PosOverflow | NegOverflow => {
+            let next = "give 1 to 2147483647 tokens per minute, or a quota of 1 to 9007199254740992";
+            Failure::input(option, format!("{} is out of range", text.trim()), next)
+        }
+        _ => Failure::input(option, format!("{text:?} is no whole number"), next),
+    })
 }
 
 fn declare(session: &Session<'_>, fact: Value) -> Result<(), Failure> {
@@ -274,7 +281,7 @@ fn seen(session: &Session<'_>, of: &Diagnose) -> Result<Value, Failure> {
     let listing = given([
         ("gateway", json!(of.gateway_listed)),
         ("project", json!(of.project_listed)),
-        ("status", json!(of.listed_as)),
+        ("status", json!(of.listed_as.as_ref().map(|status| status.to_ascii_lowercase()))),
         ("read", json!(of.list_read)),
         ("instance", json!(of.missing_instance.as_ref().map(|_| false))),
     ]);

@@ -35,17 +35,19 @@ pub fn run(args: &Gateway) -> Result<(), Failure> {
         None => Timestamp::from(tokenweir::Clock::now(&tokenweir::SystemClock::new())).to_string(),
     };
     let state = &args.common.state;
-    if !matches!(args.action, Action::Init(_)) {
-        state::is_there(state)?;
+    match args.action {
+        Action::Init(_) => state::is_free(state)?,
+        _ => state::is_there(state)?,
     }
     state::locked(state, || {
         if let Action::Init(init) = &args.action {
+            // Another command may have begun it while this one waited.
             state::is_free(state)?;
             let console = commands::init(init, &now)?;
-            state::write(state, &console)?;
+            state::write(state, &console, None)?;
             return Session { console: &console, args }.print(&commands::status(&console)?, shown::status);
         }
-        let console = state::read(state, &now)?;
+        let (console, before) = state::read(state, &now)?;
         let session = Session { console: &console, args };
         let changes = session.ask(json!({ "refresh": {} }))?;
         let passed_on = changes["changes"].as_array().is_some_and(|changes| !changes.is_empty());
@@ -55,7 +57,7 @@ pub fn run(args: &Gateway) -> Result<(), Failure> {
         let done = commands::run(&session);
         // The audit trail has what was refused as well.
         if passed_on || commands::changes(&args.action) {
-            state::write(state, &console)?;
+            state::write(state, &console, Some(&before))?;
         }
         done
     })

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::text::{Table, grouped};
+use crate::text::{Table, grouped, printable};
 
 /// JSON as it is.
 pub fn json(answer: &Value) -> String {
@@ -112,6 +112,7 @@ pub fn status(answer: &Value) -> String {
 
 fn described(instance: &Value) -> String {
     let bills = match &instance["billed_since"] {
+        Value::Null if instance["bills"] == true => "bills".to_owned(),
         Value::Null => "does not bill".to_owned(),
         since => format!("bills since {}", instant(since)),
     };
@@ -143,7 +144,7 @@ fn projects(out: &mut String, resource: &Value) {
     let mut add = |project: &str, status: &str, on: &str, uses: &Value| {
         let mut first = true;
         for used in each(uses) {
-            let row = |text: &str| if first { text.to_owned() } else { String::new() };
+            let row = |text: &str| if first { printable(text.as_bytes()) } else { String::new() };
             let (left, resets) = match used.get("counters") {
                 Some(counters) => (format!("{} counters", number(counters)), "-".to_owned()),
                 None => (number(&used["remaining"]), instant(&used["resets_at"])),
@@ -155,7 +156,7 @@ fn projects(out: &mut String, resource: &Value) {
         }
         if first {
             let cells = [project, status, on, "none", "-", "-", "-", "-"];
-            table.row(cells.map(str::to_owned).to_vec());
+            table.row(cells.map(|cell| printable(cell.as_bytes())).to_vec());
         }
     };
     for (project, held) in fields(&resource["projects"]) {

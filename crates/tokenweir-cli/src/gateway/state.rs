@@ -1,6 +1,6 @@
 //! The state file: a console's document, one command at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,7 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn locked<T>(state: &Path, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let beside = lock_of(state)?;
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
-    let mut lock = RwLock::new(open.map_err(|e| Failure::write(&beside, e))?);
+    let open = open.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            Failure::input(state.display(), "there is no such folder", "make the folder, or give another --state")
+        }
+        _ => Failure::write(&beside, error),
+    });
+    let mut lock = RwLock::new(open?);
     let began = Instant::now();
     loop {
         match lock.try_write() {
@@ -66,18 +72,27 @@ pub fn console(options: &Value, now: &str) -> Result<Console, Failure> {
     Ok(console)
 }
 
-/// The console that the file keeps.
-pub fn read(state: &Path, now: &str) -> Result<Console, Failure> {
+/// The console that the file keeps, and the file's text.
+pub fn read(state: &Path, now: &str) -> Result<(Console, String), Failure> {
     let text = fs::read_to_string(state).map_err(|error| Failure::read(state, &error))?;
     let console = console(&json!({}), now)?;
     match console.load(&text) {
-        Ok(_) => Ok(console),
+        Ok(_) => Ok((console, text)),
         Err(ConsoleError { message, next, .. }) => Err(Failure::input(state.display(), message, next)),
     }
 }
 
-/// Puts the console in the file: whole, or as it was.
-pub fn write(state: &Path, console: &Console) -> Result<(), Failure> {
+/// Puts the console in the file in place of the text that it was read from: whole, or as it was.
+///
+/// The lock keeps other commands away, and no editor. What one has written meanwhile is not written over, as far as that
+/// can be seen.
+pub fn write(state: &Path, console: &Console, before: Option<&str>) -> Result<(), Failure> {
+    if let Some(before) = before
+        && fs::read_to_string(state).ok().as_deref() != Some(before)
+    {
+        let reason = "it was changed by something else while this command ran, and nothing that was said was kept";
+        return Err(Failure::input(state.display(), reason, "run the command again"));
+    }
     let saved = console.execute(json!({ "save": {} })).map_err(|error| super::refused(&error))?;
     let mut text = serde_json::to_string_pretty(&saved["document"]).unwrap_or_default();
     text.push('\n');
@@ -88,9 +103,10 @@ pub fn write(state: &Path, console: &Console) -> Result<(), Failure> {
 
 /// Whether there is a state file: asked before a lock is left beside what is not there.
 pub fn is_there(state: &Path) -> Result<(), Failure> {
-    match state.try_exists() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::input(
+    match fs::metadata(state) {
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(_) => Err(Failure::input(state.display(), "is no file", "give the name of a state file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::input(
             state.display(),
             "there is no such state file",
             "begin one with `tokenweir gateway init`, or give --state",
@@ -101,7 +117,12 @@ pub fn is_there(state: &Path) -> Result<(), Failure> {
 
 /// Whether a state file can be begun there.
 pub fn is_free(state: &Path) -> Result<(), Failure> {
-    match File::open(state) {
+    if state == Path::new("-") {
+        let reason = "a state is kept between commands, which the standard output does not do";
+        return Err(Failure::input("--state", reason, "give the name of a file"));
+    }
+    // Not opened: who opens a pipe waits for its other end.
+    match fs::symlink_metadata(state) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         _ => Err(Failure::input(
             state.display(),

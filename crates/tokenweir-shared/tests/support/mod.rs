@@ -2,12 +2,11 @@
 
 #![allow(dead_code)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
-use tokenweir::region::{Memory, steps};
+use tokenweir::region::Memory;
 use tokenweir::{
     CounterUsage, Estimate, Limiter, LimiterBuilder, ManualClock, Now, PermitId, Policy, Request, UsageFilter,
 };
@@ -88,15 +87,20 @@ impl Worker {
         std::mem::forget(self.limiter);
     }
 
-    /// Does `act` until its `nth` step; true if it ended there.
-    pub fn ends_at(&self, nth: u64, act: impl FnOnce(&Limiter)) -> bool {
-        steps::end_at(nth);
+    /// Does `act` until its `nth` step; the step's name if it ended there.
+    #[cfg(feature = "steps")]
+    pub fn ends_at(&self, nth: u64, act: impl FnOnce(&Limiter)) -> Option<&'static str> {
+        use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+        use tokenweir::region::steps::{Ended, end_at};
+        end_at(nth);
         let done = catch_unwind(AssertUnwindSafe(|| act(&self.limiter)));
-        steps::end_at(u64::MAX);
+        end_at(u64::MAX);
         match done {
-            Ok(()) => false,
-            Err(ended) if ended.is::<steps::Ended>() => true,
-            Err(panic) => resume_unwind(panic),
+            Ok(()) => None,
+            Err(panic) => match panic.downcast::<Ended>() {
+                Ok(ended) => Some(ended.0),
+                Err(panic) => resume_unwind(panic),
+            },
         }
     }
 

@@ -110,6 +110,27 @@ fn a_cut_waits_for_the_end_of_an_event() {
 }
 
 #[test]
+fn an_event_without_an_end_is_cut_inside_it() {
+    const MOST: usize = 64 * 1024;
+    for size in [1000, 4096, 1_000_000] {
+        let limiter = limiter(SMALL);
+        // A megabyte of one event, of which the text alone is far beyond the quota.
+        let head = br#"data: {"choices":[{"delta":{"content":""#.to_vec();
+        let whole = [head.as_slice(), &b"four".repeat(250_000)].concat();
+        let scene = Scene::with(limiter.clone(), ByKey, settings(), move || {
+            Some(Ok(events(Frames::of(&whole.chunks(size).collect::<Vec<_>>()))))
+        });
+        let request = chat(r#","stream":true,"max_tokens":4,"stream_options":{"include_usage":true}"#);
+        let text = text(scene.call(request).expect("answered"));
+        // Nobody takes it for an event: it has no end.
+        assert!(!text.contains("\n\n") && !text.contains("error"));
+        // What came before it was known, and what may pass then.
+        assert!(text.len() >= MOST && text.len() <= MOST + 3 * 4096, "{size}: {}", text.len());
+        assert_eq!(used(&limiter).1, 0);
+    }
+}
+
+#[test]
 fn a_body_of_json_is_never_cut() {
     let limiter = limiter(SMALL);
     let long = format!(r#"{{"choices":[{{"message":{{"content":"{}"}}}}]}}"#, "four".repeat(50));

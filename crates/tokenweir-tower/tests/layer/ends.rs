@@ -4,8 +4,9 @@ use crate::scene::*;
 use http::Response;
 use http_body_util::BodyExt;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
-use tokenweir_tower::{Failed, NotReached};
+use tokenweir_tower::{Failed, NoAnswer, NotReached, Unanswered};
 
 /// What is held for a chat that may take 40 tokens of output.
 const HELD: Books = Books { tokens: 48, output: 40, requests: 1, held: 48 + 40 + 1 + 1, open: 1 };
@@ -64,6 +65,31 @@ fn a_client_that_hangs_up_on_a_stream_pays_for_what_has_passed() {
         read_some(scene.call(stream()).expect("answered"), frames);
         assert_eq!(books(&limiter), spent(8, frames as u64, 1), "{frames}");
     }
+}
+
+#[test]
+fn a_response_that_goes_on_in_the_background_keeps_its_estimate_however_soon_its_client_leaves() {
+    let asked = |bound: u64| {
+        let body =
+            format!(r#"{{"model":"m","background":true,"stream":true,"max_output_tokens":{bound},"input":"four"}}"#);
+        post("/v1/responses", body)
+    };
+    const CREATED: &[u8] =
+        b"data: {\"type\":\"response.created\",\"response\":{\"background\":true,\"status\":\"queued\"}}\n\n";
+    const FOUR: &[u8] = b"data: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}\n\n";
+    for (bound, output) in [(40, 40), (1, 2)] {
+        let limiter = limiter(POLICY);
+        let scene = Scene::answering(&limiter, || events(Frames::of(&[CREATED, FOUR, FOUR, FOUR])));
+        read_some(scene.call(asked(bound)).expect("answered"), 3);
+        let input = books(&limiter).tokens - output;
+        assert!((1..10).contains(&input), "{input}");
+        assert_eq!(books(&limiter), spent(input, output, 1));
+    }
+    let limiter = limiter(POLICY);
+    let queued = br#"{"background":true,"status":"queued","output":[],"usage":null}"#;
+    let scene = Scene::answering(&limiter, || json(200, Frames::of(&[queued])));
+    read(scene.call(asked(40)).expect("answered")).expect("a whole body");
+    assert_eq!(books(&limiter).output, 40);
 }
 
 #[test]
@@ -127,11 +153,28 @@ fn an_error_costs_the_estimate_where_the_operator_says_so() {
 }
 
 #[test]
-fn a_service_that_fails_costs_a_request_and_no_tokens() {
-    let limiter = limiter(POLICY);
-    let scene = Scene::with(limiter.clone(), ByKey, settings(), || Some(Err("refused")));
-    assert_eq!(scene.call(asked()).err(), Some("refused"));
-    assert_eq!(books(&limiter), spent(0, 0, 1));
+fn a_call_that_is_never_answered_costs_what_the_operator_says_and_its_estimate_by_default() {
+    for (unanswered, input, output) in
+        [(None, 8, 40), (Some(Unanswered::Input), 8, 0), (Some(Unanswered::Nothing), 0, 0)]
+    {
+        // The service fails, or answers itself that nobody else has.
+        let failing = || Some(Err("reset"));
+        let answering = || {
+            let mut response = json(504, Frames::of_length(&[b"{}"]));
+            response.extensions_mut().insert(NoAnswer);
+            Some(Ok(response))
+        };
+        let (of_error, of_answer) = (limiter(POLICY), limiter(POLICY));
+        let mut settings = settings();
+        settings.unanswered = unanswered.unwrap_or(settings.unanswered);
+        let scene = Scene::with(of_error.clone(), ByKey, settings.clone(), failing);
+        assert_eq!(scene.call(asked()).err(), Some("reset"));
+        let scene = Scene::with(of_answer.clone(), ByKey, settings, answering);
+        let response = scene.call(asked()).expect("answered");
+        assert_eq!((response.status().as_u16(), text(response)), (504, "{}".to_owned()));
+        assert_eq!(books(&of_error), spent(input, output, 1), "{unanswered:?}");
+        assert_eq!(books(&of_answer), spent(input, output, 1), "{unanswered:?}");
+    }
 }
 
 #[test]
@@ -192,18 +235,17 @@ fn a_body_that_says_nothing_is_settled_by_the_estimate() {
     }
 }
 
+/// A limiter whose permits live for ten seconds, and its clock.
+fn short_lived() -> (tokenweir::Limiter, Arc<tokenweir::ManualClock>) {
+    let clock = Arc::new(tokenweir::ManualClock::new(tokenweir::Now::new(0, 0)));
+    let policy = tokenweir::Policy::from_toml(POLICY).expect("a policy");
+    (tokenweir::Limiter::builder(policy).clock(clock.clone()).permit_ttl(Duration::from_secs(10)).build(), clock)
+}
+
 #[test]
 fn a_stream_that_goes_on_keeps_its_permit() {
-    let clock = std::sync::Arc::new(tokenweir::ManualClock::new(tokenweir::Now::new(0, 0)));
-    let limiter = tokenweir::Limiter::builder(tokenweir::Policy::from_toml(POLICY).expect("a policy"))
-        .clock(clock.clone())
-        .permit_ttl(Duration::from_secs(10))
-        .build();
-    let mut settings = settings();
-    settings.permit_ttl = Duration::from_secs(10);
-    let scene = Scene::with(limiter.clone(), ByKey, settings, || {
-        Some(Ok(events(Frames::of(&[PIECE, PIECE, PIECE, STOP, USAGE, DONE]))))
-    });
+    let (limiter, clock) = short_lived();
+    let scene = Scene::answering(&limiter, || events(Frames::of(&[PIECE, PIECE, PIECE, STOP, USAGE, DONE])));
     let mut body = scene.call(stream()).expect("answered").into_body();
     for _ in 0..3 {
         clock.advance(6_000_000_000);
@@ -212,10 +254,62 @@ fn a_stream_that_goes_on_keeps_its_permit() {
     }
     run(body.collect()).expect("a whole body");
     assert_eq!(books(&limiter), spent(11, 5, 1));
+}
 
-    // One that stands still for longer than that has used its estimate, whatever it says later.
-    let body = scene.call(stream()).expect("answered").into_body();
+#[test]
+fn a_stream_that_stood_still_until_its_permit_expired_ends_and_nothing_passes_uncounted() {
+    let (limiter, clock) = short_lived();
+    let long = [PIECE; 400];
+    let scene = Scene::answering(&limiter, move || events(Frames::of(&long)));
+    let mut body = scene.call(stream()).expect("answered").into_body();
+    run(body.frame()).expect("a frame").expect("data");
     clock.advance(10_000_000_000);
-    run(body.collect()).expect("a whole body");
-    assert_eq!(books(&limiter), spent(11 + 8, 5 + 40, 2));
+    let rest = run(body.collect()).expect("a whole body").to_bytes();
+    let rest = std::str::from_utf8(&rest).expect("text");
+    assert!(rest.starts_with("data: {\"error\":") && rest.contains("expired") && !rest.contains("four"), "{rest}");
+    // Its estimate stands.
+    assert_eq!(books(&limiter), spent(8, 40, 1));
+}
+
+#[test]
+fn an_event_that_was_passing_when_its_permit_expired_is_left_without_an_end() {
+    let (limiter, clock) = short_lived();
+    let scene = Scene::answering(&limiter, || events(Frames::of(&[PIECE, &PIECE[..20], &PIECE[20..], PIECE])));
+    let request = chat(r#","max_tokens":40,"stream":true,"stream_options":{"include_usage":true}"#);
+    let mut body = scene.call(request).expect("answered").into_body();
+    for _ in 0..2 {
+        run(body.frame()).expect("a frame").expect("data");
+    }
+    clock.advance(10_000_000_000);
+    assert_eq!(run(body.collect()).expect("its end").to_bytes(), "");
+    assert_eq!(books(&limiter), spent(8, 40, 1));
+}
+
+#[test]
+fn an_answer_that_takes_longer_to_begin_than_its_permit_lives_is_a_504() {
+    let (limiter, clock) = short_lived();
+    let scene = Scene::with(limiter.clone(), ByKey, settings(), move || {
+        clock.advance(10_000_000_000);
+        Some(Ok(json(200, Frames::of_length(&[ANSWER]))))
+    });
+    // The clock runs on when the service is called, after the admission.
+    let response = scene.call(asked()).expect("answered");
+    assert_eq!(response.status(), 504);
+    assert!(text(response).contains("expired"));
+    assert_eq!(books(&limiter), spent(8, 40, 1));
+}
+
+#[test]
+fn a_service_that_settles_the_permit_itself_has_the_last_word() {
+    let (limiter, clock) = short_lived();
+    let scene = Scene::answering(&limiter, || events(Frames::of(&[PIECE, PIECE, STOP, USAGE, DONE])));
+    let mut body = scene.call(stream()).expect("answered").into_body();
+    let permit = scene.sent().metered.and_then(|metered| metered.permit).expect("a permit");
+    limiter.settle(permit, tokenweir::Usage::new(3, 2)).expect("it is open");
+    run(body.frame()).expect("a frame").expect("data");
+    clock.advance(6_000_000_000);
+    run(body.frame()).expect("a frame").expect("data");
+    clock.advance(60_000_000_000);
+    assert!(run(body.collect()).expect("all of it").to_bytes().ends_with(DONE));
+    assert_eq!(books(&limiter), spent(3, 2, 1));
 }

@@ -56,7 +56,7 @@ fn host(head: &mut Parts) -> Identified {
     caller.keys.push(("user".into(), b"u-17".to_vec()));
     caller.correlation_id = Some("c-1".to_owned());
     caller.operation = Some("chat".into());
-    Identified::Metered(caller.into())
+    Identified::Metered(caller)
 }
 
 fn scene(gate: &Gate, chunks: &'static [&'static [u8]]) -> Scene<Gate, fn(&mut Parts) -> Identified> {

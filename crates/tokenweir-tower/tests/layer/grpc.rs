@@ -31,7 +31,7 @@ fn host(head: &mut Parts) -> Identified {
     };
     let mut caller = Caller::new("search", Takes::Stated(Estimate::new(tokens, 0)));
     caller.deployment = Some("embedder".to_owned());
-    Identified::Metered(caller.into())
+    Identified::Metered(caller)
 }
 
 fn request(tokens: Option<u64>) -> Request<Full<Bytes>> {

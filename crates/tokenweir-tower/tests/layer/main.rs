@@ -5,6 +5,7 @@ mod cut;
 mod ends;
 mod gate;
 mod grpc;
+mod malformed;
 mod random;
 mod refusals;
 mod requests;

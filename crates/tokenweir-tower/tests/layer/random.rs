@@ -80,8 +80,7 @@ impl Call {
     fn expected(&self, passed: &[u8], is_whole: bool) -> (u64, u64) {
         let estimate = (8, self.max_tokens);
         match self.fate {
-            Fate::Fails => return (0, 0),
-            Fate::NeverAnswers => return estimate,
+            Fate::Fails | Fate::NeverAnswers => return estimate,
             Fate::Answers if self.status != 200 => return (0, 0),
             Fate::Answers => {}
         }

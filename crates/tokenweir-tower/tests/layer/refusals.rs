@@ -1,6 +1,10 @@
 //! Calls that may not pass.
 
 use crate::scene::*;
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use tokenweir::StoreOptions;
+use tokenweir::store::{CounterName, Mark, Recorded, Store, StoreError};
 
 const TIGHT: &str = r#"
     [[limit]]
@@ -98,4 +102,30 @@ fn too_many_calls_at_once_are_a_matter_of_the_service() {
     let scene = scene(&limiter);
     let _open = scene.call(chat(r#","max_tokens":1"#)).expect("answered");
     assert_eq!(scene.call(chat(r#","max_tokens":1"#)).expect("answered").status(), 503);
+}
+
+#[derive(Debug)]
+struct Failing;
+
+impl Store for Failing {
+    fn recorded(&self, _: &CounterName<'_>) -> Result<Option<Recorded>, StoreError> {
+        Err(StoreError::new("/var/lib/quotas: the disk is full"))
+    }
+
+    fn record(&self, _: &[Mark<'_>]) -> Result<(), StoreError> {
+        Err(StoreError::new("/var/lib/quotas: the disk is full"))
+    }
+}
+
+#[test]
+fn a_store_that_fails_is_a_matter_of_the_service_and_its_place_is_not_told() {
+    let policy = tokenweir::Policy::from_toml(TIGHT).expect("a policy");
+    let limiter = tokenweir::Limiter::builder(policy).store(Arc::new(Failing), StoreOptions::new()).build();
+    let scene = scene(&limiter);
+    let answered = scene.call(chat(r#","max_tokens":1"#)).expect("answered");
+    assert_eq!(answered.status(), 503);
+    assert_eq!(scene.sent_count(), 0);
+    let body = run(answered.into_body().collect()).expect("a whole body").to_bytes();
+    let body = String::from_utf8_lossy(&body);
+    assert!(body.contains("the store of quotas failed") && !body.contains("/var/lib"), "{body}");
 }

@@ -1,9 +1,12 @@
 //! What is read of a request, and what the service gets.
 
 use crate::scene::*;
-use http::{HeaderMap, Request};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Request, Response};
 use tokenweir::Estimate;
-use tokenweir_tower::Oversize;
+use tokenweir_tower::{Caller, Host, Identified, Oversize, error};
+use tokenweir_wire::{Asked, Dialect};
 
 fn answering(limiter: &tokenweir::Limiter) -> Scene {
     Scene::answering(limiter, || json(200, Frames::of(&[ANSWER])))
@@ -71,17 +74,33 @@ fn a_body_byte_by_byte_arrives_whole() {
     assert_eq!(scene.sent().body, body[..]);
 }
 
+/// Refuses what it cannot see the body of.
+struct WantsBody;
+
+impl Host for WantsBody {
+    fn identify(&self, head: &mut Parts) -> Identified {
+        ByKey.identify(head)
+    }
+
+    fn resolve(&self, _: &mut Parts, _: &mut Caller, asked: Option<&Asked>) -> Result<(), Box<Response<Bytes>>> {
+        asked.map(drop).ok_or_else(|| error(Dialect::OpenAi, 400, "The request names no model.").into())
+    }
+}
+
 #[test]
 fn a_body_that_is_too_long_is_refused_and_moves_no_counter() {
     let limiter = limiter(POLICY);
     let mut settings = settings();
     settings.max_body = 20;
-    let scene = Scene::with(limiter.clone(), ByKey, settings, || Some(Ok(json(200, Frames::of(&[ANSWER])))));
+    let scene = Scene::with(limiter.clone(), ByKey, settings.clone(), || Some(Ok(json(200, Frames::of(&[ANSWER])))));
     for request in [chat(""), post("/openai/deployments/m/chat/completions", r#"{"messages":["","",""]}"#)] {
         let response = scene.call(request).expect("answered");
         assert_eq!(response.status(), 413);
         assert!(text(response).contains("longer than 20 bytes"));
     }
+    // Even where its host would say something else of a request whose body it has not seen.
+    let wants_body = Scene::with(limiter.clone(), WantsBody, settings.clone(), || panic!("it is not sent"));
+    assert!(text(wants_body.call(chat("")).expect("answered")).contains("longer than 20 bytes"));
     // Without a stated length the frames tell.
     let frames = Frames::of(&[b"{\"model\":\"m\",", b"\"messages\":[]}"]);
     let request = Request::post(CHAT).header("authorization", "search").body(frames).expect("a request");
@@ -114,7 +133,17 @@ fn a_body_that_is_too_long_passes_by_its_length_where_the_operator_says_so() {
 fn a_request_that_makes_no_sense_is_refused_and_moves_no_counter() {
     let limiter = limiter(POLICY);
     let scene = answering(&limiter);
-    for (body, status) in [("", 400), ("{", 400), ("[]", 400), ("{}", 400), ("{\"model\":7}", 400), ("nonsense", 400)] {
+    for (body, status) in [
+        ("", 400),
+        ("{", 400),
+        ("[]", 400),
+        ("{}", 400),
+        ("{\"model\":7}", 400),
+        ("nonsense", 400),
+        // One reader would take it for a call to the one, another for a call to the other.
+        ("{\"model\":\"a\",\"messages\":[],\"model\":\"b\"}", 400),
+        ("{\"model\":\"a\",\"mod\\u0065l\":\"a\"}", 400),
+    ] {
         let response = scene.call(post(CHAT, body)).expect("answered");
         assert_eq!(response.status(), status, "{body}");
         assert!(text(response).contains("\"invalid_request_error\""), "{body}");
@@ -134,7 +163,7 @@ fn a_call_without_a_body_to_read_streams_it_through() {
     let host = |_: &mut http::request::Parts| {
         let mut caller = tokenweir_tower::Caller::new("search", tokenweir_tower::Takes::Stated(Estimate::new(3, 0)));
         caller.deployment = Some("m".to_owned());
-        tokenweir_tower::Identified::Metered(caller.into())
+        tokenweir_tower::Identified::Metered(caller)
     };
     let scene = Scene::with(limiter.clone(), host, settings(), || Some(Ok(json(200, Frames::of(&[b"{}"])))));
     let body = Frames::of(&[b"piece", b"piece", b"piece"]);

@@ -138,7 +138,7 @@ impl Host for ByKey {
                 let mut caller = Caller::new(project, Takes::tokens(endpoint));
                 caller.deployment = endpoint.model.map(str::to_owned);
                 caller.dialect = dialect;
-                Identified::Metered(caller.into())
+                Identified::Metered(caller)
             }
         }
     }

@@ -65,7 +65,7 @@ impl Dialect {
     /// ```
     pub fn refused(self, denied: &Denied, policy: &Policy, now: Now) -> Refused {
         let standings = Standing::of(policy, &denied.remaining(), now);
-        let decided = standings.iter().find(|standing| standing.limit == denied.limit());
+        let decided = standings.iter().find(|standing| *standing.limit == *denied.limit());
         let said = Said {
             denied,
             wait: denied.retry_after(),

@@ -2,7 +2,7 @@
 
 use super::Dialect;
 use crate::standing::{Standing, tightest};
-use crate::times::{go_duration, instant, whole_seconds};
+use crate::times::{Short, go_duration, instant, whole_seconds};
 use std::borrow::Cow;
 use std::time::Duration;
 use tokenweir::Now;
@@ -26,20 +26,30 @@ impl Dialect {
     /// where it is the instant of full replenishment and remaining tokens are rounded to thousands. Debt is shown as 0.
     pub fn headers(self, standings: &[Standing], now: Now) -> Vec<Header> {
         let mut headers = Vec::new();
+        self.each_header(standings, now, |name, value| headers.push(header(name, value)));
+        headers
+    }
+
+    /// [`headers`](Dialect::headers), one by one and without an allocation for each.
+    pub fn each_header(self, standings: &[Standing], now: Now, mut each: impl FnMut(&'static str, &str)) {
         let mut tell = |names: [&'static str; 3], meters: &[Meter]| {
             let Some(standing) = tightest(standings, false, meters) else { return };
             let left = match self {
                 Dialect::Anthropic if meters != [Meter::Requests] => (standing.left() + 500) / 1000 * 1000,
                 _ => standing.left(),
             };
-            headers.push(header(names[0], standing.amount));
-            headers.push(header(names[1], left));
-            let reset = standing.reset.and_then(|reset| match self {
-                Dialect::OpenAi => Some(go_duration(reset)),
-                Dialect::Anthropic => instant(now.wall, reset),
-                _ => Some(whole_seconds(reset).to_string()),
-            });
-            headers.extend(reset.map(|reset| header(names[2], reset)));
+            each(names[0], &Short::number(standing.amount));
+            each(names[1], &Short::number(left));
+            match (self, standing.reset) {
+                (_, None) => {}
+                (Dialect::OpenAi, Some(reset)) => each(names[2], &go_duration(reset)),
+                (Dialect::Anthropic, Some(reset)) => {
+                    if let Some(instant) = instant(now.wall, reset) {
+                        each(names[2], &instant);
+                    }
+                }
+                (_, Some(reset)) => each(names[2], &Short::number(whole_seconds(reset))),
+            }
         };
         macro_rules! names {
             ($before:literal, $kind:literal, $after:literal) => {
@@ -63,7 +73,16 @@ impl Dialect {
             }
             Dialect::Gemini | Dialect::Apim => {}
         }
-        headers
+    }
+
+    /// The headers of an [error](Dialect::error_body) besides its type: `x-should-retry: false` with every status but those
+    /// that the official OpenAI and Anthropic clients do well to try again (408, 409, 429 and those above 500), so that they
+    /// do not try again what cannot work.
+    pub fn error_headers(self, status: u16) -> Vec<Header> {
+        match status {
+            408 | 409 | 429 | 501.. => Vec::new(),
+            _ => self.retry_headers(None),
+        }
     }
 
     /// When to come back: `retry-after` in whole seconds, rounded up; Azure OpenAI has `retry-after-ms` besides. Without

@@ -338,7 +338,12 @@ impl Scanner {
             }
             return 1;
         }
-        let run = memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+        let run = string_run(bytes);
+        if bytes.get(run) == Some(&b'"') && self.text.is_fresh() && self.whole_string(&bytes[..run], sink) {
+            return run + 1;
+        }
+        let path = &self.path[..self.named];
+        let mut piece = |text: &str| sink.event(path, Event::Text(text), self.began..self.began + 1);
         self.text.push(&bytes[..run], &mut piece);
         match bytes.get(run) {
             None => run,
@@ -353,17 +358,50 @@ impl Scanner {
         }
     }
 
+    /// A string without escapes, all of which has come at once: nothing of it is copied. False if it has to be, because it
+    /// is not UTF-8 or longer than a piece.
+    fn whole_string(&mut self, string: &[u8], sink: &mut impl Sink) -> bool {
+        let end = self.offset + string.len() as u64 + 1;
+        let path = &self.path[..self.named];
+        match self.text.role() {
+            Role::Key => self.key_done(Name::of(string)),
+            Role::Value(Take::Text) if string.len() <= PIECE => {
+                let Ok(text) = std::str::from_utf8(string) else { return false };
+                if !text.is_empty() {
+                    sink.event(path, Event::Text(text), self.began..self.began + 1);
+                }
+                self.value_done(end, sink);
+            }
+            Role::Value(Take::Text) => return false,
+            Role::Value(Take::Word) => {
+                let word = Some(string).filter(|string| string.len() <= LONGEST_WORD);
+                let word = word.and_then(|string| std::str::from_utf8(string).ok());
+                sink.event(path, Event::Word(word), self.began..end);
+                self.value_done(end, sink);
+            }
+            Role::Value(Take::Pass) => {
+                // Without its quotes.
+                sink.event(path, Event::Passed(end - self.began - 2), self.began..end);
+                self.value_done(end, sink);
+            }
+        }
+        true
+    }
+
+    fn key_done(&mut self, name: Name) {
+        // There are as many names as open objects, so at most `MAX_DEPTH`.
+        self.path[self.named] = name;
+        self.named += 1;
+        self.state = State::Colon;
+    }
+
     fn string_done(&mut self, end: u64, sink: &mut impl Sink) {
         let path = &self.path[..self.named];
         let span = self.began..end;
         self.text.end(|text| sink.event(path, Event::Text(text), span.start..span.start + 1));
         match self.text.role() {
             Role::Key => {
-                // There are as many names as open objects, so at most `MAX_DEPTH`.
-                self.path[self.named] = Name::of(self.text.whole().unwrap_or_default());
-                self.named += 1;
-                self.state = State::Colon;
-                return;
+                return self.key_done(Name::of(self.text.whole().unwrap_or_default()));
             }
             Role::Value(Take::Text) => {}
             Role::Value(Take::Word) => {
@@ -391,6 +429,19 @@ impl Scanner {
             Some(_) => State::DeepString(depth, true),
         };
         run.map_or(bytes.len(), |run| run + 1)
+    }
+}
+
+/// How many bytes of a string come before its end, or an escape.
+#[inline]
+fn string_run(bytes: &[u8]) -> usize {
+    // Most keys are short, and a search for long ones costs more to begin than to look at each of their bytes.
+    const SHORT: usize = 24;
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\');
+    let (short, long) = bytes.split_at(bytes.len().min(SHORT));
+    match short.iter().position(special) {
+        Some(run) => run,
+        None => short.len() + memchr2(b'"', b'\\', long).unwrap_or(long.len()),
     }
 }
 

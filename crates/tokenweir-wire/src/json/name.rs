@@ -26,6 +26,7 @@ names! {
     Arguments = b"arguments",
     Audio = b"audio",
     AudioTokens = b"audio_tokens",
+    Background = b"background",
     BestOf = b"best_of",
     CacheCreationInputTokens = b"cache_creation_input_tokens",
     CacheReadInputTokens = b"cache_read_input_tokens",

@@ -29,6 +29,10 @@ pub enum RequestError {
     /// It is JSON, but not one object.
     #[error("the request is not one JSON object; send an object with the fields of the API")]
     NotObject,
+    /// It names its model more than once. Readers differ in which of them counts, so it could be decided on as a call to
+    /// one model and answered by another.
+    #[error("the request has the field \"model\" more than once; name one model")]
+    ModelTwice,
 }
 
 /// How what is not plain text is counted in a request, in tokens. All of it is an estimate that the provider's own
@@ -119,7 +123,7 @@ impl Asked {
     /// Reads a request, counting by the [characters rule](Characters) and the default [`InputRules`].
     ///
     /// # Errors
-    /// [`RequestError`] if the body is not one JSON object. Fields that make no sense are the provider's to refuse.
+    /// [`RequestError`] if the body is not one JSON object, or names its model twice. Other fields that make no sense are the provider's to refuse.
     pub fn read(api: Api, body: &[u8]) -> Result<Self, RequestError> {
         let mut reader = RequestReader::new(api, InputRules::default(), Characters::default());
         reader.feed(body);
@@ -168,7 +172,7 @@ impl<E: Estimator> RequestReader<E> {
     /// The request, all of which has come.
     ///
     /// # Errors
-    /// [`RequestError`] if it is not one JSON object.
+    /// [`RequestError`] if it is not one JSON object, or names its model twice.
     pub fn finish(self) -> Result<Asked, RequestError> {
         let RequestReader { scanner, reading } = self;
         if !scanner.has_ended() {
@@ -176,6 +180,9 @@ impl<E: Estimator> RequestReader<E> {
         }
         if !reading.whole.holds() {
             return Err(RequestError::NotObject);
+        }
+        if reading.models > 1 {
+            return Err(RequestError::ModelTwice);
         }
         let answers = reading.answers.saturating_mul(reading.prompts()).min(MOST);
         let output = match reading.api {

@@ -32,6 +32,8 @@ pub(super) struct Reading<E> {
     rules: InputRules,
     estimator: E,
     pub(super) model: Option<String>,
+    /// How often it is named.
+    pub(super) models: u32,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
     /// The largest that any field states.
@@ -57,6 +59,7 @@ impl<E: Estimator> Reading<E> {
             rules,
             estimator,
             model: None,
+            models: 0,
             stream: false,
             include_usage: false,
             bound: None,
@@ -181,6 +184,9 @@ impl<E: Estimator> Sink for Reading<E> {
         let role = if self.passage.is_open() { Role::Nothing } else { role::of(self.api, path) };
         if let Some(bytes) = self.passage.follow(role == Role::Json, &event, &span) {
             self.text = self.text.saturating_add(json::millitokens(bytes));
+        }
+        if role == Role::Model && !matches!(event, Event::Close(_)) {
+            self.models = self.models.saturating_add(1);
         }
         match (role, event) {
             (Role::Stream, Event::Bool(value)) => self.stream = value,

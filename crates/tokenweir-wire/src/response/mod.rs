@@ -146,11 +146,23 @@ impl<E: Estimator> ResponseMeter<E> {
 
     /// The output tokens that have been reported or counted so far.
     pub fn output_so_far(&self) -> u64 {
-        self.measured().usage.output.unwrap_or(0)
+        self.measure().0.usage.output.unwrap_or(0)
     }
 
     /// What the response has used, if it ended here.
+    ///
+    /// A response in the background (OpenAI's Responses) goes on when nobody reads it: until its usage is reported, its
+    /// output is unknown.
     pub fn measured(&self) -> Measured {
+        let (mut measured, reported) = self.measure();
+        if self.documents.reading.totals.background && !reported && measured.ended != Ended::Failed {
+            measured.usage.output = None;
+        }
+        measured
+    }
+
+    /// What the response has used by what has passed, and whether its output was reported.
+    fn measure(&self) -> (Measured, bool) {
         let Documents { scanner, reading, .. } = &self.documents;
         let totals = &reading.totals;
         let complete = match self.framing {
@@ -178,7 +190,7 @@ impl<E: Estimator> ResponseMeter<E> {
             (false, true) => Ended::Complete,
             (false, false) => Ended::Broken,
         };
-        Measured { usage, estimated, ended }
+        (Measured { usage, estimated, ended }, reported.is_some())
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Totals {
     /// The answer has ended, by its own word.
     pub(super) complete: bool,
     pub(super) failed: bool,
+    /// The provider goes on with it when nobody reads it.
+    pub(super) background: bool,
     /// Something has come that only this API's responses have.
     pub(super) recognised: bool,
 }
@@ -131,6 +133,7 @@ impl<E: Estimator> Sink for Reading<E> {
         match (role, event) {
             (Role::Shape, Event::Open(_)) => self.totals.recognised = true,
             (Role::Error, Event::Open(Kind::Object)) => self.totals.failed = true,
+            (Role::Background, Event::Bool(value)) => self.totals.background = value,
             (Role::Figure(figure), Event::Number(number)) => {
                 self.totals.recognised = true;
                 self.document.figures.set(figure, number);

@@ -21,6 +21,8 @@ pub(super) enum Role {
     Count,
     /// The end of one element of such a list.
     ByModality(Figure),
+    /// Whether the provider goes on with the answer when nobody reads it.
+    Background,
     /// An object here says that the call failed.
     Error,
     /// What only a response of this API has.
@@ -80,6 +82,7 @@ fn responses(path: &[Name]) -> Role {
             [TotalTokens] => Role::Figure(Figure::Total),
             _ => Role::Nothing,
         },
+        [Background] | [Response, Background] => Role::Background,
         [Error] | [Response, Error] => Role::Error,
         _ => Role::Nothing,
     }

@@ -126,7 +126,7 @@ impl Places {
             }
             Self::help(word, marks);
             // AcqRel: the intent is written before, the deed after.
-            if self.0.compare_exchange_weak(word, (word & COUNT) + 1 | tag, AcqRel, Acquire).is_ok() {
+            if self.0.compare_exchange_weak(word, ((word & COUNT) + 1) | tag, AcqRel, Acquire).is_ok() {
                 break;
             }
         }

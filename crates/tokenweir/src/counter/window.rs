@@ -102,7 +102,7 @@ impl Window {
 
 impl Window<Shared> {
     /// Takes off the total what a process that has ended charged there and did not put down in a sub-window, which would never
-    /// leave. `quiet`: whether nobody is at work in the region. False if it has to be tried again.
+    /// leave. `quiet`: whether nobody is at work on it. False if it has to be tried again.
     ///
     /// What is in the sub-windows is read twice, and the other thing asked after either: whoever had changed one of the two
     /// and not yet the other would have been at work.

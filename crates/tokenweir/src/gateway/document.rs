@@ -20,7 +20,7 @@ use super::estate::{Estate, Holdings};
 use super::model::{FoundryResource, GatewayState, InstanceStatus, MembershipStatus, ResourceName, ToolRoute};
 use super::operation::Event;
 use super::provider::InstanceProvider;
-use super::rules::{Facts, judge};
+use super::rules::{AgentFacts, Facts, judge, not_an_address, not_routed};
 use super::settings::Settings;
 
 /// What every document says it is.
@@ -200,11 +200,26 @@ fn problems(holdings: &Holdings, audit: &AuditTrail, counters: &Counters) -> Vec
 fn problems_of(holdings: &Holdings, name: &ResourceName, resource: &FoundryResource, problems: &mut Vec<String>) {
     let standing = resource.gateway.as_ref();
     let standing = standing.filter(|gateway| !matches!(gateway.state, GatewayState::Orphaned | GatewayState::Deleting));
+    let mut addresses: BTreeMap<&str, &str> = BTreeMap::new();
     for project in resource.projects.values() {
-        for (agent, _) in project.agents.iter().filter(|_| standing.is_none()) {
-            problems.push(format!("agent {:?} is registered, and there is no gateway", agent.as_str()));
+        for (agent, registered) in &project.agents {
+            if standing.is_none() {
+                problems.push(format!("agent {:?} is registered, and there is no gateway", agent.as_str()));
+            }
+            let registration = registered.registration();
+            let same_url = addresses.insert(&registered.url, agent.as_str());
+            let facts = AgentFacts { registration: &registration, same_url };
+            let facts = Facts { agent: Some(facts), ..Facts::default() };
+            let wrong = judge(Event::RegisterAgent, &facts);
+            problems.extend(wrong.iter().map(|wrong| format!("agent {:?}: {wrong}", agent.as_str())));
         }
         for (tool, made) in &project.tools {
+            if let Some(why) = not_an_address(&made.url) {
+                problems.push(format!("the URL of tool {:?} is not valid: {why}", tool.as_str()));
+            }
+            if let (ToolRoute::Gated { .. }, Some(why)) = (&made.route, not_routed(made.kind, made.auth)) {
+                problems.push(format!("tool {:?} is routed through the gateway, and {why}", tool.as_str()));
+            }
             if let ToolRoute::Gated { endpoint } = &made.route
                 && standing.is_none_or(|gateway| !endpoint.starts_with(&format!("https://{}/", gateway.host())))
             {

@@ -16,7 +16,7 @@ pub struct Figures([u64; CallOutcome::ALL.len()]);
 impl Figures {
     /// All of them: the service's metric `Requests`. It rises by one with each call.
     pub fn requests(&self) -> u64 {
-        self.0.iter().sum()
+        self.0.iter().fold(0, |sum, calls| sum.saturating_add(*calls))
     }
 
     /// Those that came to this.

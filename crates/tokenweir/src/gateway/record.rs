@@ -26,7 +26,7 @@ pub enum CallOutcome {
     RefusedQuota,
     /// It is not governed, and passed uncounted.
     Bypassed,
-    /// It is not governed, or of a project, deployment or tool that the resource does not have, and that was denied.
+    /// It is not governed, or of a project, deployment, agent or tool that is not there, and that was denied.
     RefusedUngoverned,
     /// The agent that it is for is blocked.
     RefusedAgentBlocked,

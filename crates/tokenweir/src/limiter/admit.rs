@@ -473,7 +473,7 @@ impl Core {
 }
 
 #[inline]
-fn check(estimate: Estimate) -> Result<(), Error> {
+pub(super) fn check(estimate: Estimate) -> Result<(), Error> {
     if estimate.input.max(estimate.output) > MAX_TOKENS { Err(too_large(estimate)) } else { Ok(()) }
 }
 

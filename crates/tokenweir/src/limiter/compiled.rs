@@ -4,47 +4,17 @@ use super::route::Leg;
 use super::rule::{Kept, Rule};
 use crate::counter::bucket::BucketRule;
 use crate::counter::floors::Histories;
-use crate::policy::{Algorithm, Limit, Meter, Policy, Until};
+use crate::policy::{Algorithm, Limit, Policy, Until};
 use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// What makes a counter the same counter under another policy: the limit's name and scope, and what the contract
-/// says starts a new one when it changes (algorithm and period). The meter belongs to it too, since tokens cannot be
-/// compared with requests.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Identity {
-    name: String,
-    scope: Vec<String>,
-    meter: Meter,
-    algorithm: &'static str,
-    period: String,
-}
-
-impl Identity {
-    /// What a store knows a quota by: its name, meter, period and scope, as JSON. Empty for other limits.
-    fn in_a_store(limit: &Limit) -> String {
-        let Algorithm::Quota { period, .. } = limit.algorithm() else { return String::new() };
-        let scope: Vec<String> = limit.scope().iter().map(ToString::to_string).collect();
-        // A list of texts is always JSON.
-        serde_json::to_string(&(&**limit.name(), limit.meter().as_str(), period.to_string(), scope)).unwrap_or_default()
-    }
-
-    fn of(limit: &Limit) -> Self {
-        let period = match limit.algorithm() {
-            Algorithm::Bucket { per, .. } => per.to_string(),
-            Algorithm::Window { per, sub_windows, .. } => format!("{per}/{sub_windows}"),
-            Algorithm::Quota { period, .. } => format!("{period:?}"),
-            Algorithm::InFlight { .. } => String::new(),
-        };
-        Identity {
-            name: limit.name().to_string(),
-            scope: limit.scope().iter().map(ToString::to_string).collect(),
-            meter: limit.meter(),
-            algorithm: limit.algorithm().as_str(),
-            period,
-        }
-    }
+/// What a store knows a quota by: its name, meter, period and scope, as JSON. Empty for other limits.
+fn in_a_store(limit: &Limit) -> String {
+    let Algorithm::Quota { period, .. } = limit.algorithm() else { return String::new() };
+    let scope: Vec<String> = limit.scope().iter().map(ToString::to_string).collect();
+    // A list of texts is always JSON.
+    serde_json::to_string(&(&**limit.name(), limit.meter().as_str(), period.to_string(), scope)).unwrap_or_default()
 }
 
 /// An identity's number, and what its limit was last: a bucket's next rule follows it, and counters whose limit is not
@@ -78,7 +48,8 @@ impl Known {
 /// All identities that a policy or a counter has.
 #[derive(Debug)]
 pub(crate) struct Identities {
-    known: HashMap<Identity, Known>,
+    /// By what [`Limit::identity`] says.
+    known: HashMap<String, Known>,
     next: u32,
     generation: u64,
     histories: Arc<Histories>,
@@ -153,9 +124,9 @@ impl Identities {
         let mut identities = Vec::with_capacity(policy.limits().len());
         for limit in policy.limits() {
             let next = &mut self.next;
-            let known = self.known.entry(Identity::of(limit)).or_insert_with(|| {
+            let known = self.known.entry(limit.identity()).or_insert_with(|| {
                 *next += 1;
-                let (algorithm, stored_as) = (limit.algorithm().clone(), Identity::in_a_store(limit).into());
+                let (algorithm, stored_as) = (limit.algorithm().clone(), in_a_store(limit).into());
                 Known { id: *next, algorithm, until: limit.until(), bucket: None, stored_as }
             });
             known.algorithm = limit.algorithm().clone();

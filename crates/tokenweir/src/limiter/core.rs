@@ -469,10 +469,10 @@ impl Core {
     }
 
     /// Puts another policy in force, as of `now`.
-    pub(crate) fn swap(&self, policy: Policy, now: Option<Now>) {
-        if self.shared.is_some() {
+    pub(crate) fn swap(&self, policy: Policy, now: Option<Now>) -> Result<(), Error> {
+        if let Some(shared) = &self.shared {
             // The other processes would go on by the old one.
-            return;
+            return Ok(shared.check_policy(&policy)?);
         }
         let mut identities = self.identities.lock();
         let now = self.clamped(now);
@@ -495,6 +495,7 @@ impl Core {
         identities.retain(&compiled, &counted);
         self.routes.evict(&HashSet::new(), |route| route.is_stale(compiled.generation));
         self.collect();
+        Ok(())
     }
 }
 

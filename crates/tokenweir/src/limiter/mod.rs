@@ -8,6 +8,7 @@
 //!   their own;
 //! - `shared`: counters and permits that are in a region which processes share;
 //! - `keeper`: what is used of quotas, recorded in a store in advance;
+//! - `elsewhere`: the same decisions, told of counters that are kept somewhere else;
 //! - `decision`: permits and denials; `view`: looking without taking; `snapshot`: counters that outlive the process.
 //!
 //! Once a route exists, admitting and settling on it takes no lock, and allocates nothing but a bucket's history, once.
@@ -16,6 +17,7 @@ mod admit;
 mod compiled;
 mod core;
 mod decision;
+pub mod elsewhere;
 mod keeper;
 mod owner;
 mod route;
@@ -41,7 +43,7 @@ use self::core::{Core, Found, Parts, clamp};
 use self::keeper::Keeper;
 use crate::clock::{Clock, Now, SystemClock};
 use crate::error::Error;
-use crate::policy::Policy;
+use crate::policy::{Limit, Policy};
 use crate::record::{Observer, Settlement};
 use crate::region::{Layout, Memory};
 use crate::request::{Estimate, Key, PermitId, Request, Usage};
@@ -382,6 +384,16 @@ impl Limiter {
         self.core.remaining(id, now)
     }
 
+    /// [`remaining_at`](Limiter::remaining_at) without an allocation: passes each enforced limit and what it has left.
+    pub fn each_remaining_at(&self, id: PermitId, now: Now, see: impl FnMut(&Limit, i64)) {
+        self.core.each_remaining(id, now, see);
+    }
+
+    /// How long a permit lives that nobody settles or renews: what the limiter was built with.
+    pub fn permit_ttl(&self) -> Duration {
+        Duration::from_nanos(self.core.permit_ttl)
+    }
+
     /// The shadow limits that would have refused an open permit's request, by name; nothing if the permit is gone.
     pub fn shadow_refused(&self, id: PermitId) -> Vec<String> {
         self.core.shadow_refused(id)
@@ -407,15 +419,19 @@ impl Limiter {
     ///
     /// Traffic goes on meanwhile. Takes time in proportion to the number of live counters.
     ///
-    /// On a region nothing happens: its policy is fixed ([`RegionError::PolicyFixed`](crate::region::RegionError)), and
-    /// [`policy`](Limiter::policy) goes on to say which it is.
-    pub fn swap_policy(&self, policy: Policy) {
-        self.core.swap(policy, None);
+    /// # Errors
+    /// [`RegionError::PolicyFixed`](crate::region::RegionError) on a region, unless it is the policy that the region has:
+    /// other processes would go on by that one. Without a region there is no error.
+    pub fn swap_policy(&self, policy: Policy) -> Result<(), Error> {
+        self.core.swap(policy, None)
     }
 
     /// [`swap_policy`](Limiter::swap_policy) at `now`.
-    pub fn swap_policy_at(&self, policy: Policy, now: Now) {
-        self.core.swap(policy, Some(now));
+    ///
+    /// # Errors
+    /// As [`swap_policy`](Limiter::swap_policy).
+    pub fn swap_policy_at(&self, policy: Policy, now: Now) -> Result<(), Error> {
+        self.core.swap(policy, Some(now))
     }
 
     /// The counters, to be taken up by the limiter of another process with [`restore`](Limiter::restore): after an upgrade,

@@ -8,11 +8,12 @@ use super::slab::{Gone, NOT_CHARGED, Seen, Slot};
 use crate::clock::Now;
 use crate::counter::bucket::Stale;
 use crate::error::Error;
-use crate::policy::{MAX_TOKENS, Tokens};
+use crate::policy::{Limit, MAX_TOKENS, Tokens};
 use crate::record::{Outcome, Requested, Settled, Settlement};
 use crate::request::{Estimate, PermitId, Usage};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::table::Counter;
+use smallvec::SmallVec;
 
 /// Up to so many slots are looked through whenever a permit may have expired.
 const FEW_PERMITS: usize = 4096;
@@ -208,7 +209,7 @@ impl Core {
         let estimate = Estimate { input: slot.input().load(Relaxed), output: slot.output().load(Relaxed) };
         // What has been charged so far, in tokens; and what it comes to in the end.
         let charged = (estimate.input.max(observed.0), estimate.output.max(observed.1));
-        let (tokens, estimated) = come_to(outcome, usage, charged);
+        let (tokens, estimated) = comes_to(outcome, charged, usage);
         let cancelled = outcome == Outcome::Cancelled;
         let as_charged = (tokens.input, tokens.cached_input, tokens.output) == (charged.0, 0, charged.1);
         for (at, (leg, counter)) in route.each().enumerate() {
@@ -225,11 +226,8 @@ impl Core {
                 leg.charge.charge(&tokens)
             };
             if actual != charged || route.has_places {
-                let made = Made {
-                    charge: charge_of(leg, estimate.input, estimate.output),
-                    receipt,
-                    at: slot.charged_at().load(Relaxed),
-                };
+                // What was observed beyond the estimate was charged later: as if it had been a part of it is the strict side.
+                let made = Made { charge: charged, receipt, at: slot.charged_at().load(Relaxed) };
                 self.settle_leg(route, leg, counter, made, (charged, actual), now);
             }
             if !cancelled {
@@ -402,45 +400,46 @@ impl Core {
     }
 
     pub(crate) fn remaining(&self, id: PermitId, now: Now) -> Vec<(String, i64)> {
-        self.each_leg(id, now, |route, (leg, counter), _, now| {
-            if !leg.enforced {
-                return None;
+        let mut remaining = Vec::new();
+        self.each_remaining(id, now, |limit, left| remaining.push((limit.name().to_string(), left)));
+        remaining
+    }
+
+    /// Passes what each enforced limit of an open permit has left.
+    pub(crate) fn each_remaining(&self, id: PermitId, now: Now, mut see: impl FnMut(&Limit, i64)) {
+        // Looked at while the permit is held, told when it is not: whoever is told may do what it likes.
+        let mut all: SmallVec<[(usize, i64); 8]> = SmallVec::new();
+        let compiled = self.visit(id, Some(now), |_, route, now| {
+            for (leg, counter) in route.each().filter(|(leg, _)| leg.enforced) {
+                let left = self.current(route, leg, counter, |rule| {
+                    let amount = i64::try_from(rule.amount()).unwrap_or(i64::MAX);
+                    Ok(amount.saturating_sub_unsigned(rule.used(&counter.state, now)?))
+                });
+                all.extend(left.map(|left| (leg.limit, left)));
             }
-            let left = self.current(route, leg, counter, |rule| {
-                let amount = i64::try_from(rule.amount()).unwrap_or(i64::MAX);
-                Ok(amount.saturating_sub_unsigned(rule.used(&counter.state, now)?))
-            })?;
-            Some((route.name(leg).to_string(), left))
-        })
+            Ok(route.compiled.clone())
+        });
+        if let Ok(compiled) = compiled {
+            for (limit, left) in all {
+                see(&compiled.policy.limits()[limit], left);
+            }
+        }
     }
 
     pub(crate) fn shadow_refused(&self, id: PermitId) -> Vec<String> {
-        let now = self.clock.now();
-        self.each_leg(id, now, |route, (leg, _), receipt, _| {
-            (receipt == NOT_CHARGED).then(|| route.name(leg).to_string())
-        })
-    }
-
-    /// What `see` makes of each leg of an open permit and its receipt; nothing if the permit is gone.
-    fn each_leg<T>(
-        &self,
-        id: PermitId,
-        now: Now,
-        see: impl Fn(&Resolved, (&Leg, &Counter), u64, Now) -> Option<T>,
-    ) -> Vec<T> {
-        let legs = self.visit(id, Some(now), |seen, route, now| {
+        let refused = self.visit(id, None, |seen, route, _| {
             let legs = route.each().enumerate();
-            Ok(legs
-                .filter_map(|(at, leg)| see(route, leg, self.slab.receipt_of(seen, at).load(Relaxed), now))
-                .collect())
+            let refused = legs.filter(|(at, _)| self.slab.receipt_of(seen, *at).load(Relaxed) == NOT_CHARGED);
+            Ok(refused.map(|(_, (leg, _))| route.name(leg).to_string()).collect())
         });
-        legs.unwrap_or_default()
+        refused.unwrap_or_default()
     }
 }
 
-/// What a permit comes to of which these tokens have been charged, and whether some of it is an estimate.
-#[inline(always)]
-pub(super) fn come_to(outcome: Outcome, usage: &Usage, charged: (u64, u64)) -> (Tokens, bool) {
+/// The tokens that a permit comes to which ends so, and whether a part of them is the estimate. `charged`: input and
+/// output that it has been charged for so far.
+#[inline]
+pub(super) fn comes_to(outcome: Outcome, charged: (u64, u64), usage: &Usage) -> (Tokens, bool) {
     let tokens = match outcome {
         Outcome::Settled => {
             let input = usage.input.unwrap_or(charged.0);
@@ -459,7 +458,7 @@ pub(super) fn come_to(outcome: Outcome, usage: &Usage, charged: (u64, u64)) -> (
 }
 
 #[inline]
-fn validate(usage: &Usage) -> Result<(), Error> {
+pub(super) fn validate(usage: &Usage) -> Result<(), Error> {
     let Usage { input, cached_input, output } = *usage;
     let cached = cached_input.unwrap_or(0);
     let most = input.unwrap_or(0).max(output.unwrap_or(0)).max(cached);

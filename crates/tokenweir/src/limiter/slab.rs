@@ -228,7 +228,7 @@ impl Slab {
         });
         let shared = self.shared.iter().flat_map(Slots::each);
         let own = self.slots.iter().chain(own).map(|(index, cells)| (index, cells.slot()));
-        own.chain(shared.map(|(index, slot)| -> (usize, Slot<'_>) { (index, slot) }))
+        own.chain(shared)
     }
 
     /// The slot of this thread's own whose turn it is, if it is free: nobody else claims it.

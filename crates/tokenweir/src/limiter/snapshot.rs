@@ -62,6 +62,28 @@ pub enum LeftOutReason {
     NoRoom,
 }
 
+impl LeftOutReason {
+    /// All of them.
+    pub const ALL: [LeftOutReason; 5] = [
+        LeftOutReason::NoSuchLimit,
+        LeftOutReason::Changed,
+        LeftOutReason::Kept,
+        LeftOutReason::Shared,
+        LeftOutReason::NoRoom,
+    ];
+
+    /// The word for other languages: `no_such_limit`, `changed`, `kept`, `shared` or `no_room`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LeftOutReason::NoSuchLimit => "no_such_limit",
+            LeftOutReason::Changed => "changed",
+            LeftOutReason::Kept => "kept",
+            LeftOutReason::Shared => "shared",
+            LeftOutReason::NoRoom => "no_room",
+        }
+    }
+}
+
 /// What open permits hold of a counter.
 #[derive(Default)]
 struct Held {

@@ -1,5 +1,7 @@
 //! Meters, weights and prices: the whole number that a request takes from a limit.
 
+mod words;
+
 use super::limit::{Limit, Meter, Price};
 
 /// The most tokens, and the highest amount of any limit: 2^53, up to which every language counts exactly.

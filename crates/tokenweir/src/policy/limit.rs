@@ -217,7 +217,8 @@ pub enum Meter {
 }
 
 impl Meter {
-    pub(super) const ALL: [Meter; 6] =
+    /// All of them.
+    pub const ALL: [Meter; 6] =
         [Meter::Requests, Meter::Input, Meter::Output, Meter::Total, Meter::Cost, Meter::InFlight];
 
     /// The word that policies use.
@@ -346,7 +347,7 @@ impl Until {
 
     /// What a charge of `n` must stay within, where a charge of nothing must stay below it.
     #[inline]
-    pub(crate) const fn bound(self, amount: u64, n: u64) -> u64 {
+    pub const fn bound(self, amount: u64, n: u64) -> u64 {
         match self {
             // Amounts end at 2^53.
             Until::Passed if n == 0 => amount + 1,

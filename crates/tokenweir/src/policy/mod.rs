@@ -10,6 +10,8 @@
 //! - `pattern`: exact words and `*`;
 //! - `charge`: meters, weights and prices: the whole number that a request takes from a limit;
 //! - `period`: calendar periods, zones and anchors;
+//! - `identity`: what makes a counter the same counter under another policy;
+//! - `share`: a part of every amount, for one of several processes;
 //! - `resolve`: which limits apply to a request, and why the others do not.
 
 mod charge;
@@ -17,11 +19,13 @@ mod decode;
 mod document;
 mod error;
 mod fields;
+mod identity;
 mod limit;
 mod overrides;
 mod pattern;
 mod period;
 mod resolve;
+mod share;
 mod terms;
 
 pub use charge::{ChargeRule, MAX_TOKENS, Tokens};

@@ -23,6 +23,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them, each at the place of its number (`outcome as usize`).
+    pub const ALL: [Outcome; 4] = [Outcome::Settled, Outcome::Cancelled, Outcome::Dropped, Outcome::Expired];
+
     /// The word for logs: `settled`, `cancelled`, `dropped` or `expired`.
     pub const fn as_str(self) -> &'static str {
         match self {

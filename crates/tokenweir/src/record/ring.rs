@@ -94,6 +94,21 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// All words for what may happen.
+    pub const WORDS: [&'static str; 3] = ["admitted", "denied", "settled"];
+
+    /// The word for it: `admitted`, `denied` or `settled`.
+    pub const fn as_str(&self) -> &'static str {
+        let [admitted, denied, settled] = Event::WORDS;
+        match self {
+            Event::Admitted { .. } => admitted,
+            Event::Denied(_) => denied,
+            Event::Settled { .. } => settled,
+        }
+    }
+}
+
 impl Record {
     fn new(at: Now, requested: super::Requested<'_>, event: Event) -> Self {
         let mut names = SmallVec::from_slice(requested.project);

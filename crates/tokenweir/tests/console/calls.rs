@@ -51,6 +51,27 @@ fn a_cancelled_call_takes_nothing_and_a_stream_is_charged_as_it_flows() {
 }
 
 #[test]
+fn a_call_that_is_renewed_outlives_those_that_are_not() {
+    let console = limited();
+    let calls: Vec<_> = (0..3).map(|_| decide(&console, json!({}))["call"].clone()).collect();
+    let later = |seconds: u64, mut command: Value| {
+        command["now"] = at(480 + seconds).into();
+        answer(&console, &command)
+    };
+    let renewed = later(400, json!({ "renew": { "call": calls[0] } }));
+    assert_eq!(renewed["ok"]["seconds"], 600);
+    // Ten minutes after the three began a fourth begins, and the two that nobody renewed are over.
+    later(601, json!({ "call": { "project": "search", "deployment": "d" } }));
+    assert_eq!(later(602, json!({ "observe": { "call": calls[0], "output": 1 } }))["ok"]["spent"], false);
+    for over in &calls[1..] {
+        assert_eq!(later(603, json!({ "renew": { "call": over } }))["error"]["code"], "CALL_UNKNOWN");
+    }
+    // Its own time is over when ten minutes have gone since.
+    later(1001, json!({ "call": { "project": "search", "deployment": "d" } }));
+    assert_eq!(later(1002, json!({ "settle": { "call": calls[0] } }))["error"]["code"], "CALL_UNKNOWN");
+}
+
+#[test]
 fn usage_that_cannot_be_ends_the_call_and_says_so() {
     let console = limited();
     let decided = decide(&console, json!({}));

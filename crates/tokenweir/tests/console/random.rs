@@ -95,7 +95,10 @@ fn take(console: &Console, seconds: u64, what: &Value) -> Value {
         ok(console, json!({ "settle": { "call": id, "usage": { "input": tokens, "output": 0 } } }));
     }
     let ok = &answer["ok"];
-    json!([answer["error"]["code"], ok["state"], ok["outcome"], ok["status"], ok["retry_after"], ok["refused_by"]])
+    // The one with the longest wait comes first, and equal waits may be apart by that one.
+    let mut refused_by: Vec<_> = ok["refused_by"].as_array().into_iter().flatten().map(Value::to_string).collect();
+    refused_by.sort_unstable();
+    json!([answer["error"]["code"], ok["state"], ok["outcome"], ok["status"], ok["retry_after"], refused_by])
 }
 
 proptest! {

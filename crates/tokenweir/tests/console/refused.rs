@@ -69,6 +69,31 @@ fn the_time_is_the_commands_or_the_clocks_and_never_both() {
 }
 
 #[test]
+fn a_resource_that_is_not_there_is_said_to_be_whatever_is_asked() {
+    let console = declared();
+    for command in ["status", "policy", "diagnose", "call", "verify", "candidates"] {
+        let fields = match command {
+            "diagnose" => json!({ "resource": "fabrikam", "seen": {} }),
+            "call" => json!({ "resource": "fabrikam", "project": "p" }),
+            "verify" => json!({ "resource": "fabrikam", "project": "p", "deployment": "d" }),
+            "candidates" => json!({ "resource": "fabrikam", "by": "ada" }),
+            _ => json!({ "resource": "fabrikam" }),
+        };
+        let error = error(&console, json!({ command: fields }));
+        assert_eq!(error["code"], "RESOURCE_NOT_FOUND", "{command}: {error}");
+        assert_eq!(error["message"], "there is no Foundry resource \"fabrikam\" here", "{command}");
+    }
+}
+
+#[test]
+fn the_beginning_of_1970_is_a_time_like_others() {
+    let console = Console::new(&options(json!({ "time": "given" })));
+    assert_eq!(code(&console, json!({ "status": {} })), "NOW_MISSING");
+    ok(&console, json!({ "now": "1970-01-01T00:00:00Z", "refresh": {} }));
+    assert_eq!(ok(&console, json!({ "status": {} }))["now"], "1970-01-01T00:00:00Z");
+}
+
+#[test]
 fn a_refused_operation_changes_nothing_but_the_audit_trail() {
     let console = with_gateway();
     ok(&console, limit(480, "search", json!({ "tokens_per_minute": 100 })));

@@ -56,6 +56,17 @@ fn a_document_that_cannot_be_changes_nothing() {
 }
 
 #[test]
+fn figures_of_a_document_have_no_sum_that_is_too_large() {
+    let console = with_gateway();
+    call(&console, 480, "search", 1, 0);
+    let mut document = ok(&console, json!({ "save": {} }))["document"].take();
+    document["counters"]["contoso"]["calls"] = json!({ "admitted": u64::MAX, "bypassed": u64::MAX });
+    ok(&console, json!({ "load": { "document": document } }));
+    ok(&console, json!({ "save": {} }));
+    ok(&console, json!({ "verify": { "project": "search", "deployment": "d" } }));
+}
+
+#[test]
 fn a_new_gateway_of_the_same_name_shares_nothing_with_the_old_one() {
     let console = with_gateway();
     ok(&console, limit(480, "search", json!({ "tokens_per_minute": 100 })));

@@ -128,6 +128,8 @@ fn d_05_an_instance_that_cannot_be_chosen() {
     shows("D-05", &estate, 1, seen(Some("ada"), "none"), (Certain, "there is no such instance", "correct the name"));
     let lag = (Likely, "the list is older than what made the instance eligible", "refresh");
     shows("D-05", &estate, 1, seen(Some("ada"), "fit"), lag);
+    let own = (Certain, "the instance hosts the gateway of this resource already", "a resource has one gateway");
+    shows("D-05", &with_gateway(), 500, seen(Some("ada"), "front"), own);
 }
 
 #[test]
@@ -177,6 +179,10 @@ fn d_07_calls_end_with_status_500() {
     other["deployment"] = json!("gpt-4o");
     let missing = "the deployment is not mapped: the resource does not have it";
     shows("D-07", &estate, DAY, other, (Certain, missing, "correct the name"));
+    let outside = (Likely, "the deployment itself fails: the gateway has no part in it", "see to the deployment");
+    let unseen = || json!({ "passed_gateway": null });
+    shows("D-07", &with_gateway(), DAY, seen(unseen()), outside);
+    shows("D-07", &self::estate(true), DAY, seen(unseen()), outside);
     let last = (Possible, "the project's setup at the gateway is broken", "as a last resort");
     shows("D-07", &estate, DAY, seen(json!({})), last);
 }
@@ -301,6 +307,9 @@ fn d_12_whose_limit_refuses() {
     shows("D-12", &estate, 600, seen(json!({ "retry-after": "7" }), Some(body)), ours);
     let open = (Possible, "either the gateway or the deployment refuses", "look at the body");
     shows("D-12", &estate, 600, seen(json!({}), Some("slow down")), open);
+    let mut unseen = seen(json!({}), Some("slow down"));
+    unseen["call"]["passed_gateway"] = Value::Null;
+    shows("D-12", &with_gateway(), 600, unseen, (Likely, theirs, "capacity"));
 }
 
 #[test]
@@ -322,6 +331,9 @@ fn a_01_an_agent_that_is_blocked_and_a_02_names_that_are_not_there() {
     shows("A-02", &estate, 600, seen(None, "a"), whose);
     let unknown = (Certain, "Foundry resource \"contoso\" has no project \"odl\"", "correct the project's name");
     shows("A-02", &estate, 600, seen(Some("odl"), "a"), unknown);
+    let unnamed = json!({ "project": "old", "deployment": "gpt-4o", "call": { "status": 404 } });
+    let model = (Certain, "Foundry resource \"contoso\" has no deployment \"gpt-4o\"", "the deployment, not the model");
+    shows("A-02", &estate, 600, unnamed, model);
     // Nothing else is said of a project that is not there.
     let bypassed = json!({ "project": "odl", "call": { "status": 200, "passed_gateway": false } });
     assert_eq!(causes(&estate, 600, bypassed).len(), 1);

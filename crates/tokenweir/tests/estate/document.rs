@@ -61,3 +61,35 @@ fn a_tool_or_an_agent_at_a_gateway_that_is_not_there_is_a_contradiction() {
     let error = load(&elsewhere).expect_err("another gateway's address").to_string();
     assert!(error.contains("tool \"t\" is at https://other.azure-api.net/mcp/old/t"), "{error}");
 }
+
+#[test]
+fn agents_and_tools_of_a_document_meet_what_registering_and_making_them_demands() {
+    let mut estate = with_gateway();
+    done(&mut estate, 500, on("add_project", json!({ "project": "old" })));
+    let tool = json!({ "project": "old", "tool": "t", "kind": "mcp", "auth": "key", "url": "https://tool.example" });
+    done(&mut estate, 500, on("create_tool", tool));
+    for agent in ["a", "b"] {
+        let registration = json!({ "url": format!("https://{agent}.example"), "protocol": "A2A" });
+        let fields = json!({ "project": "old", "agent": agent, "registration": registration });
+        done(&mut estate, 500, on("register_agent", fields));
+    }
+    let document: Value = serde_json::from_str(&estate.save(&BTreeMap::new())).expect("JSON");
+    for (pointer, value, said) in [
+        ("tools/t/url", "javascript:1", "the URL of tool \"t\" is not valid"),
+        ("tools/t/auth", "managed_o_auth", "tool \"t\" is routed through the gateway, and tools with managed OAuth"),
+        ("agents/a/url", "ftp://a.example", "agent \"a\": AGENT_INVALID [V-21]: the agent's URL is not valid"),
+        (
+            "agents/b/url",
+            "https://a.example",
+            "agent \"b\": AGENT_INVALID [V-21]: the agent's URL is that of agent \"a\"",
+        ),
+        ("agents/a/card_path", "card.json", "does not begin with /"),
+    ] {
+        let mut wrong = document.clone();
+        let place =
+            wrong.pointer_mut(&format!("/estate/resources/contoso/projects/old/{pointer}")).expect("it is there");
+        *place = json!(value);
+        let error = Estate::load(&wrong.to_string(), InProcessProvider::default()).expect_err(pointer).to_string();
+        assert!(error.contains(said), "{pointer}: {error}");
+    }
+}

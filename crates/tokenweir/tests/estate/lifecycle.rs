@@ -226,6 +226,51 @@ fn an_instance_that_others_depend_on_is_not_deleted() {
 }
 
 #[test]
+fn an_instance_that_was_there_bills_before_it_hosts_and_since_when_is_not_made_up() {
+    let mut estate = estate(true);
+    let mut old = instance("old", "Standard v2", "public", "s");
+    old["instance"].as_object_mut().expect("fields").remove("billed_since");
+    declare(&mut estate, old);
+    let billing = |estate: &tokenweir::gateway::Estate| {
+        let old = &estate.instances()["old"];
+        (old.bills(), old.billed_since)
+    };
+    assert_eq!(billing(&estate), (true, None));
+    done(&mut estate, 0, on("use_existing", json!({ "instance": "old", "name": "front" })));
+    estate.refresh(at(EIGHT_MINUTES));
+    assert_eq!(billing(&estate), (true, None));
+    done(&mut estate, 500, on("delete_gateway", json!({})));
+    done(&mut estate, 500, json!({ "delete_instance": { "instance": "old" } }));
+    // One that is being made does not.
+    done(&mut estate, 1000, on("create_gateway", json!({ "name": "front" })));
+    assert!(!estate.instances()["front"].bills());
+    estate.refresh(at(1000 + EIGHT_MINUTES));
+    assert_eq!(estate.instances()["front"].billed_since, Some(at(1000 + EIGHT_MINUTES)));
+}
+
+#[test]
+fn what_a_gateway_denied_ends_with_it() {
+    let mut estate = with_gateway();
+    done(
+        &mut estate,
+        500,
+        on("set_traffic", json!({ "traffic": { "ungoverned": "deny", "unknown_project": "deny" } })),
+    );
+    let gate = Gate::builder("contoso".parse().expect("a name"), &estate.resources()["contoso"])
+        .limiter(|limiter| limiter.clock(ManualClock::default()))
+        .build()
+        .expect("a gate");
+    let decide = |estate: &tokenweir::gateway::Estate| {
+        gate.update_at(&estate.resources()["contoso"], Now::at(0)).expect("it follows");
+        let verdict = gate.admit_at(&Call::model("old", "d"), Now::at(0)).expect("a decision");
+        verdict.refused().map(|refused| refused.status())
+    };
+    assert_eq!(decide(&estate), Some(403));
+    done(&mut estate, 510, on("delete_gateway", json!({})));
+    assert_eq!(decide(&estate), None, "there is no gateway to deny it");
+}
+
+#[test]
 fn names_that_are_taken_and_what_is_not_there_have_their_codes() {
     let mut estate = estate(true);
     declare(&mut estate, instance("taken", "Standard v2", "public", "s"));

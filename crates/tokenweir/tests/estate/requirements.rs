@@ -186,6 +186,36 @@ fn each_requirement_fails_and_is_met() {
 }
 
 #[test]
+fn everything_that_is_wrong_with_a_limit_is_reported_at_once() {
+    let mut estate = made(World::Front);
+    let limit = json!({
+        "calls": { "calls": 0, "renewal_seconds": 301 },
+        "call_quota": { "bandwidth_kilobytes": -1, "renewal_seconds": 299 },
+        "concurrency": -1,
+        "tokens": { "token_quota": 5 },
+    });
+    let scope = json!({ "project": "nobody's", "deployment": "none" });
+    let what = on("set_keyed_limit", json!({ "name": "n", "limit": { "key": [], "scope": scope, "limit": limit } }));
+    let refused = refused(&mut estate, 600, what);
+    let count = |code: &str| refused.findings.iter().filter(|finding| finding.code.as_str() == code).count();
+    for (code, times) in [
+        ("PROJECT_NOT_IN_RESOURCE", 1),
+        ("DEPLOYMENT_NOT_FOUND", 1),
+        ("QUOTA_PERIOD_MISMATCH", 1),
+        ("LIMIT_NOT_POSITIVE", 3),
+        ("COUNTER_CONFLICT", 1),
+        ("RENEWAL_OUT_OF_RANGE", 2),
+    ] {
+        assert_eq!(count(code), times, "{code}: {refused}");
+    }
+    assert!(refused.to_string().contains("a constant if one counter for all is meant"), "{refused}");
+    let nothing =
+        on("set_keyed_limit", json!({ "name": "n", "limit": { "key": [{ "caller": "user" }], "limit": {} } }));
+    let refused = self::refused(&mut estate, 600, nothing);
+    assert!(refused.to_string().contains("calls, a call quota and concurrency"), "{refused}");
+}
+
+#[test]
 fn what_cannot_be_put_in_force_is_refused_when_it_is_set() {
     let tokens = |per_minute: u64| json!({ "tokens": { "tokens_per_minute": per_minute } });
     let keyed = |name: &str, scope: Value, limit: Value| {

@@ -94,6 +94,7 @@ fn what_the_resource_does_not_have_bypasses_or_is_denied() {
     bypasses(&scene, Call::model("P1", "gpt-4o"));
     bypasses(&scene, Call::tool("P1", "unknown"));
     bypasses(&scene, Call::tool("P1", "direct"));
+    bypasses(&scene, Call::agent("P1", "unknown"));
     assert_eq!(scene.gate.unknown_figures().requests(), 1);
     assert_eq!(scene.gate.project_figures(&name("P9")), None);
     let traffic = &mut scene.gateway().traffic;
@@ -103,7 +104,10 @@ fn what_the_resource_does_not_have_bypasses_or_is_denied() {
     denied(&scene, Call::model("P9", "d"), 404, "ProjectNotFound", "There is no project \"P9\"");
     denied(&scene, Call::model("P1", "gpt-4o"), 404, "DeploymentNotFound", "callers name the deployment");
     denied(&scene, Call::tool("P1", "unknown"), 404, "ToolNotFound", "has no tool \"unknown\"");
-    denied(&scene, Call::tool("P1", "direct"), 403, "ToolNotGoverned", "Re-create it");
+    denied(&scene, Call::tool("P1", "direct"), 403, "ToolNotGoverned", "Re-create it behind the gateway");
+    denied(&scene, Call::agent("P1", "unknown"), 404, "AgentNotFound", "has no custom agent \"unknown\"");
+    // Whoever calls a model may be an agent that is hosted here: none that is registered.
+    scene.take(Call::model("P1", "d2").by_agent("unknown"), 5, s(0));
     assert_eq!(scene.gate.unknown_figures().of(CallOutcome::RefusedUngoverned), 1);
     // A deployment that the resource gets is known from then on; without a limit it is governed and unlimited.
     let what = scene.resource.deployments["d"].clone();

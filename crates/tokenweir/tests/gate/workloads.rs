@@ -56,13 +56,18 @@ fn calls_of_a_tool_have_a_rate() {
 
 #[test]
 fn an_agent_is_limited_whether_it_is_called_or_calls() {
-    let scene = Scene::new(limited());
+    let mut scene = Scene::new(limited());
+    let agent = scene.resource.projects["P1"].agents["a"].clone();
+    scene.resource.projects.get_mut("P2").expect("a project").agents.insert(name("a"), agent);
+    scene.update(s(0));
     scene.take(Call::agent("P1", "a"), 20, s(0));
     scene.take(Call::model("P1", "d").by_agent("a"), 30, s(0));
     let refused = scene.refuse(&Call::model("P1", "d2").by_agent("a").with_estimate(Estimate::new(1, 0)), s(0));
     assert_eq!(refused.record().limit.as_deref(), Some("agent \"a\" of \"P1\": token quota"));
     // An agent of this name in another project is another one.
-    scene.take(Call::agent("P2", "a"), 1000, s(0));
+    let other = scene.pass(&Call::agent("P2", "a"), s(0));
+    assert_eq!(other.outcome(), CallOutcome::Admitted);
+    other.settle_at(&Completion::of(Usage::new(1000, 0)), s(0)).expect("it ends");
     scene.take(Call::model("P1", "d"), 1000, s(0));
 }
 

@@ -97,7 +97,7 @@ async fn listen(router: Router) -> std::io::Result<SocketAddr> {
 
 fn identify(head: &mut Parts) -> Identified {
     match Endpoint::of(head.uri.path()) {
-        Some(endpoint) => Identified::Metered(Caller::new("search", Takes::tokens(endpoint)).into()),
+        Some(endpoint) => Identified::Metered(Caller::new("search", Takes::tokens(endpoint))),
         None => Identified::Unmetered,
     }
 }

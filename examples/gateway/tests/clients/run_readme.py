@@ -1,4 +1,4 @@
-"""Runs the lines that the README gives for the gateway, each as it stands but for the port, and looks at what they print."""
+"""Runs the lines that a page gives for the gateway, each as it stands but for the port, and looks at what they print."""
 
 import json
 import os
@@ -9,7 +9,8 @@ import sys
 import tempfile
 import urllib.request
 
-README = pathlib.Path(sys.argv[1]).read_text()
+PAGE = sys.argv[1]
+README = pathlib.Path(PAGE).read_text()
 COMMAND = "cargo run --release -p tokenweir-gateway\n"
 SAMPLE = pathlib.Path(__file__).parents[2] / "gateway.toml"
 
@@ -54,7 +55,30 @@ def page(printed):
     check("<title>Gateway</title>" in printed, "the page", printed)
 
 
-EXPECTED = {
+def limit(printed):
+    check("5000 TPM" in json.loads(printed)["state"], "the limit", printed)
+
+
+def blocked(printed):
+    check("error" not in json.loads(printed), "it is done", printed)
+
+
+def audit(printed):
+    events = [entry["event"] for entry in json.loads(printed)["entries"]]
+    check(events[-2:] == ["set_limit", "block_agent"], "what was done last", printed)
+
+
+def tool(printed):
+    check("result" in json.loads(printed), "the tool's answer", printed)
+
+
+OPERATIONS = {
+    "A limit is set": limit,
+    "An agent is blocked": blocked,
+    "Who did what.": audit,
+    "A tool,": tool,
+}
+CALLS = {
     "A call.": call,
     "A stream.": stream,
     "60 tokens per minute": rate,
@@ -63,7 +87,8 @@ EXPECTED = {
     "The page": page,
 }
 
-check(COMMAND in README, "the README has the command", COMMAND)
+EXPECTED = OPERATIONS if "examples" in PAGE else CALLS
+check(EXPECTED is OPERATIONS or COMMAND in README, "the README has the command", COMMAND)
 blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 [block] = [block for block in blocks if "127.0.0.1:8787" in block]
 lines = dict(re.findall(r"^# (.*)\n((?:[^#].*\n)+)", block, re.MULTILINE))

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use serde_json::{Value, json};
+use std::io::Read;
 
 fn set(tokens: i64) -> Value {
     json!({ "set_limit": { "project": "search", "deployment": "sample", "limit": { "tokens_per_minute": tokens } } })
@@ -78,4 +79,38 @@ async fn a_project_that_is_not_governed_passes_uncounted() {
     assert_eq!(gateway.records()[0]["outcome"], "bypassed");
     assert_eq!(gateway.operate(json!({ "add_project": { "project": "search" } })).await.status, 200);
     assert_eq!(gateway.chat("sample", r#","max_tokens":100000"#).await.status, 429);
+}
+
+#[tokio::test]
+async fn who_has_no_key_waits_for_nobody_and_keeps_nobody_waiting() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&config(upstream.address, LIMIT)).await;
+    // The state is written where nothing is taken until somebody reads: a disk that stands still.
+    let pipe = gateway.directory.path().join("state/state.json.new");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo, of the system's own tools");
+    assert!(made.success());
+    let operation = gateway.operate(set(20));
+    let meanwhile = async {
+        // Once it has been applied its state is being written.
+        while gateway.chat("sample", r#","max_tokens":24"#).await.status != 429 {}
+        let mut statuses = Vec::new();
+        for key in ["wrong", KEY, LOOK] {
+            statuses.push(gateway.get("/admin/status", key).await.status);
+            statuses.push(gateway.get("/metrics", key).await.status);
+            statuses.push(gateway.post("/admin/operations", key, "{}").await.status);
+        }
+        // Read, so that it goes on, and out of the way, so that what is written next goes into a file.
+        let read = tokio::task::spawn_blocking(move || {
+            let mut reader = std::fs::File::open(&pipe).expect("it is being written");
+            std::fs::remove_file(&pipe).expect("it is there");
+            let mut state = String::new();
+            reader.read_to_string(&mut state).expect("the state");
+            state
+        });
+        (statuses, read.await.expect("no panic"))
+    };
+    let (operation, (statuses, state)) = tokio::join!(operation, meanwhile);
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 401, 200, 200, 403]);
+    assert_eq!(operation.status, 200);
+    assert!(state.starts_with('{'), "{state}");
 }

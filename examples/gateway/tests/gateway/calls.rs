@@ -136,3 +136,21 @@ async fn a_body_that_only_lenient_readers_take_reaches_nobody_and_costs_nothing(
     assert!(upstream.seen().is_empty());
     assert_eq!(gateway.settled("real").await, 0);
 }
+
+#[tokio::test]
+async fn a_model_that_is_named_twice_is_nobodys() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&config(upstream.address, LIMIT)).await;
+    for body in [
+        r#"{"model":"same","messages":[],"model":"dear"}"#,
+        r#"{"model":"dear","messages":[],"model":"same"}"#,
+        r#"{"model":"same","messages":[],"\u006dodel":null}"#,
+        r#"{"model":{"model":"same"},"messages":[],"model":"same"}"#,
+    ] {
+        let answer = gateway.post("/v1/chat/completions", KEY, body).await;
+        assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (400, Some("invalid_request_error")));
+        assert!(answer.text.contains("more than once"), "{}", answer.text);
+    }
+    assert!(upstream.seen().is_empty());
+    assert_eq!(gateway.settled("same").await, 0);
+}

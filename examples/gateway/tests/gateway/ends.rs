@@ -3,6 +3,7 @@
 use crate::support::*;
 use http_body_util::BodyExt;
 use serde_json::json;
+use std::io::{Read, Write};
 
 #[tokio::test]
 async fn a_client_that_hangs_up_stops_the_upstream_and_pays_for_what_has_passed() {
@@ -102,10 +103,47 @@ async fn an_upstream_that_is_not_there_costs_nothing() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_takes_too_long_is_given_up() {
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let text = config(silent.local_addr().expect("an address"), LIMIT);
-    let gateway = Gateway::with(&text.replace("[upstream.real]", "[upstream.real]\ntimeout_seconds = 0")).await;
-    assert_eq!(gateway.chat("same", "").await.status, 504);
-    assert_eq!(gateway.settled("same").await, 0);
+async fn an_upstream_that_takes_too_long_or_breaks_off_costs_what_the_file_says() {
+    for (rule, charged) in [("", 48), ("estimate", 48), ("input", 8), ("nothing", 0)] {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = silent.local_addr().expect("an address");
+        let rule = if rule.is_empty() { String::new() } else { format!("unanswered = {rule:?}\n") };
+        let text = config(address, LIMIT).replace("[estimate]", &format!("[estimate]\n{rule}"));
+        // It answers after no time at all, that is, never in time.
+        let gateway = Gateway::with(&text.replace("[upstream.real]", "[upstream.real]\ntimeout_seconds = 0")).await;
+        assert_eq!(gateway.chat("same", r#","max_tokens":40"#).await.status, 504);
+        assert_eq!(gateway.settled("same").await, charged, "{rule}");
+
+        let gateway = Gateway::with(&text).await;
+        let closing = async {
+            // What was queued for the first gateway is closed as well.
+            while let Ok((connection, _)) = silent.accept().await {
+                drop(connection);
+            }
+        };
+        let answer = tokio::select! {
+            answer = gateway.chat("same", r#","max_tokens":40"#) => answer,
+            () = closing => unreachable!("it goes on accepting"),
+        };
+        assert_eq!((answer.status, answer.header("x-should-retry")), (502, ""));
+        assert_eq!(gateway.settled("same").await, charged, "{rule}");
+        let record = gateway.records().pop().expect("a record");
+        assert_eq!((&record["response_code"], &record["ended"]), (&json!(502), &json!("settled")));
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_changes_to_another_protocol_is_an_error_and_costs_the_estimate() {
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let gateway = Gateway::with(&config(upstream.local_addr().expect("an address"), LIMIT)).await;
+    let switches = tokio::task::spawn_blocking(move || {
+        let (mut connection, _) = upstream.accept().expect("a connection");
+        let mut read = [0; 4096];
+        assert!(connection.read(&mut read).expect("a request") > 0);
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+        connection.write_all(answer).expect("sent");
+    });
+    assert_eq!(gateway.chat("same", r#","max_tokens":40"#).await.status, 502);
+    switches.await.expect("no panic");
+    assert_eq!(gateway.settled("same").await, 48);
 }

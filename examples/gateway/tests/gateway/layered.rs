@@ -13,7 +13,7 @@ use tower_service::Service;
 
 fn identify(head: &mut Parts) -> Identified {
     match Endpoint::of(head.uri.path()) {
-        Some(endpoint) => Identified::Metered(Caller::new("search", Takes::tokens(endpoint)).into()),
+        Some(endpoint) => Identified::Metered(Caller::new("search", Takes::tokens(endpoint))),
         None => Identified::Unmetered,
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod calls;
+mod connections;
 mod ends;
 mod keys;
 mod layered;

@@ -110,3 +110,16 @@ async fn what_was_administered_stays_until_the_file_changes_the_same_thing() {
     taken_up(&gateway, 3).await;
     assert_eq!(gateway.chat("sample", r#","max_tokens":24"#).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_reported_until_it_can() {
+    let upstream = Upstream::start().await;
+    let good = config(upstream.address, &limit(40));
+    let gateway = Gateway::with(&good).await;
+    gateway.write_bytes(b"\xff\xfe");
+    let error = configuration(&gateway, |configuration| configuration["error"] != Value::Null).await["error"].clone();
+    assert!(error.as_str().is_some_and(|error| error.contains("UTF-8")), "{error}");
+    assert_eq!(gateway.chat("sample", r#","max_tokens":24"#).await.status, 200);
+    gateway.write(&good);
+    configuration(&gateway, |configuration| configuration["error"] == Value::Null).await;
+}

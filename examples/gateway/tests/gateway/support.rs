@@ -101,6 +101,11 @@ impl Gateway {
         write(&self.directory, text);
     }
 
+    /// Puts in the file's place what may be no text.
+    pub fn write_bytes(&self, bytes: &[u8]) {
+        std::fs::write(self.directory.path().join("gateway.toml"), bytes).expect("written");
+    }
+
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let (mut head, body) = request.into_parts();
         head.uri = format!("http://{}{}", self.running.address(), head.uri).parse().expect("an address");

@@ -149,9 +149,9 @@ impl Keeps {
         crate::region::step("floors taken");
         let words = self.pool.entry(at);
         words[FINE].store(u64::from(fine(filling)), Relaxed);
-        for index in 0..LEVELS {
+        for (index, step) in STEPS.iter().enumerate() {
             let (first, words) = level(words, index);
-            let tick = now >> (fine(filling) + STEPS[index]);
+            let tick = now >> (fine(filling) + step);
             first.store(tick, Relaxed);
             begin(words, tick);
         }

@@ -1,6 +1,6 @@
 //! Calls that are decided on and ended by commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -22,33 +22,49 @@ pub(super) struct OpenCalls {
     most: usize,
     ttl: u64,
     calls: BTreeMap<u64, OpenCall>,
+    /// When each of them counts as dropped, in monotonic nanoseconds, and its number.
+    due: BTreeSet<(u64, u64)>,
 }
 
 struct OpenCall {
     call: CallFields,
     gate: Gate,
     passage: Passage,
-    /// When it counts as dropped, in monotonic nanoseconds.
+    /// As in `due`.
     until: u64,
 }
 
 impl OpenCalls {
     pub(super) fn new(most: usize, ttl: Duration) -> Self {
         let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-        OpenCalls { run: crate::table::hasher().hash_one(0), next: 1, most: most.max(1), ttl, calls: BTreeMap::new() }
+        let run = crate::table::hasher().hash_one(0);
+        OpenCalls { run, next: 1, most: most.max(1), ttl, calls: BTreeMap::new(), due: BTreeSet::new() }
     }
 
     pub(super) fn take_all(&mut self) -> impl Sized + use<> {
+        self.due.clear();
         std::mem::take(&mut self.calls)
     }
 
-    /// Those whose time is over: the oldest. They end when they are dropped.
+    /// Those whose time is over. They end when they are dropped.
     fn take_expired(&mut self, now: Now) -> Vec<OpenCall> {
         let mut gone = Vec::new();
-        while self.calls.first_entry().is_some_and(|oldest| oldest.get().until <= now.mono) {
-            gone.extend(self.calls.pop_first().map(|(_, call)| call));
+        while let Some(&(until, number)) = self.due.first().filter(|(until, _)| *until <= now.mono) {
+            self.due.remove(&(until, number));
+            gone.extend(self.calls.remove(&number));
         }
         gone
+    }
+
+    fn put(&mut self, number: u64, call: OpenCall) {
+        self.due.insert((call.until, number));
+        self.calls.insert(number, call);
+    }
+
+    fn take(&mut self, number: u64) -> Option<OpenCall> {
+        let call = self.calls.remove(&number)?;
+        self.due.remove(&(call.until, number));
+        Some(call)
     }
 
     fn id(&self, number: u64) -> String {
@@ -103,7 +119,7 @@ impl Console {
         if let Some(fields) = answer.as_object_mut() {
             fields.insert("call".into(), open.id(number).into());
         }
-        open.calls.insert(number, OpenCall { call, gate, passage, until });
+        open.put(number, OpenCall { call, gate, passage, until });
         Ok(answer)
     }
 
@@ -114,6 +130,20 @@ impl Console {
         let observed = call.passage.observe_at(input, output, now)?;
         let spent = observed.is_some_and(|observed| observed.spent);
         Ok(json!({ "spent": spent, "remaining": remaining(call.passage.remaining_at(now)) }))
+    }
+
+    /// Lets a call live as long again as one that has just begun.
+    pub(super) fn renew(&self, id: &str, now: Now) -> Result<Value, ConsoleError> {
+        let mut open = self.open.lock();
+        let (number, ttl) = (open.number(id)?, open.ttl);
+        let Some(mut call) = open.take(number) else { return Ok(Value::Null) };
+        let renewed = call.passage.renew_at(Duration::from_nanos(ttl), now);
+        if renewed.is_ok() {
+            call.until = now.mono.saturating_add(ttl);
+        }
+        open.put(number, call);
+        renewed?;
+        Ok(json!({ "seconds": ttl / 1_000_000_000 }))
     }
 
     pub(super) fn settle(&self, settle: &SettleFields, now: Now) -> Result<Value, ConsoleError> {
@@ -131,7 +161,7 @@ impl Console {
     fn take(&self, id: &str) -> Result<OpenCall, ConsoleError> {
         let mut open = self.open.lock();
         let number = open.number(id)?;
-        open.calls.remove(&number).ok_or_else(|| {
+        open.take(number).ok_or_else(|| {
             // Looked for under the same lock.
             ConsoleError::new(Code::CallUnknown, format!("no call {id:?} is under way here"), "end each call once")
         })

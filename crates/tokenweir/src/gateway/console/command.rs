@@ -48,6 +48,9 @@ pub(super) enum Command {
         #[serde(default)]
         output: u64,
     },
+    Renew {
+        call: String,
+    },
     Settle(Box<SettleFields>),
     Cancel {
         call: String,

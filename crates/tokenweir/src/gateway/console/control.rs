@@ -139,11 +139,11 @@ impl Control {
 
     fn follower(&mut self, name: &ResourceName) -> Result<&Follower, ConsoleError> {
         if !self.gates.contains_key(name) {
-            let resource = self.estate.resources().get(name).ok_or_else(|| self.estate.unknown_resource(name))?;
+            let resource = self.estate.resources().get(name).ok_or_else(|| unknown(name))?;
             let follower = Follower { gate: self.making.gate(name, resource)?, of: resource.clone() };
             self.gates.insert(name.clone(), follower);
         }
-        self.gates.get(name).ok_or_else(|| self.estate.unknown_resource(name).into())
+        self.gates.get(name).ok_or_else(|| unknown(name))
     }
 
     /// The resource that a command is about: the one that it names, or the only one there is.
@@ -151,7 +151,7 @@ impl Control {
         let resources = self.estate.resources();
         match (named, resources.first_key_value()) {
             (Some(name), _) if resources.contains_key(name) => Ok(name.clone()),
-            (Some(name), _) => Err(self.estate.unknown_resource(name).into()),
+            (Some(name), _) => Err(unknown(name)),
             (None, Some((only, _))) if resources.len() == 1 => Ok(only.clone()),
             (None, _) => {
                 let message = match resources.len() {
@@ -227,6 +227,12 @@ impl Control {
         self.gates = gates;
         Ok(json!({ "counters": answer }))
     }
+}
+
+/// That there is no such resource, to a command that is no operation.
+fn unknown(name: &ResourceName) -> ConsoleError {
+    let message = format!("there is no Foundry resource {:?} here", name.as_str());
+    ConsoleError::new(Code::ResourceNotFound, message, "declare the resource, or correct its name")
 }
 
 fn read_counters(counters: Counters) -> Result<BTreeMap<ResourceName, SavedGate>, DocumentError> {

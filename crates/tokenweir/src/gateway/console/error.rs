@@ -62,11 +62,10 @@ impl From<Refused> for ConsoleError {
 
 impl From<DocumentError> for ConsoleError {
     fn from(error: DocumentError) -> Self {
-        let next = match error.code() {
-            Code::DocumentVersion => "use the version of the library that wrote it",
-            _ => "load a document as it was saved",
-        };
-        ConsoleError::new(error.code(), error.to_string(), next)
+        match error {
+            DocumentError::Version { .. } => ConsoleError::of(error.code().as_str(), &error.to_string()),
+            _ => ConsoleError::new(error.code(), error.to_string(), "load a document as it was saved"),
+        }
     }
 }
 
@@ -80,6 +79,7 @@ impl From<GateError> for ConsoleError {
     fn from(error: GateError) -> Self {
         match error {
             GateError::Compile(error) => error.into(),
+            GateError::Limiter(error) => error.into(),
             other => ConsoleError::of(Code::GatewayAlreadyExists.as_str(), &other.to_string()),
         }
     }

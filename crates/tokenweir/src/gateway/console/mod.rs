@@ -20,7 +20,7 @@ mod verify;
 pub use error::ConsoleError;
 pub use settings::{ConsoleBuilder, ConsoleOptions, ConsoleSettings, ConsoleTime};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -54,6 +54,7 @@ use kept::KeptRecords;
 /// | `verify` | `resource`, `project`, `deployment`, `usage` (1 and 1 tokens if absent) | `passed`, `checks` |
 /// | `call` | `resource`, `project`, `deployment`, `agent`, `tool`, `keys`, `estimate`, `streamed`, `correlation_id`, `operation` | `outcome`, and `call` to end it by, or `status`, `message`, `retry_after`, `headers`, `body` |
 /// | `observe` | `call`, `input`, `output`: tokens more of a stream | `spent`: whether a limit is; `remaining` |
+/// | `renew` | `call`: it lives for [`call_ttl_seconds`](ConsoleOptions::call_ttl_seconds) from now on | `seconds` |
 /// | `settle` | `call`, `usage`, `estimated` (whether a part of it was counted), `reasoning`, `response_code`, `backend_response_code`, `deployment_served`, `model_served`, `backend_ns`, `first_token_ns` | `settlement`, `remaining`, `headers`, `record` |
 /// | `cancel` | `call` | as `settle` |
 /// | `diagnose` | `resource`, `seen`: an [`Observation`] | `causes` |
@@ -102,10 +103,16 @@ use kept::KeptRecords;
 pub struct Console {
     clock: Arc<dyn Clock>,
     /// The clock, where commands set it.
-    given: Option<Arc<ManualClock>>,
+    given: Option<GivenTime>,
     control: Mutex<Control>,
     open: Mutex<OpenCalls>,
     records: Arc<KeptRecords>,
+}
+
+/// A clock that commands set, and whether one has.
+struct GivenTime {
+    clock: Arc<ManualClock>,
+    told: OnceLock<()>,
 }
 
 impl std::fmt::Debug for Console {
@@ -191,6 +198,7 @@ impl Console {
             Command::Verify(verify) => self.verify(&verify, now),
             Command::Call(call) => self.call(*call, now),
             Command::Observe { call, input, output } => self.observe(&call, input, output, now),
+            Command::Renew { call } => self.renew(&call, now),
             Command::Settle(settle) => self.settle(&settle, now),
             Command::Cancel { call } => self.cancel(&call, now),
             Command::Diagnose { resource, seen } => self.diagnose(resource.as_ref(), &seen, now),
@@ -206,10 +214,11 @@ impl Console {
     /// The instant of a command.
     fn at(&self, given: Option<Timestamp>) -> Result<Now, ConsoleError> {
         match (&self.given, given) {
-            (Some(clock), Some(now)) => {
-                clock.set(Now::new(u64::try_from(now.nanos()).unwrap_or(0), now.nanos()));
+            (Some(given), Some(now)) => {
+                given.clock.set(Now::new(u64::try_from(now.nanos()).unwrap_or(0), now.nanos()));
+                given.told.get_or_init(|| ());
             }
-            (Some(clock), None) if clock.now() == Now::default() => {
+            (Some(given), None) if given.told.get().is_none() => {
                 let message = "this console is told the time, and no command has told it yet";
                 return Err(ConsoleError::new(Code::NowMissing, message, "give \"now\", like 2026-11-23T17:30:00Z"));
             }

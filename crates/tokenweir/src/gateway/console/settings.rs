@@ -1,14 +1,14 @@
 //! How a console is built.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Console;
 use super::calls::OpenCalls;
 use super::control::{Control, Making};
 use super::kept::KeptRecords;
+use super::{Console, GivenTime};
 use crate::apim::Profile;
 use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::gateway::estate::Estate;
@@ -121,9 +121,10 @@ impl ConsoleBuilder {
     /// The console.
     pub fn build(self) -> Console {
         let options = self.options;
-        let given = (options.time == ConsoleTime::Given).then(|| Arc::new(ManualClock::default()));
+        let given = (options.time == ConsoleTime::Given)
+            .then(|| GivenTime { clock: Arc::new(ManualClock::default()), told: OnceLock::new() });
         let clock: Arc<dyn Clock> = match (&given, self.clock) {
-            (Some(given), _) => given.clone(),
+            (Some(given), _) => given.clock.clone(),
             (None, Some(clock)) => clock,
             (None, None) => Arc::new(SystemClock::with_past(PAST)),
         };

@@ -57,7 +57,7 @@ impl Control {
         let mut shown = json!(held);
         if let Some(fields) = shown.as_object_mut() {
             fields.insert("status".into(), held.status.to_string().into());
-            fields.insert("bills".into(), held.billed_since.is_some().into());
+            fields.insert("bills".into(), held.bills().into());
             fields.insert("hosts".into(), json!(hosts));
         }
         shown

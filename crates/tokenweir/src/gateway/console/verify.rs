@@ -75,7 +75,11 @@ fn test_call(
     now: Now,
     checks: &mut Checks,
 ) -> Result<(), ConsoleError> {
-    let governed = |gate: &Gate| gate.figures().requests() - gate.figures().of(CallOutcome::Bypassed);
+    let governed = |gate: &Gate| {
+        // Read once: others call meanwhile.
+        let figures = gate.figures();
+        figures.requests() - figures.of(CallOutcome::Bypassed)
+    };
     let before = (governed(gate), used(gate, call, now)?);
     let record = match gate.admit_at(call, now)? {
         Verdict::Passed(passage) => passage.settle_recorded(&Completion::of(verify.usage.into()), now).1,

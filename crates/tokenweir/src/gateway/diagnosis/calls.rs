@@ -9,21 +9,32 @@ fn model_call<'a>(case: &Case<'a>) -> Option<&'a ObservedCall> {
     case.seen.call.as_ref().filter(|_| case.seen.tool.is_none() && case.seen.agent.is_none())
 }
 
-/// That the project's calls are not governed, if so.
-fn ungoverned(case: &Case<'_>, found: &mut Found) -> bool {
+/// Why the project's calls are not governed, if they are not: the cause, what speaks for it, and what to do.
+fn why_ungoverned(case: &Case<'_>) -> Option<(&'static str, String, &'static str)> {
     let Some(gateway) = case.gateway().filter(|gateway| gateway.state == GatewayState::Enabled) else {
         let remedy = "have the gateway Enabled; only then are calls governed";
-        found.cause(Certain, "the gateway is not Enabled", [case.gateway_is()], remedy);
-        return true;
+        return Some(("the gateway is not Enabled", case.gateway_is(), remedy));
     };
-    let Some(project) = &case.seen.project else { return false };
-    if gateway.status(project) == MembershipStatus::Disabled {
+    let project = case.seen.project.as_ref()?;
+    (gateway.status(project) == MembershipStatus::Disabled).then(|| {
         let evidence = format!("the Gateway status of project {:?} is Disabled", project.as_str());
-        let remedy = "open the gateway and add the project";
-        found.cause(Certain, "the project is not behind the gateway", [evidence], remedy);
-        return true;
+        ("the project is not behind the gateway", evidence, "open the gateway and add the project")
+    })
+}
+
+/// What says that a call did not pass the gateway, if so: it was not seen to, and it is not governed.
+fn outside(case: &Case<'_>, call: &ObservedCall) -> Option<String> {
+    why_ungoverned(case).filter(|_| call.passed_gateway != Some(true)).map(|(_, evidence, _)| evidence)
+}
+
+/// That the project's calls are not governed, if so.
+fn ungoverned(case: &Case<'_>, found: &mut Found) -> bool {
+    let why = why_ungoverned(case);
+    let is_so = why.is_some();
+    if let Some((cause, evidence, remedy)) = why {
+        found.cause(Certain, cause, [evidence], remedy);
     }
-    false
+    is_so
 }
 
 /// That the client calls another host than the gateway's, if so \[I\].
@@ -152,6 +163,13 @@ pub(super) fn error_500(case: &Case<'_>, found: &mut Found) {
             remedy,
         );
     }
+    if direct.is_none()
+        && let Some(evidence) = outside(case, call)
+    {
+        // What does not pass the gateway, it cannot break.
+        let remedy = "see to the deployment: its calls do not pass the gateway";
+        return found.cause(Likely, "the deployment itself fails: the gateway has no part in it", [evidence], remedy);
+    }
     let age = case.gateway().and_then(|gateway| gateway.enabled).map(|enabled| case.called().seconds_since(enabled));
     if let Some(age) = age.filter(|age| *age < case.estate.settings().usual_provisioning_seconds) {
         let evidence = format!("the gateway was Enabled {age} s before the call");
@@ -226,6 +244,8 @@ pub(super) fn too_many(case: &Case<'_>, found: &mut Found) {
         found.cause(Certain, "the deployment's own tokens or requests per minute are used up", [evidence], raise);
     } else if header("x-ratelimit-remaining-tokens").or(header("retry-after-ms")).is_some() {
         let evidence = "the headers are the deployment's (x-ratelimit-*, retry-after-ms)".to_owned();
+        found.cause(Likely, "the deployment's own tokens or requests per minute are used up", [evidence], raise);
+    } else if let Some(evidence) = outside(case, call) {
         found.cause(Likely, "the deployment's own tokens or requests per minute are used up", [evidence], raise);
     } else {
         let evidence = "status 429, and nothing that tells whose it is".to_owned();

@@ -115,6 +115,11 @@ pub(super) fn instance_missing(case: &Case<'_>, found: &mut Found) {
         let evidence = format!("instance {:?} cannot be chosen", instance.as_str());
         return found.cause(Possible, "who asked was not said", [evidence], remedy);
     };
+    if let Some(gateway) = case.gateway().filter(|gateway| gateway.instance == *instance) {
+        let evidence = format!("gateway {:?} is on it, and is {}", gateway.name.as_str(), gateway.state);
+        let remedy = "nothing is to be chosen: a resource has one gateway";
+        return found.cause(Certain, "the instance hosts the gateway of this resource already", [evidence], remedy);
+    }
     let candidates = case.estate.candidates(by, case.name).unwrap_or_default();
     match candidates.get(instance) {
         None => found.cause(

@@ -99,8 +99,19 @@ pub(super) fn agent_refused(case: &Case<'_>, found: &mut Found) {
     }
 }
 
-/// What was seen names something that the resource does not have. D-06 and D-07 say so of deployments.
+/// What was seen names something that the resource does not have.
 pub(super) fn unknown(case: &Case<'_>, found: &mut Found) {
+    // D-06 and D-07 say so of deployments then.
+    let said = case.seen.unrefused.is_some() || case.seen.call.as_ref().is_some_and(|call| call.status == Some(500));
+    if let Some(name) = case.seen.deployment.as_ref().filter(|name| !case.resource.deployments.contains_key(*name))
+        && !said
+    {
+        let known: Vec<_> = case.resource.deployments.keys().map(|name| name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let cause = format!("Foundry resource {:?} has no deployment {:?}", case.name.as_str(), name.as_str());
+        let remedy = "correct the name: calls name the deployment, not the model";
+        found.cause(Certain, cause, [format!("its deployments are: {known}")], remedy);
+    }
     let Some(name) = &case.seen.project else {
         if case.seen.tool.is_some() || case.seen.agent.is_some() {
             let evidence = "a tool or an agent was given, and no project".to_owned();

@@ -165,6 +165,9 @@ impl Estate {
         gateway.since = now;
         gateway.memberships = BTreeMap::new();
         gateway.limits = Limits::default();
+        // What it denied goes with it, as it would with a gateway that is Absent.
+        gateway.traffic = TrafficSettings::default();
+        gateway.metric_dimensions = Vec::new();
         let note = format!(
             "instance {:?} still exists and bills; delete it, or keep it for another gateway",
             instance.as_str()
@@ -368,7 +371,10 @@ impl Estate {
                 gateway.enabled = Some(gateway.enabled.unwrap_or(now));
                 if let Some(instance) = instance {
                     instance.status = InstanceStatus::Ready;
-                    instance.billed_since = Some(instance.billed_since.unwrap_or(now));
+                    // One that was there before has billed before.
+                    if gateway.made_instance {
+                        instance.billed_since = Some(instance.billed_since.unwrap_or(now));
+                    }
                 }
                 Event::Ready
             }

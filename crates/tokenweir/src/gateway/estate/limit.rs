@@ -132,13 +132,14 @@ impl Estate {
         name: &LimitName,
         limit: &KeyedLimitFields,
     ) -> Result<Applied, Refused> {
+        // Where it applies is looked at whatever else is wrong.
+        let scope = &limit.scope;
         let (limit, errors) = checked(limit.check());
         let held = self.resource(Event::SetKeyedLimit, resource)?;
         let after = with_limit(held, limit.clone(), |limits, limit| {
             limits.keyed.insert(name.clone(), limit);
         });
         let facts = Facts { limit_errors: &errors, after: after.as_ref(), ..Facts::default() };
-        let scope = limit.as_ref().map(|limit| limit.scope.clone()).unwrap_or_default();
         let project_known = scope.project.as_ref().is_none_or(|project| held.projects.contains_key(project));
         let deployment_known =
             scope.deployment.as_ref().is_none_or(|deployment| held.deployments.contains_key(deployment));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
+use crate::gateway::operation::AgentRegistration;
 
 /// An agent hosted elsewhere and registered here, so that its traffic passes the gateway \[D\].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,19 @@ impl CustomAgent {
     pub fn default_card() -> String {
         "/.well-known/agent-card.json".to_owned()
     }
+
+    /// What it was registered with.
+    pub(in crate::gateway) fn registration(&self) -> AgentRegistration {
+        AgentRegistration {
+            url: self.url.clone(),
+            protocol: self.protocol.as_str().to_owned(),
+            card_path: Some(self.card_path.clone()),
+            otel_agent_id: self.otel_agent_id.clone(),
+            admin_url: self.admin_url.clone(),
+            description: self.description.clone(),
+            reachable: None,
+        }
+    }
 }
 
 /// How an agent is spoken to.
@@ -47,6 +61,16 @@ pub enum AgentProtocol {
     Http,
     /// Agent to agent.
     A2A,
+}
+
+impl AgentProtocol {
+    /// As the vendor writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AgentProtocol::Http => "HTTP",
+            AgentProtocol::A2A => "A2A",
+        }
+    }
 }
 
 /// Whether requests reach an agent.

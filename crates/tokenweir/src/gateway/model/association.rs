@@ -177,7 +177,8 @@ pub struct TrafficSettings {
     pub ungoverned: Ungoverned,
     /// Requests of a project that the resource does not have.
     pub unknown_project: Ungoverned,
-    /// Requests to a deployment that the resource does not have.
+    /// Requests to a deployment that the resource does not have, or to a custom agent or a tool that the project does not
+    /// have.
     pub unknown_deployment: Ungoverned,
     /// The day that weekly quotas begin on, at 00:00 UTC. Not confirmed \[U\]: Monday unless set.
     pub week_start: Weekday,

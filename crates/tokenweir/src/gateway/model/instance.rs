@@ -158,7 +158,7 @@ pub struct ApimInstance {
     pub network: NetworkMode,
     /// What it is at.
     pub status: InstanceStatus,
-    /// Since when it bills: since it was ready. It stops when the instance is deleted, and by nothing else \[S\].
+    /// Since when it bills, where that is known: one that was made here since it was ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub billed_since: Option<Timestamp>,
     /// Whether it is enrolled in the update channel "AI Gateway Early". A classic Developer instance that was has been
@@ -168,4 +168,11 @@ pub struct ApimInstance {
     /// What else depends on it, by name; an instance with dependants is not deleted.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub dependants: BTreeSet<String>,
+}
+
+impl ApimInstance {
+    /// Whether it bills: from when it is ready until it is deleted, and nothing else ends it \[S\].
+    pub const fn bills(&self) -> bool {
+        self.billed_since.is_some() || matches!(self.status, InstanceStatus::Ready | InstanceStatus::Deleting { .. })
+    }
 }

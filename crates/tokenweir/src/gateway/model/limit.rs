@@ -87,6 +87,17 @@ pub(super) fn kept<T>(errors: &mut Vec<LimitError>, result: Option<Result<T, Lim
     }
 }
 
+/// The same of what may have several things wrong with it.
+pub(super) fn kept_all<T>(errors: &mut Vec<LimitError>, result: Option<Result<T, Vec<LimitError>>>) -> Option<T> {
+    match result? {
+        Ok(value) => Some(value),
+        Err(wrong) => {
+            errors.extend(wrong);
+            None
+        }
+    }
+}
+
 /// Several errors as one text, as documents show them.
 pub(super) fn joined(errors: &[LimitError]) -> String {
     let shown: Vec<_> = errors.iter().map(|error| format!("{}: {error}", error.code())).collect();

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 
-use super::limit::{LimitError, joined, kept, positive};
+use super::limit::{LimitError, joined, kept, kept_all, positive};
 use super::tokens::{TokenLimit, TokenLimitFields};
 
 /// So many calls in a renewal period of 1 to 300 s (V-18, \[D\]).
@@ -34,15 +34,7 @@ impl CallRate {
     /// # Errors
     /// `LIMIT_NOT_POSITIVE`, `OUT_OF_RANGE`, or `RENEWAL_OUT_OF_RANGE` if the period is not 1 to 300 s.
     pub fn new(calls: impl Into<i128>, renewal_seconds: u64) -> Result<Self, LimitError> {
-        let calls = positive("the calls of a rate", calls.into(), MOST_CALLS)?;
-        match u32::try_from(renewal_seconds) {
-            Ok(seconds @ 1..=300) => Ok(CallRate { calls, renewal_seconds: seconds }),
-            _ => Err(LimitError::RenewalOutOfRange {
-                what: "a call rate",
-                seconds: renewal_seconds,
-                allowed: "1 to 300 s",
-            }),
-        }
+        Ok(CallRate { calls: rate_calls(calls.into())?, renewal_seconds: rate_seconds(renewal_seconds)? })
     }
 
     /// The calls.
@@ -53,6 +45,33 @@ impl CallRate {
     /// The length of the period in seconds, 1 to 300.
     pub const fn renewal_seconds(self) -> u32 {
         self.renewal_seconds
+    }
+}
+
+fn rate_calls(calls: i128) -> Result<NonZeroU64, LimitError> {
+    positive("the calls of a rate", calls, MOST_CALLS)
+}
+
+fn rate_seconds(seconds: u64) -> Result<u32, LimitError> {
+    match u32::try_from(seconds) {
+        Ok(seconds @ 1..=300) => Ok(seconds),
+        _ => Err(LimitError::RenewalOutOfRange { what: "a call rate", seconds, allowed: "1 to 300 s" }),
+    }
+}
+
+impl CallRateFields {
+    /// The rate that these fields describe.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them (V-16, V-18).
+    pub fn check(&self) -> Result<CallRate, Vec<LimitError>> {
+        let mut errors = Vec::new();
+        let calls = kept(&mut errors, Some(rate_calls(self.calls)));
+        let seconds = kept(&mut errors, Some(rate_seconds(self.renewal_seconds)));
+        match calls.zip(seconds) {
+            Some((calls, renewal_seconds)) => Ok(CallRate { calls, renewal_seconds }),
+            None => Err(errors),
+        }
     }
 }
 
@@ -109,17 +128,8 @@ impl CallQuota {
         bandwidth_kilobytes: Option<i128>,
         renewal_seconds: u64,
     ) -> Result<Self, LimitError> {
-        if calls.is_none() && bandwidth_kilobytes.is_none() {
-            return Err(LimitError::CallQuotaEmpty);
-        }
-        if (1..Self::MIN_RENEWAL_SECONDS).contains(&renewal_seconds) {
-            let allowed = "0 (never renewed), or 300 s or more";
-            return Err(LimitError::RenewalOutOfRange { what: "a call quota", seconds: renewal_seconds, allowed });
-        }
-        let calls = calls.map(|calls| positive("the calls of a quota", calls, MOST_CALLS)).transpose()?;
-        let bandwidth_kilobytes =
-            bandwidth_kilobytes.map(|size| positive("the bandwidth of a quota", size, MOST_CALLS)).transpose()?;
-        Ok(CallQuota { calls, bandwidth_kilobytes, renewal_seconds })
+        let fields = CallQuotaFields { calls, bandwidth_kilobytes, renewal_seconds };
+        fields.check().map_err(|errors| errors.into_iter().next().unwrap_or(LimitError::CallQuotaEmpty))
     }
 
     /// The calls of a period.
@@ -135,6 +145,31 @@ impl CallQuota {
     /// The length of the period in seconds: 300 or more, or 0 if it never renews.
     pub const fn renewal_seconds(self) -> u64 {
         self.renewal_seconds
+    }
+}
+
+impl CallQuotaFields {
+    /// The quota that these fields describe.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them (V-16, V-18, V-19).
+    pub fn check(&self) -> Result<CallQuota, Vec<LimitError>> {
+        let mut errors = Vec::new();
+        let renewal_seconds = self.renewal_seconds;
+        if self.calls.is_none() && self.bandwidth_kilobytes.is_none() {
+            errors.push(LimitError::CallQuotaEmpty);
+        }
+        if (1..CallQuota::MIN_RENEWAL_SECONDS).contains(&renewal_seconds) {
+            let allowed = "0 (never renewed), or 300 s or more";
+            errors.push(LimitError::RenewalOutOfRange { what: "a call quota", seconds: renewal_seconds, allowed });
+        }
+        let amount = |what, amount: Option<i128>| amount.map(|amount| positive(what, amount, MOST_CALLS));
+        let calls = kept(&mut errors, amount("the calls of a quota", self.calls));
+        let bandwidth_kilobytes = kept(&mut errors, amount("the bandwidth of a quota", self.bandwidth_kilobytes));
+        match errors.is_empty() {
+            true => Ok(CallQuota { calls, bandwidth_kilobytes, renewal_seconds }),
+            false => Err(errors),
+        }
     }
 }
 
@@ -191,21 +226,14 @@ impl WorkloadLimitFields {
     /// Everything that is wrong with them (V-14 to V-16, V-18, V-19).
     pub fn check(&self) -> Result<WorkloadLimit, Vec<LimitError>> {
         let mut errors = Vec::new();
-        let calls = kept(&mut errors, self.calls.map(CallRate::try_from));
-        let call_quota = kept(&mut errors, self.call_quota.map(CallQuota::try_from));
+        let calls = kept_all(&mut errors, self.calls.map(|rate| rate.check()));
+        let call_quota = kept_all(&mut errors, self.call_quota.map(|quota| quota.check()));
         let concurrency = self.concurrency.map(|most| {
             let most = positive("the concurrency", most, u32::MAX.into())?;
             Ok(NonZeroU32::try_from(most).unwrap_or(NonZeroU32::MAX))
         });
         let concurrency = kept(&mut errors, concurrency);
-        let tokens = match self.tokens.as_ref().map(TokenLimitFields::check) {
-            Some(Err(wrong)) => {
-                errors.extend(wrong);
-                None
-            }
-            Some(Ok(limit)) => Some(limit),
-            None => None,
-        };
+        let tokens = kept_all(&mut errors, self.tokens.as_ref().map(TokenLimitFields::check));
         if !errors.is_empty() {
             return Err(errors);
         }

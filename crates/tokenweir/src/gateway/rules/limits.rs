@@ -23,7 +23,8 @@ pub(super) static RULES: [Rule; 8] = [
         demands: "a limit limits something, and a token quota has a period",
         evidence: "D",
         severity: Severity::Error,
-        remedy: "give tokens per minute, or a quota with its period, or both",
+        remedy: "give tokens per minute, or a quota with its period, or both; keys, agents and tools take calls, a call quota \
+                 and concurrency as well",
         events: SET,
         check: |facts, failures| {
             wrong(facts, failures, |error| matches!(error, LimitError::Empty(_) | LimitError::PeriodMismatch));
@@ -59,7 +60,11 @@ pub(super) static RULES: [Rule; 8] = [
         remedy: "give the key a part that tells the two apart, or the two the same rate",
         events: &[Event::SetKeyedLimit],
         check: |facts, failures| {
-            wrong(facts, failures, |error| matches!(error, LimitError::KeyEmpty(_)));
+            let empty = facts.limit_errors.iter().filter(|error| matches!(error, LimitError::KeyEmpty(_)));
+            failures.extend(empty.map(|error| Failure {
+                next: Some("give the key a part, or a constant if one counter for all is meant".to_owned()),
+                ..Failure::new(error.code(), error.to_string())
+            }));
             if let Some(after) = facts.after
                 && let Err(conflict) = one_for_each_key(&after.limits.keyed)
             {

@@ -1,6 +1,6 @@
 //! Who is governed just now, out of the model: looked at by each call, replaced whole when the model changes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::call::Call;
@@ -29,7 +29,8 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct ProjectStanding {
     governed: bool,
-    blocked: HashSet<Box<str>>,
+    /// Each custom agent, and whether it is blocked.
+    agents: HashMap<Box<str>, bool>,
     /// Each tool, and whether its calls pass the gateway.
     tools: HashMap<Box<str>, bool>,
     pub(super) counts: Arc<Counts>,
@@ -50,6 +51,7 @@ pub(super) enum Wrong {
     AgentBlocked,
     UnknownProject,
     UnknownDeployment,
+    UnknownAgent,
     UnknownTool,
     ToolDirect,
 }
@@ -60,11 +62,11 @@ impl Standing {
         let gateway = resource.gateway.as_ref();
         let projects = resource.projects.iter().map(|(name, project)| {
             let known = before.and_then(|before| before.projects.get(name));
-            let blocked = project.agents.iter().filter(|(_, agent)| agent.status == AgentStatus::Blocked);
+            let blocked = |status: AgentStatus| status == AgentStatus::Blocked;
             let gated = |route: &ToolRoute| matches!(route, ToolRoute::Gated { .. });
             let standing = ProjectStanding {
                 governed: resource.governs(name),
-                blocked: blocked.map(|(agent, _)| agent.as_str().into()).collect(),
+                agents: project.agents.iter().map(|(name, of)| (name.as_str().into(), blocked(of.status))).collect(),
                 tools: project.tools.iter().map(|(tool, how)| (tool.as_str().into(), gated(&how.route))).collect(),
                 counts: known.map(|known| known.counts.clone()).unwrap_or_default(),
             };
@@ -116,7 +118,8 @@ impl Standing {
         let Some(project) = self.projects.get(call.project) else {
             return unless(self.settings.unknown_project, 404, "ProjectNotFound", Wrong::UnknownProject);
         };
-        if self.enabled && call.agent.is_some_and(|agent| project.blocked.contains(agent)) {
+        let agent = call.agent.map(|agent| project.agents.get(agent).copied());
+        if self.enabled && agent == Some(Some(true)) {
             return Stand::Refused(403, "AgentBlocked", Wrong::AgentBlocked);
         }
         if !project.governed {
@@ -124,6 +127,10 @@ impl Standing {
         }
         if call.deployment.is_some_and(|deployment| !self.deployments.contains_key(deployment)) {
             return unless(self.settings.unknown_deployment, 404, "DeploymentNotFound", Wrong::UnknownDeployment);
+        }
+        // A model or a tool is called on behalf of agents that are nobody's to register, too.
+        if agent == Some(None) && call.deployment.is_none() && call.tool.is_none() {
+            return unless(self.settings.unknown_deployment, 404, "AgentNotFound", Wrong::UnknownAgent);
         }
         match call.tool.map(|tool| project.tools.get(tool)) {
             None | Some(Some(true)) => Stand::Governed,
@@ -160,6 +167,10 @@ impl Wrong {
                     "There is no deployment {deployment:?}. Check the name: callers name the deployment, not the model."
                 )
             }
+            Wrong::UnknownAgent => {
+                let agent = call.agent.unwrap_or_default();
+                format!("Project {project:?} has no custom agent {agent:?}. Check the name, or register it.")
+            }
             Wrong::UnknownTool => {
                 format!(
                     "Project {project:?} has no tool {:?}. Check the name, or create it.",
@@ -167,7 +178,8 @@ impl Wrong {
                 )
             }
             Wrong::ToolDirect => format!(
-                "Tool {:?} of project {project:?} does not pass the gateway. Re-create it.",
+                "Tool {:?} of project {project:?} does not pass the gateway. Re-create it behind the gateway, as an MCP \
+                 server without managed OAuth.",
                 call.tool.unwrap_or_default()
             ),
         }

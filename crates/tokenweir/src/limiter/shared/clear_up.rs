@@ -67,15 +67,20 @@ impl Core {
         let mut doubtful = Vec::new();
         shared.counters.each_live(|record, _| {
             if shared.counters.data(record)[DOUBT].load(Relaxed) != 0 {
-                doubtful.push(shared.counters.key(record));
+                doubtful.push((record, shared.counters.key(record)));
             }
         });
         let Some(slots) = self.slab.in_region() else { return };
-        let observing = |seat| shared.sections.seat(seat, SEAT_OBSERVING).load(Acquire) != 0;
-        let quiet = || !slots.is_busy() && !(0..PROCESSES).any(observing);
         let compiled = self.compiled.load_full();
         let mut all = true;
-        for (identity, key) in doubtful {
+        for (record, (identity, key)) in doubtful {
+            // Whether nobody is at work on this counter. Whoever observes is known by its seat alone.
+            let observes = |seat| {
+                shared.sections.seat(seat, SEAT_OBSERVING).load(Acquire) != 0
+                    && shared.counters.is_held_by(record, seat)
+            };
+            let quiet =
+                || !slots.busy().any(|caller| self.may_charge(shared, caller, record)) && !(0..PROCESSES).any(observes);
             let Some(limit) = compiled.limit_of(identity) else { continue };
             let Ok(Some(counter)) = self.known_counter(&compiled, limit, identity, &key) else {
                 all = false;
@@ -97,6 +102,16 @@ impl Core {
             // Unless there are more by now.
             let _ = shared.head(Head::Doubts).compare_exchange(doubts, 0, AcqRel, Relaxed);
         }
+    }
+
+    /// Whether a caller's requests are charged to the counter in this record, or it is not known.
+    ///
+    /// Whoever has changed the counter had named its caller before. So what is read of a slot that is claimed anew just now,
+    /// and may be the caller of its last permit, is of no account.
+    fn may_charge(&self, shared: &Shared, caller: usize, record: usize) -> bool {
+        let Some(route) = self.route_in_region(shared, caller) else { return true };
+        let doubt = &shared.counters.data(record)[DOUBT];
+        route.counters.iter().filter_map(|counter| counter.shared()).any(|shared| std::ptr::eq(shared.doubt, doubt))
     }
 
     /// Clears up after the seat, which the caller has taken. Whether nothing is left.

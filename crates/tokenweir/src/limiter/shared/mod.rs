@@ -113,6 +113,13 @@ impl Shared {
         if self.memory.is_ours() { Ok(()) } else { Err(RegionError::Forked) }
     }
 
+    /// No other policy than the region's.
+    pub(super) fn check_policy(&self, policy: &Policy) -> Result<(), RegionError> {
+        let head = |which| self.head(which).load(Acquire);
+        let digest = policy.digest((head(Head::SeedA), head(Head::SeedB)));
+        if digest == head(Head::Policy) { Ok(()) } else { Err(RegionError::PolicyFixed) }
+    }
+
     /// No more limits than a permit has room for.
     pub(super) fn check_limits(&self, limits: usize) -> Result<(), RegionError> {
         if limits > LEGS { Err(RegionError::TooManyLimits { limits, room: LEGS }) } else { Ok(()) }

@@ -4,7 +4,7 @@ use super::super::core::Core;
 use super::super::decision::Observed;
 use super::super::route::{Resolved, charge_of};
 use super::super::rule::{Made, Rule};
-use super::super::settle::come_to;
+use super::super::settle::comes_to;
 use super::super::slab::{Gone, NOT_CHARGED, Seen, generation_of};
 use super::Shared;
 use super::slots::Noted;
@@ -81,7 +81,7 @@ impl Core {
         let (slot, generation) = (seen.slot, generation_of(seen.state));
         let estimate = Estimate { input: slot.input().load(Relaxed), output: slot.output().load(Relaxed) };
         let charged = (estimate.input.max(observed.0), estimate.output.max(observed.1));
-        let (tokens, estimated) = come_to(outcome, usage, charged);
+        let (tokens, estimated) = comes_to(outcome, charged, usage);
         let how = if outcome == Outcome::Cancelled { CANCELLED } else { SETTLED };
         let Tokens { input, cached_input, output } = tokens;
         slots.note_outcome(seen.index, generation, Noted { how, input, cached_input, output });
@@ -104,7 +104,6 @@ impl Core {
         let cancelled = noted.how == CANCELLED;
         let tokens = Tokens { input: noted.input, cached_input: noted.cached_input, output: noted.output };
         let as_charged = (tokens.input, tokens.cached_input, tokens.output) == (charged.0, 0, charged.1);
-        let estimate = (slot.input().load(Relaxed), slot.output().load(Relaxed));
         for (at, (leg, counter)) in route.each().enumerate().skip(from.steps / 2) {
             let receipt = slots.receipt(slot, index, at).load(Relaxed);
             let Some(shared) = counter.shared().filter(|_| receipt != NOT_CHARGED) else { continue };
@@ -128,8 +127,8 @@ impl Core {
                     }
                     // What may have been given back is not given back again. Of a place it is known.
                     if is_place || !in_doubt(0) {
-                        let charge = charge_of(leg, estimate.0, estimate.1);
-                        let made = Made { charge, receipt, at: slot.charged_at().load(Relaxed) };
+                        // What was observed is as if it had been a part of the estimate, which is the strict side.
+                        let made = Made { charge: charged, receipt, at: slot.charged_at().load(Relaxed) };
                         let back = charged.saturating_sub(actual);
                         self.give_back_in_region(route, at, counter, taker, made, back, now);
                     }

@@ -265,9 +265,10 @@ impl Slots {
         slot.state().store(generation << 24 | self.mine(SETTLING), Release);
     }
 
-    /// Whether anybody fills or settles a permit just now.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.each().any(|(_, slot)| matches!(slot.state().load(Acquire) & PHASE, FILLING | SETTLING))
+    /// The callers whose permits somebody fills or settles just now.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = usize> {
+        let busy = |slot: &Slot<'_>| matches!(slot.state().load(Acquire) & PHASE, FILLING | SETTLING);
+        self.each().map(|(_, slot)| slot).filter(busy).map(|slot| slot.route().load(Acquire) as usize)
     }
 }
 

@@ -1,19 +1,19 @@
 //! Where a stream of events can be cut, and what its client is told then.
 
-use bytes::{Bytes, BytesMut};
+use crate::api::Api;
+use crate::dialect::Dialect;
 use serde_json::json;
-use tokenweir_wire::{Api, Dialect};
 
 /// The last bytes of what has passed: the end of an event may have come in two pieces.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tail {
+pub(super) struct Tail {
     bytes: [u8; 3],
     length: usize,
 }
 
 impl Tail {
     /// Where in `chunk` the last event ends that ends in it; 0 is before its first byte.
-    pub(crate) fn last_end(self, chunk: &[u8]) -> Option<usize> {
+    pub(super) fn last_end(self, chunk: &[u8]) -> Option<usize> {
         let tail = &self.bytes[..self.length];
         let at = |place: isize| {
             let place = place + tail.len() as isize;
@@ -32,8 +32,13 @@ impl Tail {
         })
     }
 
+    /// Whether no event has begun that has not ended.
+    pub(super) fn is_between_events(self) -> bool {
+        self.length == 0 || self.last_end(&[]) == Some(0)
+    }
+
     /// `chunk` has passed.
-    pub(crate) fn pass(&mut self, chunk: &[u8]) {
+    pub(super) fn pass(&mut self, chunk: &[u8]) {
         for &byte in &chunk[chunk.len().saturating_sub(3)..] {
             if self.length < 3 {
                 self.bytes[self.length] = byte;
@@ -46,28 +51,14 @@ impl Tail {
     }
 }
 
-/// What the client of a stream that was cut is told, as an event in its dialect.
-pub(crate) fn event(api: Api, dialect: Dialect, limit: &str) -> Bytes {
-    let message =
-        format!("Limit {limit:?} is spent, and the request has used more than its estimate: the stream ends here.");
-    let mut event = BytesMut::new();
-    match (api, dialect) {
-        (Api::Responses, _) => {
-            let body = json!({ "type": "error", "code": "insufficient_quota", "message": message, "param": null });
-            event.extend_from_slice(b"event: error\ndata: ");
-            event.extend_from_slice(body.to_string().as_bytes());
-        }
-        (_, Dialect::Anthropic) => {
-            event.extend_from_slice(b"event: error\ndata: ");
-            event.extend_from_slice(dialect.error_body(429, &message).as_bytes());
-        }
-        _ => {
-            event.extend_from_slice(b"data: ");
-            event.extend_from_slice(dialect.error_body(429, &message).as_bytes());
-        }
+/// What the client of a stream is told that ends before its end, as an event in its dialect.
+pub(super) fn error(api: Option<Api>, dialect: Dialect, code: &str, status: u16, message: &str) -> String {
+    if api == Some(Api::Responses) {
+        let body = json!({ "type": "error", "code": code, "message": message, "param": null });
+        return format!("event: error\ndata: {body}\n\n");
     }
-    event.extend_from_slice(b"\n\n");
-    event.freeze()
+    let kind = if dialect == Dialect::Anthropic { "event: error\n" } else { "" };
+    format!("{kind}data: {}\n\n", dialect.error_body(status, message))
 }
 
 #[cfg(test)]
@@ -97,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_cut_stream_ends_in_an_event_of_its_dialect() {
-        let of = |api, dialect| String::from_utf8(event(api, dialect, "day").to_vec()).expect("text");
+        let of = |api, dialect| error(Some(api), dialect, "insufficient_quota", 429, "The day is spent.");
         assert!(of(Api::ChatCompletions, Dialect::OpenAi).starts_with("data: {\"error\":{"));
         assert!(of(Api::Messages, Dialect::Anthropic).starts_with("event: error\ndata: {\"error\":{"));
         assert!(of(Api::Responses, Dialect::OpenAi).contains("\"type\":\"error\""));

@@ -1,0 +1,162 @@
+//! What a decision on the server costs: one at a time beside a bare TCP echo, and many at once on one connection. All in one
+//! run, on a redis-server that this starts.
+//!
+//! `cargo bench -p tokenweir-redis --bench exact`
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+use support::RedisServer;
+use tokenweir::{Estimate, Policy, Request, Usage};
+use tokenweir_redis::{Decision, RedisLimiter, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// So many round trips one after the other.
+const ONE_BY_ONE: usize = 20_000;
+/// So many decisions at once, and in all.
+const AT_ONCE: usize = 256;
+const IN_ALL: usize = 150_000;
+
+fn policy(fourth: &str) -> Policy {
+    let text = format!(
+        "[[limit]]\nname = 'project tpm'\nmeter = 'total'\nalgorithm = 'bucket'\namount = 9_000_000_000\nper = '1m'\nscope = ['project', 'deployment']\n\
+         [[limit]]\nname = 'deployment window'\nmeter = 'total'\nalgorithm = 'window'\namount = 9_000_000_000\nper = '1m'\nscope = ['deployment']\n\
+         [[limit]]\nname = 'project month'\nmeter = 'total'\nalgorithm = 'quota'\namount = 9_000_000_000_000\nperiod = 'monthly'\nscope = ['project']\n\
+         [[limit]]\nname = 'fourth'\n{fourth}\n"
+    );
+    Policy::from_toml(&text).expect("a policy")
+}
+
+const REQUESTS: &str =
+    "meter = 'requests'\nalgorithm = 'bucket'\namount = 9_000_000_000\nper = '1m'\nscope = ['project']";
+const PLACES: &str = "meter = 'in_flight'\nalgorithm = 'in_flight'\namount = 100_000_000\nscope = ['deployment']";
+
+async fn limiter(server: &RedisServer, fourth: &str) -> RedisLimiter {
+    let address = Server::parse(&server.url()).expect("an address");
+    let builder = RedisLimiter::builder(address, policy(fourth)).deadline(Duration::from_secs(5));
+    builder.connect().await.expect("a limiter")
+}
+
+/// Answers with what it is sent, on a thread of its own.
+fn echo_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream: TcpStream = stream;
+            let _ = stream.set_nodelay(true);
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = stream.read(&mut bytes) {
+                if stream.write_all(&bytes[..read]).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}
+
+fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
+    times.sort_unstable();
+    let at = |part: usize| times[times.len() * part / 100].as_nanos() as f64 / 1000.0;
+    (at(50), at(99))
+}
+
+async fn echo(port: u16) -> (f64, f64) {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the echo");
+    stream.set_nodelay(true).expect("nodelay");
+    let mut times = Vec::with_capacity(ONE_BY_ONE);
+    let mut bytes = [7; 128];
+    for _ in 0..ONE_BY_ONE {
+        let began = Instant::now();
+        stream.write_all(&bytes).await.expect("sent");
+        stream.read_exact(&mut bytes).await.expect("received");
+        times.push(began.elapsed());
+    }
+    percentiles(times)
+}
+
+async fn admit(limiter: &RedisLimiter) -> tokenweir_redis::Permit {
+    match limiter.admit(&Request::new("search", "gpt-4o"), Estimate::new(900, 400)).await.expect("a decision") {
+        Decision::Admitted(permit) => permit,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn one_by_one(limiter: &RedisLimiter) -> (f64, f64) {
+    let mut times = Vec::with_capacity(ONE_BY_ONE);
+    for _ in 0..ONE_BY_ONE {
+        let began = Instant::now();
+        let permit = admit(limiter).await;
+        times.push(began.elapsed());
+        black_box(permit.into_id());
+    }
+    percentiles(times)
+}
+
+/// Decisions a second, `AT_ONCE` at a time on one connection.
+async fn many(limiter: &RedisLimiter, settle: bool) -> f64 {
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let limiter = limiter.clone();
+        tasks.spawn(async move {
+            for _ in 0..IN_ALL / AT_ONCE {
+                let permit = admit(&limiter).await;
+                if settle {
+                    permit.settle(Usage::new(912, 77)).await.expect("settled");
+                } else {
+                    black_box(permit.into_id());
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    (IN_ALL / AT_ONCE * AT_ONCE) as f64 / began.elapsed().as_secs_f64()
+}
+
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{}, {cores} cores", model.trim_start_matches([' ', '\t', ':']))
+}
+
+fn main() {
+    let server = RedisServer::start();
+    let version = server.command(&["INFO", "server"]);
+    let version = version.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").to_owned();
+    println!("cargo bench -p tokenweir-redis --bench exact: {}; redis-server {version}", machine());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let port = echo_server();
+    runtime.block_on(async {
+        let (bucket, places) = (limiter(&server, REQUESTS).await, limiter(&server, PLACES).await);
+        // In turns, so that whatever else the machine does meets all of them.
+        for round in 1..=3 {
+            let (echo, echo_99) = echo(port).await;
+            let (script, script_99) = one_by_one(&bucket).await;
+            let (with_places, _) = one_by_one(&places).await;
+            server.command(&["FLUSHALL"]);
+            println!(
+                "round {round}, one at a time: echo {echo:.1} us (p99 {echo_99:.1}); four limits {script:.1} us (p99 \
+                 {script_99:.1}), {:.2} x echo; of which one in flight {with_places:.1} us, {:.2} x echo",
+                script / echo,
+                with_places / echo
+            );
+            let decided = many(&bucket, false).await;
+            server.command(&["FLUSHALL"]);
+            let decided_places = many(&places, false).await;
+            server.command(&["FLUSHALL"]);
+            let settled = many(&bucket, true).await;
+            server.command(&["FLUSHALL"]);
+            println!(
+                "round {round}, {AT_ONCE} at once on one connection: {decided:.0} decisions over four limits a second; of which \
+                 one in flight {decided_places:.0}; decisions that are settled {settled:.0}"
+            );
+        }
+    });
+}

@@ -1,0 +1,553 @@
+//! The limiter whose counters are on the server.
+
+use crate::answer::{Answer, Said, Status, remaining, standings};
+use crate::builder::Builder;
+use crate::error::Error;
+use crate::ids::Ids;
+use crate::keeper;
+use crate::link::{Failure, Link};
+use crate::outage::{Outage, OutageUse, WhenAway, Without};
+use crate::permit::{Ending, Permit};
+use crate::plan::{Plan, Rules};
+use crate::record;
+use crate::script::Scripts;
+use crate::server::Server;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokenweir::policy::{ScopePart, Tokens};
+use tokenweir::{Denied, Estimate, PermitId, Policy, Request, elsewhere};
+
+/// Who decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum By {
+    /// The server, over all limits in one step.
+    Server,
+    /// No limit of the policy applies to the request.
+    NoLimit,
+    /// Nobody: the server is away, and the limiter was built to deny then.
+    OutageDenied,
+    /// Nobody: the server is away, and the limiter was built to allow then.
+    OutageAllowed,
+    /// This process, by its share of every limit, because the server is away.
+    LocalShare,
+}
+
+/// Whether a request may pass, and who says so.
+#[must_use = "an admitted request holds its tokens until its permit is settled"]
+#[derive(Debug)]
+pub enum Decision {
+    /// It may, and this holds its estimated tokens. [`Permit::by`] says who decided.
+    Admitted(Permit),
+    /// It may not, because of its limits; nothing was taken.
+    Denied {
+        /// What every limit says, as the engine says it.
+        denied: Box<Denied>,
+        /// [`By::Server`] or [`By::LocalShare`].
+        by: By,
+    },
+    /// It may not, because nobody could decide ([`By::OutageDenied`]). Answer with 503, not 429: the caller is not at fault.
+    Unavailable,
+}
+
+impl Decision {
+    /// The permit, if it was admitted.
+    pub fn admitted(self) -> Option<Permit> {
+        match self {
+            Decision::Admitted(permit) => Some(permit),
+            Decision::Denied { .. } | Decision::Unavailable => None,
+        }
+    }
+
+    /// Whether it was admitted.
+    pub fn is_admitted(&self) -> bool {
+        matches!(self, Decision::Admitted(_))
+    }
+
+    /// Who decided.
+    pub fn by(&self) -> By {
+        match self {
+            Decision::Admitted(permit) => permit.by(),
+            Decision::Denied { by, .. } => *by,
+            Decision::Unavailable => By::OutageDenied,
+        }
+    }
+}
+
+/// How one limit stands, as the server says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standing {
+    /// The limit's name.
+    pub limit: String,
+    /// What it has left; below 0 is debt.
+    pub remaining: i64,
+    /// What its counter was charged in all, since it was last at rest for long: what ended permits came to, and the estimates of
+    /// open ones. `None` where the server was not asked for it, and of in-flight limits, which have no such sum.
+    pub charged_total: Option<u64>,
+}
+
+/// The limiter's own figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Whether the server is thought to be there.
+    pub up: bool,
+    /// How often it was found to be away, and how often reached again.
+    pub outages: u64,
+    /// See `outages`.
+    pub recoveries: u64,
+    /// Calls that had no answer within the deadline.
+    pub late: u64,
+    /// Requests denied because the server was away.
+    pub denied_by_outage: u64,
+    /// Ends of permits that are still to be told to the server.
+    pub untold: usize,
+    /// Ends of permits that were given up because too many were waiting: their estimates stand.
+    pub given_up: u64,
+    /// What was admitted without the server, by limit.
+    pub without_server: Vec<OutageUse>,
+}
+
+/// At most so many ends of permits wait for the server.
+const MOST_WAITING: usize = 100_000;
+
+pub(crate) struct Inner {
+    pub(crate) link: Link,
+    pub(crate) scripts: Scripts,
+    pub(crate) rules: ArcSwap<Rules>,
+    pub(crate) outage: Outage,
+    pub(crate) waiting: Mutex<VecDeque<Ending>>,
+    pub(crate) ids: Ids,
+    pub(crate) permit_ttl: Duration,
+    pub(crate) back_off: Duration,
+    pub(crate) outages: AtomicU64,
+    pub(crate) recoveries: AtomicU64,
+    pub(crate) given_up: AtomicU64,
+    /// Endings that the keeper is telling just now.
+    pub(crate) telling: AtomicU64,
+    prefix: String,
+    slot_by: Option<ScopePart>,
+}
+
+/// Decides which requests may pass over limits that many processes and machines share, holds their tokens, and settles them.
+///
+/// Cheap to clone; all clones are the same limiter. May be used from any task and thread at once. Every decision is one call of
+/// one script on the server: all limits of the request or none, by the server's clock. No call waits longer than the deadline.
+///
+/// # Example
+/// ```no_run
+/// use tokenweir::{Estimate, Policy, Request, Usage};
+/// use tokenweir_redis::{Decision, RedisLimiter, Server, WhenAway};
+///
+/// # async fn example(policy: Policy) -> Result<(), tokenweir_redis::Error> {
+/// let server = Server::parse("rediss://gateway:secret@redis.example.com")?;
+/// let limiter = RedisLimiter::builder(server, policy).when_away(WhenAway::LocalShare { per_mille: 100 }).connect().await?;
+/// match limiter.admit(&Request::new("search", "gpt-4o"), Estimate::new(900, 400)).await? {
+///     Decision::Admitted(permit) => {
+///         permit.settle(Usage::new(912, 77)).await?;
+///     }
+///     Decision::Denied { denied, .. } => println!("{} {:?}", denied.status(), denied.retry_after_seconds()),
+///     Decision::Unavailable => println!("503"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RedisLimiter {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for RedisLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLimiter").field("server", &self.inner.link.server).finish_non_exhaustive()
+    }
+}
+
+fn local_of(policy: &Policy, when_away: WhenAway, ttl: Duration) -> Option<tokenweir::Limiter> {
+    match when_away {
+        WhenAway::LocalShare { per_mille } => {
+            Some(tokenweir::Limiter::builder(policy.share(per_mille)).permit_ttl(ttl).build())
+        }
+        _ => None,
+    }
+}
+
+impl Inner {
+    pub(crate) fn start(builder: Builder) -> Result<Arc<Self>, Error> {
+        let runtime =
+            tokio::runtime::Handle::try_current().map_err(|error| Error::Runtime { reason: error.to_string() })?;
+        let Builder { server, policy, deadline, permit_ttl, prefix, slot_by, when_away, back_off, scripts } = builder;
+        let local = local_of(&policy, when_away, permit_ttl);
+        let rules = Rules::new(policy, &prefix, slot_by.clone(), local)?;
+        let inner = Arc::new(Inner {
+            link: Link::new(server, deadline),
+            scripts,
+            rules: ArcSwap::from_pointee(rules),
+            outage: Outage::new(when_away),
+            waiting: Mutex::new(VecDeque::new()),
+            ids: Ids::new(),
+            permit_ttl,
+            back_off,
+            outages: AtomicU64::new(0),
+            recoveries: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            telling: AtomicU64::new(0),
+            prefix,
+            slot_by,
+        });
+        runtime.spawn(keeper::keep(Arc::downgrade(&inner)));
+        Ok(inner)
+    }
+
+    pub(crate) fn by(&self) -> Instant {
+        Instant::now() + self.link.deadline
+    }
+
+    /// Tells the server later, in the background.
+    pub(crate) fn later(&self, ending: Ending) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= MOST_WAITING {
+            self.given_up.fetch_add(1, Relaxed);
+            return;
+        }
+        waiting.push_back(ending);
+        drop(waiting);
+        self.link.wake.notify_one();
+    }
+
+    /// Asks the server to decide.
+    pub(crate) async fn ask(
+        &self,
+        (plan, charges): (&Plan, &[u64]),
+        (id, estimate): (u64, Estimate),
+        (mode, ttl): (f64, Duration),
+        by: Instant,
+    ) -> Result<Answer, Failure> {
+        let permit = plan.permit_key(id);
+        let keys = keys(&permit, plan);
+        let record = record::write(plan, estimate);
+        loop {
+            let head = [ttl.as_micros() as f64, mode, plan.legs.len() as f64];
+            let numbers = plan.numbers(&head, charges, self.link.server_now());
+            let args = [numbers.bytes(), &id.to_le_bytes(), &record];
+            let answer = self.link.run(&self.scripts.admit, &keys, &args, by).await?;
+            let answer = self.read(&answer, plan.legs.len())?;
+            if answer.status != Status::OtherPeriod || Instant::now() >= by {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn read(&self, bytes: &[u8], limits: usize) -> Result<Answer, Failure> {
+        let answer = Answer::read(bytes, limits)
+            .ok_or_else(|| Failure::Refused("what a script answered is not readable".to_owned()))?;
+        self.link.seen(answer.now);
+        Ok(answer)
+    }
+
+    /// Tells the server what a permit came to.
+    pub(crate) async fn tell(
+        &self,
+        ending: &Ending,
+        mode: f64,
+        observed: (u64, u64),
+        by: Instant,
+    ) -> Result<Answer, Failure> {
+        let plan = &*ending.plan;
+        let permit = plan.permit_key(ending.id);
+        let keys = keys(&permit, plan);
+        loop {
+            let head = [mode, plan.legs.len() as f64, observed.0 as f64, observed.1 as f64];
+            let numbers = plan.numbers(&head, &ending.charges, self.link.server_now());
+            let args = [numbers.bytes(), &ending.id.to_le_bytes()];
+            let answer = self.link.run(&self.scripts.settle, &keys, &args, by).await?;
+            let answer = self.read(&answer, plan.legs.len())?;
+            if answer.status != Status::OtherPeriod || Instant::now() >= by {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Lets a permit live longer. False if there is none.
+    pub(crate) async fn renew(&self, plan: &Plan, id: u64, ttl: Duration) -> Result<bool, Failure> {
+        let permit = plan.permit_key(id);
+        let places = plan.legs.iter().filter(|leg| leg.kind.is_in_flight()).map(|leg| &*leg.key);
+        let keys: Vec<&[u8]> = std::iter::once(&*permit).chain(places).collect();
+        let args = [&(ttl.as_micros() as f64).to_le_bytes()[..], &id.to_le_bytes()];
+        let answer = self.link.run(&self.scripts.renew, &keys, &args, self.by()).await?;
+        Ok(self.read(&answer, 0)?.status == Status::Done)
+    }
+
+    pub(crate) fn why(&self) -> String {
+        self.link.why.lock().clone()
+    }
+
+    pub(crate) fn error(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Refused(reason) => Error::Refused { reason },
+            Failure::Late => Error::Away { reason: format!("no answer within {:?}", self.link.deadline) },
+            Failure::Away => Error::Away { reason: self.why() },
+            Failure::Busy(reason) => Error::Away { reason },
+        }
+    }
+}
+
+fn keys<'a>(permit: &'a [u8], plan: &'a Plan) -> Vec<&'a [u8]> {
+    std::iter::once(permit).chain(plan.legs.iter().map(|leg| &*leg.key)).collect()
+}
+
+/// A request that the server may have admitted without anybody knowing: given back as if it had never been.
+struct Unanswered<'a> {
+    inner: &'a Inner,
+    plan: Arc<Plan>,
+    id: Option<u64>,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let charges = vec![0; self.plan.legs.len()];
+            self.inner.later(Ending { id, plan: self.plan.clone(), charges });
+        }
+    }
+}
+
+impl RedisLimiter {
+    /// To be built for this server and policy.
+    pub fn builder(server: Server, policy: Policy) -> Builder {
+        Builder::new(server, policy)
+    }
+
+    pub(crate) async fn started(inner: Arc<Inner>) -> Self {
+        let until = Instant::now() + keeper::PATIENCE;
+        while !inner.link.is_up() && inner.outages.load(Relaxed) == 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        RedisLimiter { inner }
+    }
+
+    /// Decides on a request, in one call to the server, within the deadline.
+    ///
+    /// If the future is dropped before it is ready, what the server may have taken is given back.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], [`Error::TooManyLimits`], [`Error::Refused`]. A server that is away is a decision, not an error.
+    pub async fn admit(&self, request: &Request<'_>, estimate: Estimate) -> Result<Decision, Error> {
+        elsewhere::check_estimate(estimate)?;
+        let inner = &*self.inner;
+        let rules = inner.rules.load_full();
+        let plan = rules.plan(request)?;
+        let mut id = inner.ids.next(true);
+        if plan.legs.is_empty() {
+            return Ok(Decision::Admitted(self.permit_of(id, (rules, plan), estimate, By::NoLimit, Vec::new())));
+        }
+        let charges = plan.charges(&Tokens { input: estimate.input, cached_input: 0, output: estimate.output });
+        let by = inner.by();
+        for _ in 0..2 {
+            let mut unanswered = Unanswered { inner, plan: plan.clone(), id: Some(id.get()) };
+            let answer = inner.ask((&plan, &charges), (id.get(), estimate), (0.0, inner.permit_ttl), by).await;
+            // Nothing was sent, or it was answered: nothing to give back.
+            if !matches!(answer, Err(Failure::Late)) {
+                unanswered.id = None;
+            }
+            match answer {
+                Ok(Answer { status: Status::Done, mut said, .. }) => {
+                    // What was used before this charge; it was made where it fits.
+                    for (said, charge) in said.iter_mut().zip(&charges).filter(|(said, _)| said.fits) {
+                        said.used += *charge as f64;
+                    }
+                    return Ok(Decision::Admitted(self.permit_of(id, (rules, plan), estimate, By::Server, said)));
+                }
+                Ok(answer) if answer.status == Status::Not => {
+                    let denied = rules.denials.denied(standings(&plan, &charges, &answer));
+                    let denied =
+                        denied.ok_or_else(|| Error::Refused { reason: "it refused for no limit".to_owned() })?;
+                    return Ok(Decision::Denied { denied: Box::new(denied), by: By::Server });
+                }
+                // Somebody's permit has this id: another one.
+                Ok(answer) if answer.status == Status::Taken => id = inner.ids.next(true),
+                Ok(_) => break,
+                Err(Failure::Refused(reason)) => return Err(Error::Refused { reason }),
+                Err(Failure::Away | Failure::Late | Failure::Busy(_)) => break,
+            }
+        }
+        self.without_server((rules, plan), request, estimate)
+    }
+
+    fn without_server(
+        &self,
+        (rules, plan): (Arc<Rules>, Arc<Plan>),
+        request: &Request<'_>,
+        estimate: Estimate,
+    ) -> Result<Decision, Error> {
+        let inner = &*self.inner;
+        let id = inner.ids.next(false);
+        Ok(match inner.outage.decide((&rules, &plan), request, estimate, id.get(), inner.permit_ttl)? {
+            Without::Admitted => {
+                let by = if inner.outage.mode == WhenAway::Allow { By::OutageAllowed } else { By::LocalShare };
+                // The server may have come back in between, and nobody else would tell it.
+                if inner.link.is_up() {
+                    inner.link.wake.notify_one();
+                }
+                Decision::Admitted(self.permit_of(id, (rules, plan), estimate, by, Vec::new()))
+            }
+            Without::Denied(denied) => Decision::Denied { denied, by: By::LocalShare },
+            Without::Nothing => Decision::Unavailable,
+        })
+    }
+
+    fn permit_of(
+        &self,
+        id: PermitId,
+        rules: (Arc<Rules>, Arc<Plan>),
+        estimate: Estimate,
+        by: By,
+        said: Vec<Said>,
+    ) -> Permit {
+        Permit::new(self.inner.clone(), id, rules, estimate, by, said)
+    }
+
+    /// What each enforced limit has left for this request, as of now, and what was charged in all; takes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Away`], [`Error::Refused`], [`Error::Engine`].
+    pub async fn remaining(&self, request: &Request<'_>) -> Result<Vec<Standing>, Error> {
+        let inner = &*self.inner;
+        let plan = inner.rules.load_full().plan(request)?;
+        if plan.legs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let charges = vec![0; plan.legs.len()];
+        let asked = (0, Estimate::default());
+        let answer = inner.ask((&plan, &charges), asked, (2.0, inner.permit_ttl), inner.by()).await;
+        let answer = answer.map_err(|failure| inner.error(failure))?;
+        let legs = plan.legs.iter().zip(&answer.said).zip(&answer.totals).filter(|((leg, _), _)| leg.enforced);
+        let standing = legs.map(|((leg, said), total)| Standing {
+            limit: leg.name.to_string(),
+            remaining: remaining(&leg.kind, said),
+            charged_total: (!leg.kind.is_in_flight()).then_some(*total as u64),
+        });
+        Ok(standing.collect())
+    }
+
+    /// An open permit by its id, whichever process of the same server and prefix admitted it. Dropping it ends it.
+    ///
+    /// What it was charged is brought to what it came to by the policy of this process: limits that it does not have keep the
+    /// estimate, and give their places free.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if there is none of this id: it was ended, it has expired, or
+    /// there never was one. [`Error::Away`], [`Error::Refused`]. [`Error::AcrossSlots`] where counters are spread over slots:
+    /// then only [`permit_for`](RedisLimiter::permit_for) finds it.
+    pub async fn permit(&self, id: PermitId) -> Result<Permit, Error> {
+        let rules = self.inner.rules.load_full();
+        let tag = rules.one_tag().ok_or_else(|| Error::AcrossSlots {
+            limit: "any".to_owned(),
+            part: self.inner.slot_by.as_ref().map(ToString::to_string).unwrap_or_default(),
+        })?;
+        self.find(id, rules, tag).await
+    }
+
+    /// [`permit`](RedisLimiter::permit) of this request, in any layout of slots.
+    ///
+    /// # Errors
+    /// As [`permit`](RedisLimiter::permit).
+    pub async fn permit_for(&self, id: PermitId, request: &Request<'_>) -> Result<Permit, Error> {
+        let rules = self.inner.rules.load_full();
+        let tag = rules.tag(request);
+        self.find(id, rules, tag).await
+    }
+
+    async fn find(&self, id: PermitId, rules: Arc<Rules>, tag: Vec<u8>) -> Result<Permit, Error> {
+        let inner = &*self.inner;
+        if let Some((rules, plan, estimate)) = inner.outage.find(id.get()) {
+            let by = if inner.outage.mode == WhenAway::Allow { By::OutageAllowed } else { By::LocalShare };
+            return Ok(self.permit_of(id, (rules, plan), estimate, by, Vec::new()));
+        }
+        let key = crate::plan::permit_key(&tag, id.get());
+        let mut command = redis::cmd("GET");
+        command.arg(key);
+        let Some(connection) = inner.link.connection() else { return Err(inner.error(Failure::Away)) };
+        let mut connection = crate::server::Connection::clone(&connection);
+        let value = inner.link.send(&mut connection, &command, inner.by()).await.map_err(|sent| match sent {
+            crate::link::Sent::Failed(error) if !crate::link::is_away(&error) => {
+                Error::Refused { reason: error.to_string() }
+            }
+            crate::link::Sent::Failed(_) => inner.error(Failure::Away),
+            crate::link::Sent::Late => inner.error(Failure::Late),
+        })?;
+        let bytes = match value {
+            redis::Value::BulkString(bytes) => bytes,
+            redis::Value::Nil => return Err(tokenweir::Error::PermitSettled { id }.into()),
+            other => return Err(Error::Refused { reason: format!("permit {} is {other:?}", id.get()) }),
+        };
+        let found = record::read(&bytes, &rules, tag);
+        let found = found
+            .ok_or_else(|| Error::Refused { reason: format!("what is kept of permit {} is not readable", id.get()) })?;
+        let permit = self.permit_of(id, (rules, Arc::new(found.plan)), found.estimate, By::Server, Vec::new());
+        permit.has_observed(found.observed);
+        Ok(permit)
+    }
+
+    /// Puts another policy in force in this process: it applies to the next decision. Counters go on as
+    /// [`Limiter::swap_policy`](tokenweir::Limiter::swap_policy) says; give every process the same policy.
+    ///
+    /// # Errors
+    /// [`Error::AcrossSlots`]; the policy in force stays.
+    pub fn set_policy(&self, policy: Policy) -> Result<(), Error> {
+        let inner = &*self.inner;
+        let before = inner.rules.load_full();
+        let local = match (inner.outage.mode, &before.local) {
+            (WhenAway::LocalShare { per_mille }, Some(local)) => {
+                local.swap_policy(policy.share(per_mille))?;
+                Some(local.clone())
+            }
+            (mode, _) => local_of(&policy, mode, inner.permit_ttl),
+        };
+        let rules = Rules::new(policy, &inner.prefix, inner.slot_by.clone(), local)?;
+        inner.rules.store(Arc::new(rules));
+        Ok(())
+    }
+
+    /// The policy in force in this process.
+    pub fn policy(&self) -> Policy {
+        self.inner.rules.load().denials.policy().clone()
+    }
+
+    /// The limiter's own figures.
+    pub fn stats(&self) -> Stats {
+        let inner = &*self.inner;
+        Stats {
+            up: inner.link.is_up(),
+            outages: inner.outages.load(Relaxed),
+            recoveries: inner.recoveries.load(Relaxed),
+            late: inner.link.late.load(Relaxed),
+            denied_by_outage: inner.outage.denied.load(Relaxed),
+            untold: inner.waiting.lock().len() + inner.telling.load(Relaxed) as usize,
+            given_up: inner.given_up.load(Relaxed),
+            without_server: inner.outage.uses(),
+        }
+    }
+
+    /// Waits until the server has been told of every permit that has ended, `patience` at the most: at a clean end. False if
+    /// something is left untold; then the estimates of those permits stand.
+    pub async fn flush(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        loop {
+            let told = self.inner.waiting.lock().is_empty()
+                && self.inner.telling.load(Relaxed) == 0
+                && !self.inner.outage.is_pending();
+            if told || Instant::now() >= until {
+                return told;
+            }
+            self.inner.link.wake.notify_one();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

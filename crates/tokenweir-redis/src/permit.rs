@@ -1,0 +1,286 @@
+//! What an admitted request holds, until it is settled.
+
+use crate::answer::{Answer, Said, Status, remaining};
+use crate::error::Error;
+use crate::limiter::{By, Inner, Standing};
+use crate::link::Failure;
+use crate::plan::{Plan, Rules};
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokenweir::policy::Tokens;
+use tokenweir::{Estimate, Outcome, PermitId, Settlement, Usage, elsewhere};
+
+/// The end of a permit, as the server is told: what each limit came to.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) id: u64,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) charges: Vec<u64>,
+}
+
+/// What settling came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// The settlement.
+    pub settlement: Settlement,
+    /// Whether the server has it. Otherwise it is told as soon as it is back, if that is before the permit expires: after that
+    /// the estimate stands.
+    pub told: bool,
+}
+
+/// What observing a stream showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Observed {
+    /// An enforced limit of the request that counts tokens had nothing left, or was in debt, when the server last said.
+    pub spent: bool,
+}
+
+/// What an admitted request holds until it is settled, exactly once.
+///
+/// Dropped without a word it counts as used up: the estimate stands, and in-flight places are free, both in the background.
+/// [`into_id`](Permit::into_id) detaches it, and any process finds it again
+/// ([`RedisLimiter::permit`](crate::RedisLimiter::permit)). Of several that end one permit, the first does.
+#[must_use = "dropping a permit counts its estimate as used; settle or cancel it"]
+pub struct Permit {
+    inner: Arc<Inner>,
+    id: PermitId,
+    rules: Arc<Rules>,
+    plan: Arc<Plan>,
+    estimate: Estimate,
+    observed: Mutex<(u64, u64)>,
+    by: By,
+    said: Mutex<Vec<Said>>,
+    open: bool,
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("id", &self.id.get()).field("by", &self.by).finish_non_exhaustive()
+    }
+}
+
+impl Permit {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        id: PermitId,
+        (rules, plan): (Arc<Rules>, Arc<Plan>),
+        estimate: Estimate,
+        by: By,
+        said: Vec<Said>,
+    ) -> Self {
+        let (observed, said) = (Mutex::new((0, 0)), Mutex::new(said));
+        Permit { inner, id, rules, plan, estimate, observed, by, said, open: true }
+    }
+
+    pub(crate) fn has_observed(&self, observed: (u64, u64)) {
+        *self.observed.lock() = observed;
+    }
+
+    /// The permit's id, for any process of the same server and prefix.
+    pub fn id(&self) -> PermitId {
+        self.id
+    }
+
+    /// Detaches the permit: from here on only the id finds it.
+    pub fn into_id(mut self) -> PermitId {
+        self.open = false;
+        self.id()
+    }
+
+    /// Who admitted it.
+    pub fn by(&self) -> By {
+        self.by
+    }
+
+    /// What each enforced limit had left when the server last said, this permit's charge taken; nothing where the server was not
+    /// asked.
+    pub fn remaining(&self) -> Vec<Standing> {
+        let said = self.said.lock();
+        let legs = self.plan.legs.iter().zip(&*said).filter(|(leg, _)| leg.enforced);
+        let standing = legs.map(|(leg, said)| Standing {
+            limit: leg.name.to_string(),
+            remaining: remaining(&leg.kind, said),
+            charged_total: None,
+        });
+        standing.collect()
+    }
+
+    /// The shadow limits that would have refused the request. They were not charged for it.
+    pub fn shadow_refused(&self) -> Vec<String> {
+        let said = self.said.lock();
+        let legs = self.plan.legs.iter().zip(&*said).filter(|(leg, said)| !leg.enforced && !said.fits);
+        legs.map(|(leg, _)| leg.name.to_string()).collect()
+    }
+
+    /// What it is charged for so far.
+    fn charged(&self) -> Estimate {
+        let observed = *self.observed.lock();
+        Estimate::new(self.estimate.input.max(observed.0), self.estimate.output.max(observed.1))
+    }
+
+    fn charges_of(&self, tokens: Estimate) -> Vec<u64> {
+        self.plan.charges(&Tokens { input: tokens.input, cached_input: 0, output: tokens.output })
+    }
+
+    /// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate is charged at once,
+    /// by one call to the server; within it nobody is asked. If the server does not answer, the excess is charged when the
+    /// permit ends.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if the permit has ended, or with
+    /// [`tokenweir::Error::UsageInvalid`]; [`Error::Refused`].
+    pub async fn observe(&self, input: u64, output: u64) -> Result<Observed, Error> {
+        let before = self.charges_of(self.charged());
+        let observed = {
+            let mut observed = self.observed.lock();
+            let next = (observed.0.saturating_add(input), observed.1.saturating_add(output));
+            // Checked as a usage is, since it becomes one.
+            let usage = Usage::new(next.0, next.1);
+            elsewhere::settlement(self.id(), Outcome::Settled, self.estimate, &usage)?;
+            *observed = next;
+            next
+        };
+        let charges = self.charges_of(self.charged());
+        if charges != before && self.by == By::Server {
+            let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges };
+            match self.inner.tell(&ending, 1.0, observed, self.inner.by()).await {
+                Ok(Answer { status: Status::Not, .. }) => {
+                    return Err(tokenweir::Error::PermitSettled { id: self.id() }.into());
+                }
+                Ok(answer) => {
+                    *self.said.lock() = answer.said;
+                }
+                Err(Failure::Refused(reason)) => return Err(Error::Refused { reason }),
+                Err(Failure::Away | Failure::Late | Failure::Busy(_)) => {}
+            }
+        }
+        let said = self.said.lock();
+        let legs = self.plan.legs.iter().zip(&*said).filter(|(leg, _)| leg.enforced && !leg.charge.is_per_request());
+        let spent = legs.into_iter().any(|(leg, said)| remaining(&leg.kind, said) <= 0);
+        Ok(Observed { spent })
+    }
+
+    /// Settles the permit with what the provider reported: what was held beyond it is given back, what was used beyond the
+    /// estimate is charged.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with [`tokenweir::Error::UsageInvalid`], after which the estimate stands, or with
+    /// [`tokenweir::Error::PermitSettled`]; [`Error::Refused`].
+    pub async fn settle(self, usage: Usage) -> Result<Ended, Error> {
+        self.end(Outcome::Settled, &usage).await
+    }
+
+    /// Ends the permit of a request that never reached the provider: all of it is given back, and it does not count as a
+    /// request.
+    ///
+    /// # Errors
+    /// As [`settle`](Permit::settle).
+    pub async fn cancel(self) -> Result<Ended, Error> {
+        self.end(Outcome::Cancelled, &Usage::UNKNOWN).await
+    }
+
+    async fn end(mut self, outcome: Outcome, usage: &Usage) -> Result<Ended, Error> {
+        let settlement = elsewhere::settlement(self.id(), outcome, self.charged(), usage)?;
+        let Settlement { input, cached_input, output, .. } = settlement;
+        let charges = match outcome {
+            Outcome::Cancelled => vec![0; self.plan.legs.len()],
+            _ => self.plan.charges(&Tokens { input, cached_input, output }),
+        };
+        self.open = false;
+        let mut untold =
+            Untold { inner: &self.inner, ending: Some(Ending { id: self.id.get(), plan: self.plan.clone(), charges }) };
+        let told = untold.tell().await?;
+        Ok(Ended { settlement, told })
+    }
+
+    /// Lets the permit live for `ttl` from now on, for streams longer than the builder's `permit_ttl`.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if it has ended; [`Error::Away`], [`Error::Refused`].
+    pub async fn renew(&self, ttl: Duration) -> Result<(), Error> {
+        if self.by == By::NoLimit || self.inner.outage.renew(self.id.get(), ttl) {
+            return Ok(());
+        }
+        match self.inner.renew(&self.plan, self.id.get(), ttl).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(tokenweir::Error::PermitSettled { id: self.id() }.into()),
+            Err(failure) => Err(self.inner.error(failure)),
+        }
+    }
+
+    /// The policy that it was admitted by.
+    pub fn policy(&self) -> &tokenweir::Policy {
+        self.rules.denials.policy()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.open && !self.plan.legs.is_empty() {
+            let charges = self.charges_of(self.charged());
+            // Dropped here, the ending goes to whoever has the permit.
+            drop(Untold {
+                inner: &self.inner,
+                ending: Some(Ending { id: self.id.get(), plan: self.plan.clone(), charges }),
+            });
+        }
+    }
+}
+
+/// An ending that somebody has to be told of: whoever drops it leaves that to the background.
+struct Untold<'a> {
+    inner: &'a Inner,
+    ending: Option<Ending>,
+}
+
+impl Untold<'_> {
+    /// Tells whoever has the permit. False if it is to be told later.
+    async fn tell(&mut self) -> Result<bool, Error> {
+        let Some(ending) = &self.ending else { return Ok(true) };
+        if ending.plan.legs.is_empty() {
+            self.ending = None;
+            return Ok(true);
+        }
+        if self.inner.outage.end(ending.id, &ending.charges) {
+            self.inner.link.wake.notify_one();
+            self.ending = None;
+            return Ok(false);
+        }
+        let by = self.inner.by();
+        match self.inner.tell(ending, 0.0, (0, 0), by).await {
+            Ok(Answer { status: Status::Done, .. }) => {
+                self.ending = None;
+                Ok(true)
+            }
+            Ok(Answer { status: Status::Not, .. }) => {
+                let id = PermitId::new(ending.id);
+                self.ending = None;
+                Err(id.map_or(Error::Refused { reason: "a permit has no id".to_owned() }, |id| {
+                    tokenweir::Error::PermitSettled { id }.into()
+                }))
+            }
+            Err(Failure::Refused(reason)) => {
+                self.ending = None;
+                Err(Error::Refused { reason })
+            }
+            // Dropped, it is told later.
+            Ok(_) | Err(Failure::Away | Failure::Late | Failure::Busy(_)) => Ok(false),
+        }
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if let Some(ending) = self.ending.take() {
+            if self.inner.outage.end(ending.id, &ending.charges) {
+                self.inner.link.wake.notify_one();
+            } else {
+                self.inner.later(ending);
+            }
+        }
+    }
+}

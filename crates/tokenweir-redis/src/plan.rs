@@ -1,0 +1,331 @@
+//! What a policy means on the server: for each request its keys and what the scripts are told of each limit.
+
+use crate::error::Error;
+use crate::numbers::{Numbers, number};
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use tokenweir::elsewhere::Denials;
+use tokenweir::policy::{Algorithm, ChargeRule, Mode, Period, ScopePart, Tokens, Until};
+use tokenweir::{Policy, Request};
+
+/// So many routes are remembered; then all are forgotten and found anew.
+const MOST_PLANS: usize = 16_384;
+
+/// A request meets at most so many limits: the server's scripts have room for no more at once.
+pub(crate) const MOST_LEGS: usize = 256;
+
+/// The periods of a quota, with the ones asked for last.
+#[derive(Debug)]
+pub(crate) struct Periods {
+    period: Period,
+    last: Mutex<[i64; 3]>,
+}
+
+/// Microseconds in which the scripts can count; beyond it nobody has a calendar.
+const TIME_END: i64 = 9_007_000_000_000_000;
+
+impl Periods {
+    fn new(period: Period) -> Self {
+        Periods { period, last: Mutex::new([0; 3]) }
+    }
+
+    /// Start and end of the period that holds `now`, and the end of the next; microseconds since 1970.
+    pub(crate) fn at(&self, now: i64) -> [i64; 3] {
+        let mut last = self.last.lock();
+        if now < last[0] || last[1] <= now {
+            let nanos = |micros: i64| micros.saturating_mul(1000);
+            let micros = |nanos: i64| nanos.div_euclid(1000).clamp(-TIME_END, TIME_END);
+            let this = self.period.bounds(nanos(now));
+            let next = if this.end == i64::MAX { this } else { self.period.bounds(this.end) };
+            *last = [micros(this.start), micros(this.end), micros(next.end)];
+        }
+        *last
+    }
+
+    /// When the period that begins at `start` or holds it is over; `None` if never.
+    pub(crate) fn end(&self, start: i64) -> Option<i64> {
+        let end = self.period.bounds(start.saturating_mul(1000)).end;
+        (end != i64::MAX).then(|| end.div_euclid(1000))
+    }
+}
+
+/// A limit's algorithm as the scripts know it.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// Refill of `amount` in every `per` microseconds.
+    Bucket {
+        burst: u64,
+        amount: u64,
+        per: u64,
+    },
+    /// Sub-windows in nanoseconds.
+    Window {
+        amount: u64,
+        until: Until,
+        sub_window: u64,
+        sub_windows: u64,
+    },
+    Quota {
+        amount: u64,
+        until: Until,
+        periods: Arc<Periods>,
+    },
+    InFlight {
+        amount: u64,
+    },
+    /// Of a permit from elsewhere, a limit that this process's policy does not have: left as it is.
+    Unknown,
+}
+
+impl Kind {
+    fn of(algorithm: &Algorithm, until: Until) -> Self {
+        match algorithm {
+            Algorithm::Bucket { amount, per, burst } => {
+                Kind::Bucket { burst: *burst, amount: *amount, per: per / 1000 }
+            }
+            Algorithm::Window { amount, per, sub_windows } => Kind::Window {
+                amount: *amount,
+                until,
+                sub_window: per / u64::from((*sub_windows).max(1)),
+                sub_windows: u64::from(*sub_windows),
+            },
+            Algorithm::Quota { amount, period } => {
+                Kind::Quota { amount: *amount, until, periods: Arc::new(Periods::new(period.clone())) }
+            }
+            Algorithm::InFlight { amount } => Kind::InFlight { amount: *amount },
+        }
+    }
+
+    /// What the limit has at most.
+    pub(crate) fn amount(&self) -> u64 {
+        match self {
+            Kind::Bucket { burst, .. } => *burst,
+            Kind::Window { amount, .. } | Kind::Quota { amount, .. } | Kind::InFlight { amount } => *amount,
+            Kind::Unknown => 0,
+        }
+    }
+
+    pub(crate) fn is_in_flight(&self) -> bool {
+        matches!(self, Kind::InFlight { .. })
+    }
+
+    /// What the scripts are told of a charge of `n`, as of `now` in microseconds.
+    fn tell(&self, numbers: &mut Numbers, enforced: bool, n: u64, now: i64) {
+        let shadow = if enforced { 0.0 } else { 1.0 };
+        let most = |amount: u64, until: Until| match n {
+            // A charge of nothing must stay below the bound.
+            0 => until.bound(amount, 0) - 1,
+            n => until.bound(amount, n),
+        };
+        let (kind, rest) = match self {
+            Kind::Bucket { burst, amount, per } => (1.0, [number(*burst), number(*amount), number(*per), 0.0, 0.0]),
+            Kind::Window { amount, until, sub_window, sub_windows } => {
+                let lives = (sub_window * (sub_windows + 1)).div_ceil(1_000_000) + 1000;
+                let length = *sub_window as f64 / 1000.0;
+                (2.0, [number(most(*amount, *until)), length, number(*sub_windows), number(lives), 0.0])
+            }
+            Kind::Quota { amount, until, periods } => {
+                let [start, end, next] = periods.at(now).map(|at| at as f64);
+                (3.0, [number(most(*amount, *until)), start, end, next, 0.0])
+            }
+            Kind::InFlight { amount } => (4.0, [number(*amount), 0.0, 0.0, 0.0, 0.0]),
+            Kind::Unknown => (0.0, [0.0; 5]),
+        };
+        numbers.extend(&[kind, shadow, number(n)]);
+        numbers.extend(&rest);
+    }
+}
+
+/// One limit of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Leg {
+    /// Its place in the policy's limits; of an unknown one the number of them.
+    pub(crate) limit: usize,
+    pub(crate) name: Arc<str>,
+    /// The counter's key on the server, and where in it the limit's identity stands.
+    pub(crate) key: Vec<u8>,
+    pub(crate) identity: std::ops::Range<usize>,
+    pub(crate) kind: Kind,
+    pub(crate) charge: ChargeRule,
+    pub(crate) enforced: bool,
+}
+
+/// All limits of a request, and the slot that they are in.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) legs: Vec<Leg>,
+    /// What every key begins with.
+    pub(crate) tag: Vec<u8>,
+}
+
+impl Plan {
+    /// The charge of each limit for these tokens.
+    pub(crate) fn charges(&self, tokens: &Tokens) -> Vec<u64> {
+        self.legs.iter().map(|leg| leg.charge.charge(tokens)).collect()
+    }
+
+    /// These numbers, then what the scripts are told of each limit and its charge.
+    pub(crate) fn numbers(&self, head: &[f64], charges: &[u64], now: i64) -> Numbers {
+        let mut numbers = Numbers::with_capacity(head.len() + 8 * self.legs.len());
+        numbers.extend(head);
+        for (leg, n) in self.legs.iter().zip(charges) {
+            leg.kind.tell(&mut numbers, leg.enforced, *n, now);
+        }
+        numbers
+    }
+
+    pub(crate) fn permit_key(&self, id: u64) -> Vec<u8> {
+        permit_key(&self.tag, id)
+    }
+}
+
+/// Where the record of a permit is.
+pub(crate) fn permit_key(tag: &[u8], id: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(tag.len() + 17);
+    key.extend_from_slice(tag);
+    key.extend_from_slice(format!("p{id:016x}").as_bytes());
+    key
+}
+
+/// A policy, ready for the server.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) denials: Denials,
+    kinds: Vec<Kind>,
+    identities: Vec<String>,
+    by_identity: HashMap<String, usize>,
+    plans: RwLock<HashMap<Vec<u8>, Arc<Plan>>>,
+    prefix: String,
+    slot_by: Option<ScopePart>,
+    /// Decides by a share of every amount while the server is away.
+    pub(crate) local: Option<tokenweir::Limiter>,
+}
+
+impl Rules {
+    pub(crate) fn new(
+        policy: Policy,
+        prefix: &str,
+        slot_by: Option<ScopePart>,
+        local: Option<tokenweir::Limiter>,
+    ) -> Result<Self, Error> {
+        if let Some(part) = &slot_by
+            && let Some(limit) = policy.limits().iter().find(|limit| !limit.scope().contains(part))
+        {
+            return Err(Error::AcrossSlots { limit: limit.name().to_string(), part: part.to_string() });
+        }
+        let kinds = policy.limits().iter().map(|limit| Kind::of(limit.algorithm(), limit.until())).collect();
+        let identities: Vec<String> = policy.limits().iter().map(|limit| limit.identity()).collect();
+        let by_identity = identities.iter().cloned().enumerate().map(|(limit, identity)| (identity, limit)).collect();
+        let plans = RwLock::new(HashMap::new());
+        let denials = Denials::new(policy);
+        Ok(Rules { denials, kinds, identities, by_identity, plans, prefix: prefix.to_owned(), slot_by, local })
+    }
+
+    /// What a request meets.
+    pub(crate) fn plan(&self, request: &Request<'_>) -> Result<Arc<Plan>, Error> {
+        let policy = self.denials.policy();
+        let mut route = Vec::with_capacity(64);
+        let mut part = |value: Option<&[u8]>| {
+            // Lengths count from 1, so that an absent key and an empty one differ.
+            route.extend_from_slice(&value.map_or(0, |value| value.len() as u64 + 1).to_le_bytes());
+            route.extend_from_slice(value.unwrap_or_default());
+        };
+        part(Some(request.project));
+        part(Some(request.deployment));
+        policy.key_names().iter().for_each(|name| part(request.key(name)));
+        // What a caller sends twice is an error that the look-up would not see.
+        let plain = request.keys.len() <= 1;
+        if plain && let Some(plan) = self.plans.read().get(&route) {
+            return Ok(plan.clone());
+        }
+        let resolved = policy.resolve(request).map_err(tokenweir::Error::from)?;
+        if !plain && let Some(plan) = self.plans.read().get(&route) {
+            return Ok(plan.clone());
+        }
+        if resolved.applied.len() > MOST_LEGS {
+            return Err(Error::TooManyLimits { limits: resolved.applied.len(), most: MOST_LEGS });
+        }
+        let tag = self.tag(request);
+        let legs = resolved.applied.into_iter().map(|applied| {
+            let limit = &policy.limits()[applied.limit];
+            let (key, identity) = counter_key(&tag, &self.identities[applied.limit], &applied.key);
+            Leg {
+                limit: applied.limit,
+                name: limit.name().clone(),
+                key,
+                identity,
+                kind: self.kinds[applied.limit].clone(),
+                charge: applied.charge,
+                enforced: limit.mode() == Mode::Enforce,
+            }
+        });
+        let plan = Arc::new(Plan { legs: legs.collect(), tag });
+        let mut plans = self.plans.write();
+        if plans.len() >= MOST_PLANS {
+            plans.clear();
+        }
+        plans.insert(route, plan.clone());
+        Ok(plan)
+    }
+
+    /// What every key of the request begins with: all that is within its braces decides on the slot.
+    pub(crate) fn tag(&self, request: &Request<'_>) -> Vec<u8> {
+        let value = match &self.slot_by {
+            None => None,
+            Some(ScopePart::Project) => Some(request.project),
+            Some(ScopePart::Deployment) => Some(request.deployment),
+            Some(ScopePart::Key(name)) => request.key(name),
+        };
+        let mut tag = format!("{{{}", self.prefix).into_bytes();
+        if let Some(value) = value {
+            tag.push(b':');
+            for byte in value {
+                match byte {
+                    // The braces would end the tag, and a percent sign would make two values one.
+                    b'{' | b'}' | b'%' => {
+                        let mut escaped = String::new();
+                        let _ = write!(escaped, "%{byte:02x}");
+                        tag.extend_from_slice(escaped.as_bytes());
+                    }
+                    byte => tag.push(*byte),
+                }
+            }
+        }
+        tag.push(b'}');
+        tag
+    }
+
+    /// The tag of a store whose keys are all in one slot.
+    pub(crate) fn one_tag(&self) -> Option<Vec<u8>> {
+        self.slot_by.is_none().then(|| format!("{{{}}}", self.prefix).into_bytes())
+    }
+
+    /// A limit of a permit from elsewhere, as this policy has it. Places in flight are given free in any case.
+    pub(crate) fn leg(&self, key: Vec<u8>, identity: std::ops::Range<usize>, charge: ChargeRule, places: bool) -> Leg {
+        let named = key.get(identity.clone()).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
+        let limit = self.by_identity.get(named).copied();
+        let limits = self.denials.policy().limits();
+        let (kind, name) = match limit {
+            Some(limit) => (self.kinds[limit].clone(), limits[limit].name().clone()),
+            None if places => (Kind::InFlight { amount: 0 }, named.into()),
+            None => (Kind::Unknown, named.into()),
+        };
+        let enforced = limit.is_some_and(|limit| limits[limit].mode() == Mode::Enforce);
+        Leg { limit: limit.unwrap_or(limits.len()), name, key, identity, kind, charge, enforced }
+    }
+}
+
+/// The key of a counter. The identity is a JSON list, which says where it ends, and the scope's values tell their lengths: no
+/// two counters have one key.
+fn counter_key(tag: &[u8], identity: &str, scope: &[u8]) -> (Vec<u8>, std::ops::Range<usize>) {
+    let mut key = Vec::with_capacity(tag.len() + 1 + identity.len() + scope.len());
+    key.extend_from_slice(tag);
+    key.push(b'c');
+    let from = key.len();
+    key.extend_from_slice(identity.as_bytes());
+    let to = key.len();
+    key.extend_from_slice(scope);
+    (key, from..to)
+}

@@ -1,0 +1,183 @@
+//! Where the server is: one, a cluster, or whichever the sentinels say.
+
+use crate::error::Error;
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisFuture, RedisResult, TlsMode, Value,
+};
+use std::fmt;
+use std::time::Duration;
+
+/// The address of a server, a cluster, or its sentinels.
+///
+/// | address | |
+/// |---|---|
+/// | `redis://user:password@host:6379/0` | one server; `rediss://` for TLS, `redis+unix:///path` for a socket |
+/// | `redis+cluster://user:password@host:6379,host:6380` | a cluster, by some of its nodes; `rediss+cluster://` for TLS |
+/// | `redis+sentinel://user:password@host:26379,host:26380/master/0` | the master of that name, by its sentinels, with its database; `rediss+sentinel://` for TLS to the server. User and password are the server's |
+///
+/// `valkey` may be written for `redis` in each of them. The password is never shown.
+#[derive(Clone)]
+pub struct Server {
+    kind: Kind,
+    shown: String,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Single(Client),
+    Cluster(Vec<String>),
+    Sentinel { nodes: Vec<String>, master: String, tls: bool, server: redis::RedisConnectionInfo },
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Server").field(&self.shown).finish()
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// The address without its password.
+fn without_password(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
+    let Some((login, hosts)) = rest.rsplit_once('@') else { return address.to_owned() };
+    let user = login.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{hosts}")
+}
+
+impl Server {
+    /// Reads an address; nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn parse(address: &str) -> Result<Self, Error> {
+        let shown = without_password(address);
+        let wrong = |reason: String| Error::Address { address: shown.clone(), reason };
+        let address = match address.strip_prefix("valkey") {
+            Some(rest) => format!("redis{rest}"),
+            None => address.to_owned(),
+        };
+        let (scheme, rest) = address.split_once("://").ok_or_else(|| wrong("it has no scheme".to_owned()))?;
+        let tls = scheme.starts_with("rediss");
+        let plain = if tls { "rediss" } else { "redis" };
+        let (login, hosts) = match rest.rsplit_once('@') {
+            Some((login, hosts)) => (format!("{login}@"), hosts),
+            None => (String::new(), rest),
+        };
+        let kind = match scheme {
+            "redis+cluster" | "rediss+cluster" => {
+                let nodes: Vec<String> = hosts.split(',').map(|host| format!("{plain}://{login}{host}")).collect();
+                ClusterClient::new(nodes.clone()).map_err(|error| wrong(error.to_string()))?;
+                Kind::Cluster(nodes)
+            }
+            "redis+sentinel" | "rediss+sentinel" => {
+                let mut parts = hosts.split('/');
+                let hosts = parts.next().unwrap_or_default();
+                let master = parts.next().filter(|name| !name.is_empty());
+                let master = master.ok_or_else(|| wrong("the master's name is missing".to_owned()))?;
+                let database = parts.next().unwrap_or("0");
+                let server = format!("redis://{login}server/{database}").into_connection_info();
+                let server = server.map_err(|error| wrong(error.to_string()))?.redis_settings().clone();
+                let nodes: Vec<String> = hosts.split(',').map(|host| format!("redis://{host}")).collect();
+                for node in &nodes {
+                    node.as_str().into_connection_info().map_err(|error| wrong(error.to_string()))?;
+                }
+                Kind::Sentinel { nodes, master: master.to_owned(), tls, server }
+            }
+            "redis" | "rediss" | "redis+unix" | "unix" => {
+                Kind::Single(Client::open(address.as_str()).map_err(|error| wrong(error.to_string()))?)
+            }
+            other => return Err(wrong(format!("{other} is not a scheme that is known"))),
+        };
+        if let Kind::Single(client) = &kind
+            && matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { insecure: true, .. })
+        {
+            return Err(wrong("#insecure is not taken; give a certificate that can be checked".to_owned()));
+        }
+        Ok(Server { kind, shown })
+    }
+
+    /// Connects, within `patience`.
+    pub(crate) async fn connect(&self, patience: Duration) -> RedisResult<Connection> {
+        // Each call has a deadline of its own, so the connection needs none.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(None);
+        match &self.kind {
+            Kind::Single(client) => {
+                Ok(Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
+            }
+            Kind::Cluster(nodes) => {
+                let client = ClusterClient::builder(nodes.clone()).connection_timeout(patience).retries(8);
+                let client = client.min_retry_wait(2).max_retry_wait(20).build()?;
+                Ok(Connection::Cluster(client.get_async_connection().await?))
+            }
+            Kind::Sentinel { nodes, master, tls, server } => {
+                let mut to_server = SentinelNodeConnectionInfo::default().set_redis_connection_info(server.clone());
+                if *tls {
+                    to_server = to_server.set_tls_mode(TlsMode::Secure);
+                }
+                let mut client =
+                    SentinelClient::build(nodes.clone(), master.clone(), Some(to_server), SentinelServerType::Master)?;
+                Ok(Connection::Single(client.get_async_connection_with_config(&config).await?))
+            }
+        }
+    }
+}
+
+/// A connection that many requests use at once.
+#[derive(Clone)]
+pub(crate) enum Connection {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    pub(crate) fn send<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        use redis::aio::ConnectionLike;
+        match self {
+            Connection::Single(connection) => connection.req_packed_command(command),
+            Connection::Cluster(connection) => connection.req_packed_command(command),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_every_kind_are_read_and_show_no_password() {
+        for (address, shown) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("valkey://user:secret@host:1/2", "valkey://user@host:1/2"),
+            ("rediss://:secret@host", "rediss://@host"),
+            ("redis+cluster://user:secret@a:1,b:2", "redis+cluster://user@a:1,b:2"),
+            ("rediss+sentinel://user:secret@a:1,b:2/main/3", "rediss+sentinel://user@a:1,b:2/main/3"),
+        ] {
+            let server = Server::parse(address).unwrap();
+            assert_eq!(server.to_string(), shown);
+            assert!(!format!("{server:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_says_why() {
+        for (address, reason) in [
+            ("localhost:6379", "no scheme"),
+            ("http://localhost", "not a scheme"),
+            ("redis+sentinel://a:1,b:2", "master's name"),
+            ("rediss://host/#insecure", "certificate"),
+            ("redis://user:secret@:::", ""),
+        ] {
+            let error = Server::parse(address).unwrap_err().to_string();
+            assert!(error.contains(reason) && !error.contains("secret"), "{address}: {error}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The limiter on real servers: one, a cluster, and ones that misbehave.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cluster;
+mod outage;
+mod shared;
+mod stage;
+mod strange;

@@ -1,0 +1,129 @@
+//! Real servers for the tests: started on spare loopback ports, stopped by their process ids.
+#![allow(dead_code)]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A port that nobody has at the moment.
+fn spare_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// One redis-server. Killed when it is dropped.
+pub struct RedisServer {
+    child: Child,
+    pub port: u16,
+    directory: tempfile::TempDir,
+    extra: Vec<String>,
+}
+
+impl RedisServer {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With further arguments of redis-server.
+    pub fn with(extra: &[&str]) -> Self {
+        let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
+        for _ in 0..20 {
+            let port = spare_port();
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let child = spawn(port, directory.path(), &extra);
+            let mut server = RedisServer { child, port, directory, extra: extra.clone() };
+            if server.answers(Duration::from_secs(10)) {
+                return server;
+            }
+            // Somebody else has taken the port.
+        }
+        panic!("redis-server does not start; run it by hand to see why");
+    }
+
+    /// Starts it again on the same port, empty.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, self.directory.path(), &self.extra);
+        assert!(self.answers(Duration::from_secs(10)), "redis-server does not start again");
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn answers(&mut self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return false;
+            }
+            if command(self.port, &["PING"])
+                .is_ok_and(|answer| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
+            {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGSTOP: it neither answers nor closes anything.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill");
+        assert!(sent.success(), "kill {signal}");
+    }
+
+    /// One command; the raw beginning of what it answers.
+    pub fn command(&self, words: &[&str]) -> String {
+        command(self.port, words).expect("the server answers")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(port: u16, directory: &std::path::Path, extra: &[String]) -> Child {
+    let mut server = Command::new("redis-server");
+    server.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+    server.arg("--dir").arg(directory).args(extra).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match server.spawn() {
+        Ok(child) => child,
+        Err(error) => panic!(
+            "redis-server cannot be run ({error}): these tests need a real one. On Debian scripts/redis-server installs it \
+             (apt-get install redis-server)"
+        ),
+    }
+}
+
+/// Sends one command and returns what comes back at once.
+fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut request = format!("*{}\r\n", words.len());
+    words.iter().for_each(|word| request.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+    stream.write_all(request.as_bytes())?;
+    let mut answer = vec![0; 65536];
+    let read = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
+}
