@@ -286,7 +286,7 @@ impl<H: Home> Bucket<H> {
     }
 
     /// Whether a charge of `n` at `now` fits, and if so what makes it. Changes nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64, ready: &mut Ready) -> Look {
         let word = self.word().load(Acquire);
         if word >> EPOCH_SHIFT != rule.epoch() || n == 0 {

@@ -122,13 +122,11 @@ impl Core {
             return Quick::Unsure;
         }
         self.expire(now, false);
-        if self.shared.is_some() {
-            return Quick::Unsure;
-        }
         let legs = route.legs.len();
+        // On a region no look is sure, so one limit needs no test of it.
         let quick = if legs == 1 {
             self.charge_quickly::<1>(route, estimate, now, denied)
-        } else if legs > RECEIPTS {
+        } else if legs > RECEIPTS || self.shared.is_some() {
             Quick::Unsure
         } else if legs <= 4 {
             self.charge_quickly::<4>(route, estimate, now, denied)

@@ -136,7 +136,7 @@ impl Core {
         if let Some(shared) = &self.shared {
             return self.end_in_region(shared, id, held, outcome, usage, now);
         }
-        let seen = match self.slab.find(id) {
+        let seen = match self.slab.find_own(id) {
             Ok(seen) => seen,
             Err(gone) => return Err(gone.error(id)),
         };

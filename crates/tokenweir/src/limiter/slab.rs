@@ -214,6 +214,11 @@ impl Slab {
         if let Some(shared) = &self.shared {
             return shared.slot(index);
         }
+        self.get_own(index)
+    }
+
+    #[inline]
+    fn get_own(&self, index: usize) -> Option<Slot<'_>> {
         match index.checked_sub(OWN_FIRST) {
             None => self.slots.get(index).map(Cells::slot),
             Some(own) => self.own.get(own / OWN)?.get()?.get(own % OWN).map(Cells::slot),
@@ -395,7 +400,19 @@ impl Slab {
     #[inline]
     pub(crate) fn find(&self, id: PermitId) -> Result<Seen<'_>, Gone> {
         let index = (id.get() & INDEX) as usize;
-        let slot = self.get(index).ok_or(Gone::Unknown)?;
+        self.see(self.get(index), index, id)
+    }
+
+    /// The same, where the caller knows that the slots are not a region's.
+    #[inline]
+    pub(crate) fn find_own(&self, id: PermitId) -> Result<Seen<'_>, Gone> {
+        let index = (id.get() & INDEX) as usize;
+        self.see(self.get_own(index), index, id)
+    }
+
+    #[inline(always)]
+    fn see<'a>(&self, slot: Option<Slot<'a>>, index: usize, id: PermitId) -> Result<Seen<'a>, Gone> {
+        let slot = slot.ok_or(Gone::Unknown)?;
         let wanted = ((id.get() >> INDEX_BITS).wrapping_sub(self.first)) & GENERATION;
         let state = slot.state().load(Acquire);
         let present = state >> GENERATION_SHIFT;
