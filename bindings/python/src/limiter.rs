@@ -7,6 +7,7 @@ use crate::issuer::Issuer;
 use crate::permit::{Number, Settlement, usage};
 use crate::policy::Policy;
 use crate::record::{Callback, RecordRing};
+use crate::region::SharedRegion;
 use crate::route::{Route, estimate, granted};
 use crate::snapshot::{self, Restored};
 use crate::store::{QuotaStore, released};
@@ -16,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Arc;
+use tokenweir::region::RegionError;
 use tokenweir::{StoreOptions, UsageFilter, WhenFull, WhenStoreFails};
 use tokenweir_redb::Renewer;
 
@@ -30,6 +32,9 @@ use tokenweir_redb::Renewer;
 /// of a quota's amount: what a killed process may at most leave behind as used beyond what it has used. `when_store_fails`:
 /// "refuse" raises StoreError, "admit" decides by what is known in memory. Leases are renewed in a thread unless
 /// `renew_in_background` is false. Make a limiter with a store after a fork, and `close()` it at the end.
+///
+/// `region` is a SharedRegion, whose counters and permits the limiter shares with those of other processes. Its time is the
+/// host's, it has no store, and how much room there is the region says. Make it after a fork: in a child it raises RegionError.
 #[pyclass(frozen, subclass, dict, weakref, module = "tokenweir")]
 pub struct Limiter {
     issuer: Py<Issuer>,
@@ -57,7 +62,7 @@ impl Limiter {
     #[new]
     #[pyo3(signature = (policy, *, clock=None, observer=None, max_counters=None, max_routes=None, max_permits=None,
                         when_full=None, permit_ttl=None, max_histories=None, store=None, lease_part=None,
-                        when_store_fails=None, renew_in_background=true))]
+                        when_store_fails=None, renew_in_background=true, region=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         policy: &Bound<'_, Policy>,
@@ -73,6 +78,7 @@ impl Limiter {
         lease_part: Option<u64>,
         when_store_fails: Option<&str>,
         renew_in_background: bool,
+        region: Option<&Bound<'_, SharedRegion>>,
     ) -> PyResult<Self> {
         let py = policy.py();
         let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
@@ -119,6 +125,18 @@ impl Limiter {
             builder = builder.permit_ttl(span("permit_ttl", ttl)?);
         }
         let options = store_options(lease_part, when_store_fails)?;
+        if let Some(region) = region {
+            if store.is_some() {
+                return Err(raise(RegionError::WithStore.into()));
+            }
+            if clock.is_some() {
+                return Err(PyValueError::new_err(
+                    "a clock is given for a limiter on a region; leave it out, the time is the host's",
+                ));
+            }
+            let issuer = Issuer::of_limiter(region.get().build(builder)?, None, callback);
+            return Ok(Limiter { issuer: Py::new(py, issuer)? });
+        }
         let Some(store) = store.map(|store| store.get().take()).transpose()? else {
             let issuer = Issuer::of_limiter(builder.build(), None, callback);
             return Ok(Limiter { issuer: Py::new(py, issuer)? });
@@ -367,7 +385,8 @@ impl Limiter {
 
     /// Puts another policy in force, from the next decision on. Consumption is kept where a limit's name and scope are; open
     /// permits settle against the counters that they charged. Traffic goes on meanwhile. Takes time in proportion to the
-    /// number of live counters; other threads may run.
+    /// number of live counters; other threads may run. The policy of a region does not change: another one raises RegionError
+    /// there.
     #[pyo3(signature = (policy, *, now=None))]
     fn swap_policy(&self, py: Python<'_>, policy: &Bound<'_, Policy>, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         let (policy, now) = (policy.get().0.clone(), instant(now));
