@@ -77,7 +77,7 @@ pub enum tokenweir_code {
     TOKENWEIR_REGION_DAMAGED = 1021,
     /// A release of another format has made the shared region. It is as it was.
     TOKENWEIR_REGION_VERSION = 1022,
-    /// The shared region was made with another layout, or the layout has a number that is out of range.
+    /// The shared region was made with another layout.
     TOKENWEIR_REGION_LAYOUT = 1023,
     /// Others may use the shared region's file, or it is somebody else's.
     TOKENWEIR_REGION_NOT_PRIVATE = 1024,
