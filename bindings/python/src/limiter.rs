@@ -37,23 +37,36 @@ use tokenweir_redb::Renewer;
 /// host's, it has no store, and how much room there is the region says. Make it after a fork: in a child it raises RegionError.
 #[pyclass(frozen, subclass, dict, weakref, module = "tokenweir")]
 pub struct Limiter {
-    issuer: Py<Issuer>,
+    /// Always there; an option because the interpreter may collect garbage between making the object, whose memory is zeros
+    /// then, and filling it: it makes the object's dict in between.
+    issuer: Option<Py<Issuer>>,
 }
 
 impl Limiter {
+    fn of(py: Python<'_>, issuer: Issuer) -> PyResult<Self> {
+        Ok(Limiter { issuer: Some(Py::new(py, issuer)?) })
+    }
+
+    #[inline(always)]
+    fn issuer(&self) -> &Py<Issuer> {
+        self.issuer.as_ref().expect("a limiter that was made")
+    }
+
     pub fn inner(&self) -> &tokenweir::Limiter {
-        &self.issuer.get().limiter
+        &self.issuer().get().limiter
     }
 
     /// Whether calls may wait for a store; see [`released`].
     pub fn waits(&self) -> bool {
-        self.issuer.get().waits
+        self.issuer().get().waits
     }
 }
 
 impl Drop for Limiter {
     fn drop(&mut self) {
-        self.issuer.get().close();
+        if let Some(issuer) = &self.issuer {
+            issuer.get().close();
+        }
     }
 }
 
@@ -135,11 +148,11 @@ impl Limiter {
                 ));
             }
             let issuer = Issuer::of_limiter(region.get().build(builder)?, None, callback);
-            return Ok(Limiter { issuer: Py::new(py, issuer)? });
+            return Self::of(py, issuer);
         }
         let Some(store) = store.map(|store| store.get().take()).transpose()? else {
             let issuer = Issuer::of_limiter(builder.build(), None, callback);
-            return Ok(Limiter { issuer: Py::new(py, issuer)? });
+            return Self::of(py, issuer);
         };
         let inner = builder.store(store.clone(), options).build();
         let renewer = match renew_in_background {
@@ -147,7 +160,7 @@ impl Limiter {
             false => Renewer::without_thread(&inner, &store),
         };
         let issuer = Issuer::of_limiter(inner, Some(renewer), callback);
-        Ok(Limiter { issuer: Py::new(py, issuer)? })
+        Self::of(py, issuer)
     }
 
     /// Renews the leases that are near their end, so that no request has to wait for the disk: now and then, by a host that has
@@ -166,7 +179,7 @@ impl Limiter {
     /// has exactly what is used. For a clean end; without a store it does nothing. Requests go on being decided, but wait for
     /// the disk themselves. Raises StoreError if it could not be recorded: then the file has at least what is used.
     fn close(&self) -> PyResult<()> {
-        let Some(renewer) = self.issuer.get().take_renewer() else { return Ok(()) };
+        let Some(renewer) = self.issuer().get().take_renewer() else { return Ok(()) };
         released(true, || renewer.stop()).map_err(raise)
     }
 
@@ -201,7 +214,7 @@ impl Limiter {
                 None => inner.admit(request, estimate),
                 Some(now) => inner.admit_at(request, estimate, now),
             });
-            Issuer::decided(slf.get().issuer.bind(slf.py()), decision)
+            Issuer::decided(slf.get().issuer().bind(slf.py()), decision)
         })
     }
 
@@ -238,7 +251,7 @@ impl Limiter {
                 None => inner.route(request),
                 Some(now) => inner.route_at(request, now),
             });
-            Route::new(slf, slf.get().issuer.bind(slf.py()), route.map_err(raise)?)
+            Route::new(slf, slf.get().issuer().bind(slf.py()), route.map_err(raise)?)
         })
     }
 
@@ -252,7 +265,7 @@ impl Limiter {
         output: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<bool> {
-        self.issuer.get().observe(id.0, input, output, now)
+        self.issuer().get().observe(id.0, input, output, now)
     }
 
     /// Settles a permit by id; see Permit.settle.
@@ -266,7 +279,7 @@ impl Limiter {
         cached_input: Option<&Bound<'py, PyAny>>,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, Settlement>> {
-        let issuer = self.issuer.get();
+        let issuer = self.issuer().get();
         let settled = issuer.settle(id.0, usage(input, output, cached_input)?, now).map_err(raise)?;
         issuer.ended(py, &settled, None)
     }
@@ -279,7 +292,7 @@ impl Limiter {
         id: Number,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, Settlement>> {
-        let issuer = self.issuer.get();
+        let issuer = self.issuer().get();
         issuer.ended(py, &issuer.cancel(id.0, now).map_err(raise)?, None)
     }
 
@@ -291,14 +304,14 @@ impl Limiter {
         id: Number,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, Settlement>> {
-        let issuer = self.issuer.get();
+        let issuer = self.issuer().get();
         issuer.ended(py, &issuer.abandon(id.0, now).map_err(raise)?, None)
     }
 
     /// Lets a permit live for `ttl` seconds from now on, by id; see Permit.renew.
     #[pyo3(signature = (id, ttl, *, now=None))]
     fn renew(&self, id: Number, ttl: f64, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
-        self.issuer.get().renew(id.0, ttl, now)
+        self.issuer().get().renew(id.0, ttl, now)
     }
 
     /// What each enforced limit of an open permit has left, by limit name. Empty if the permit has ended.
@@ -309,7 +322,7 @@ impl Limiter {
         id: Number,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        self.issuer.get().remaining(py, id.0, now)
+        self.issuer().get().remaining(py, id.0, now)
     }
 
     /// The shadow limits that would have refused an open permit's request. Empty if the permit has ended.

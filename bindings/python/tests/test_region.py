@@ -62,10 +62,11 @@ def test_two_limiters_share_counters_and_permits(tmp_path: Path) -> None:
     permit = one.reserve("search", "gpt-4o", 600)
     assert not other.admit("search", "gpt-4o", 401)
     other.settle(permit.detach(), 100, 0)
-    assert other.admit("search", "gpt-4o", 900)
+    held = other.admit("search", "gpt-4o", 900)
+    assert held
     assert [(counter.used, counter.settled_total) for counter in one.usage()] == [(1_000, 100)]
     status = region.status()
-    assert (status.counters, status.callers, status.permits_open) == (1, 1, 0)
+    assert (status.counters, status.callers, status.permits_open) == (1, 1, 1)
     assert status.processes == [os.getpid()] * 2
     assert (status.histories, status.cleared_up, status.unsure_steps) == (0, 0, 0)
     assert region.path == str(tmp_path / "region") and str(tmp_path) in repr(region)
@@ -188,10 +189,12 @@ class Server:
 
     def __init__(self, port: int, log: Path, process: subprocess.Popen[bytes]) -> None:
         self.port, self.log, self.process = port, log, process
+        self.connections: list[HTTPConnection] = []
 
     def connected(self) -> tuple[int, HTTPConnection] | None:
         """A new connection, and the worker that it is with."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        self.connections.append(connection)
         try:
             connection.request("GET", "/worker")
             return json.loads(connection.getresponse().read())["worker"], connection
@@ -224,11 +227,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=tmp_path)
+    started = Server(port, log, process)
     try:
-        yield Server(port, log, process)
+        yield started
     finally:
         process.terminate()
         process.wait(60)
+        for connection in started.connections:
+            connection.close()
 
 
 def chat(connection: HTTPConnection) -> int:
