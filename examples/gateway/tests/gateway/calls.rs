@@ -146,6 +146,7 @@ async fn a_model_that_is_named_twice_is_nobodys() {
         r#"{"model":"dear","messages":[],"model":"same"}"#,
         r#"{"model":"same","messages":[],"\u006dodel":null}"#,
         r#"{"model":{"model":"same"},"messages":[],"model":"same"}"#,
+        r#"{"model":"same","messages":[],"Model":"dear"}"#,
     ] {
         let answer = gateway.post("/v1/chat/completions", KEY, body).await;
         assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (400, Some("invalid_request_error")));
