@@ -90,8 +90,9 @@ pub struct Replay {
     /// admitted in all. Every limit begins with nothing used.
     #[arg(long, value_name = "N", help_heading = "Several processes", value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with_all = ["decisions", "report"])]
     pub processes: Option<u32>,
-    /// Where the processes count: redis://HOST:PORT, redis+cluster://HOST:PORT,HOST:PORT or
-    /// redis+sentinel://HOST:PORT/NAME. Without it each has counters of its own.
+    /// Where the processes count: shared, a region in the memory of this host (Linux; room for 16,384 counters at most);
+    /// redis://HOST:PORT, redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT/NAME. Without it each has
+    /// counters of its own.
     #[arg(long, value_name = "URL", help_heading = "Several processes", requires = "processes")]
     pub store: Option<String>,
     /// Offer the requests so many times as fast as the trace has them; as fast as they are decided on unless set.

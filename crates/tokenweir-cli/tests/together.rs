@@ -51,6 +51,24 @@ fn on_a_server_they_admit_it_once_and_each_run_begins_anew() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn in_a_shared_region_they_admit_it_once_and_leave_nothing_behind() {
+    let regions = || {
+        let files = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("tokenweir-replay-")).count()
+    };
+    let (folder, before) = (folder("together-shared"), regions());
+    for _ in 0..2 {
+        let ran = folder.run(&replay(&["--processes", "8", "--store", "shared"]));
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert_eq!((figure(&ran.out, "admitted"), figure(&ran.out, "denied, 429")), (20, 80), "{}", ran.out);
+        assert!(ran.out.contains("100.0%") && ran.out.contains("8 processes, in a region"), "{}", ran.out);
+    }
+    assert_eq!(regions(), before);
+}
+
 #[test]
 fn what_is_wrong_is_said_once_and_nothing_is_started() {
     let folder = folder("together-wrong");

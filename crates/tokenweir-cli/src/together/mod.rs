@@ -44,10 +44,14 @@ fn start(args: &args::Replay, processes: u32) -> Result<(), Failure> {
         return Err(Failure::input("--trace", reason, "give the path of a file"));
     }
     let store = Store::of(args.store.as_deref())?;
-    let place = store.prepare(&policy)?;
+    let max_counters = args.max_counters as usize;
+    let place = store.prepare(&policy, max_counters)?;
     // What is wrong with the store is said once, and before anything is started.
-    drop(Counting::at(&store, &place.name, policy.clone(), args.max_counters as usize)?);
+    drop(Counting::at(&store, &place.name, policy.clone(), max_counters)?);
     let mut workers = Workers::start(processes, &place.name)?;
+    workers.ready()?;
+    // They have it open; a run that is broken off leaves no file.
+    drop(place);
     let sum = workers.run()?;
     let facts = shown::Facts { args, policy: &policy, store: &store, sum: &sum };
     output::print(&shown::text(&facts))
@@ -91,13 +95,16 @@ impl Workers {
         Ok(workers)
     }
 
+    /// Waits until each could begin.
+    fn ready(&mut self) -> Result<(), Failure> {
+        match self.0.iter_mut().find_map(|worker| (worker.line() != READY).then(|| worker.failure())) {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
     /// Lets them begin at once, and adds up what they tell.
     fn run(&mut self) -> Result<Sum, Failure> {
-        for worker in &mut self.0 {
-            if worker.line() != READY {
-                return Err(worker.failure());
-            }
-        }
         for worker in &mut self.0 {
             // One that has ended is seen below.
             if let Some(stdin) = &mut worker.process.stdin {

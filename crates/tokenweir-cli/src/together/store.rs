@@ -1,6 +1,7 @@
 //! Where several processes count.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokenweir::policy::Tokens;
@@ -15,6 +16,8 @@ use crate::failure::Failure;
 pub enum Store {
     /// Each process has its own.
     Alone,
+    /// In a region that they share, on this host.
+    Shared,
     /// On a server of Redis or Valkey.
     Redis(Box<Server>),
 }
@@ -23,6 +26,7 @@ impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Store::Alone => f.write_str("each with counters of its own"),
+            Store::Shared => f.write_str("in a region that they share"),
             Store::Redis(server) => write!(f, "on {server}"),
         }
     }
@@ -31,8 +35,19 @@ impl fmt::Display for Store {
 /// Where the counters of one run are, which begins with none.
 #[derive(Debug)]
 pub struct Place {
-    /// What the processes are told: what the keys on the server begin with.
+    /// What the processes are told: the region's path, or what the keys on the server begin with.
     pub name: String,
+    /// Taken away when the run is over.
+    region: Option<PathBuf>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(path) = &self.region {
+            // Nobody else knows of it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 impl Store {
@@ -42,6 +57,9 @@ impl Store {
     /// It names nothing that is known.
     pub fn of(text: Option<&str>) -> Result<Store, Failure> {
         let Some(text) = text else { return Ok(Store::Alone) };
+        if text == "shared" {
+            return Ok(Store::Shared);
+        }
         // It says itself what to write.
         let server = Server::parse(text).map_err(|wrong| Failure::Problems(vec![format!("--store: {wrong}")]))?;
         Ok(Store::Redis(Box::new(server)))
@@ -51,9 +69,59 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn prepare(&self, _policy: &Policy) -> Result<Place, Failure> {
+    pub fn prepare(&self, policy: &Policy, max_counters: usize) -> Result<Place, Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Place { name: format!("tokenweir-replay-{}-{}", std::process::id(), now.as_nanos()) })
+        let name = format!("tokenweir-replay-{}-{}", std::process::id(), now.as_nanos());
+        match self {
+            Store::Shared => region::create(&name, policy, max_counters),
+            Store::Alone | Store::Redis(_) => Ok(Place { name, region: None }),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod region {
+    use super::*;
+    use std::path::Path;
+    use tokenweir_shared::{Layout, SharedError, SharedRegion};
+
+    /// A region has room for so many counters at most: each takes its room from the beginning.
+    const COUNTERS: usize = 1 << 14;
+
+    fn failed(error: &SharedError) -> Failure {
+        // It says itself what to do.
+        Failure::Problems(vec![format!("--store: {error}")])
+    }
+
+    pub fn create(name: &str, policy: &Policy, max_counters: usize) -> Result<Place, Failure> {
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let path = directory.join(name);
+        let layout = Layout::of(policy).counters(max_counters.min(COUNTERS));
+        SharedRegion::create(&path, &layout).map_err(|error| failed(&error))?;
+        Ok(Place { name: path.display().to_string(), region: Some(path) })
+    }
+
+    pub fn open(place: &str, policy: Policy) -> Result<Limiter, Failure> {
+        let region = SharedRegion::open(place).map_err(|error| failed(&error))?;
+        region.build(Limiter::builder(policy)).map_err(|error| failed(&error))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod region {
+    use super::*;
+
+    fn absent() -> Failure {
+        Failure::input("--store", "a shared region needs Linux", "count on a server: redis://HOST:PORT")
+    }
+
+    pub fn create(_: &str, _: &Policy, _: usize) -> Result<Place, Failure> {
+        Err(absent())
+    }
+
+    pub fn open(_: &str, _: Policy) -> Result<Limiter, Failure> {
+        Err(absent())
     }
 }
 
@@ -85,6 +153,7 @@ impl Counting {
     pub fn at(store: &Store, place: &str, policy: Policy, max_counters: usize) -> Result<Self, Failure> {
         match store {
             Store::Alone => Ok(Counting::Here(Limiter::builder(policy).max_counters(max_counters).build())),
+            Store::Shared => region::open(place, policy).map(Counting::Here),
             Store::Redis(server) => {
                 let builder = RedisLimiter::builder(Server::clone(server), policy).prefix(place);
                 let wrong = |wrong: &dyn fmt::Display| {
