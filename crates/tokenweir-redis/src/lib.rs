@@ -6,7 +6,7 @@
 //!
 //! # What it needs
 //! Redis 5 or later, or Valkey: one server, a cluster, or sentinels ([`Server`]). No eviction (`maxmemory-policy noeviction`): a
-//! counter that the server evicts begins anew. Of the commands `EVALSHA` or `EVAL`, and within scripts `TIME GET MGET SET DEL
+//! counter that the server evicts begins anew. Of the commands `EVALSHA` or `EVAL`, and within scripts `TIME GET MGET SET SETRANGE DEL
 //! EXISTS ZADD ZCARD ZCOUNT ZRANGE ZREM ZREMRANGEBYSCORE PTTL PEXPIRE`. `SCRIPT` is never used.
 //!
 //! # When the server is away

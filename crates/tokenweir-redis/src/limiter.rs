@@ -232,10 +232,12 @@ impl Inner {
         let permit = plan.permit_key(id);
         let keys = keys(&permit, plan);
         let record = record::write(plan, estimate);
+        // Milliseconds; a second longer than the permit, for the clocks' sake.
+        let lives = (ttl.as_millis() + 1000).to_string();
         loop {
             let head = [ttl.as_micros() as f64, mode, plan.legs.len() as f64];
             let numbers = plan.numbers(&head, charges, self.link.server_now());
-            let args = [numbers.bytes(), &id.to_le_bytes(), &record];
+            let args = [numbers.bytes(), &id.to_le_bytes(), &record, lives.as_bytes()];
             let answer = self.link.run(&self.scripts.admit, &keys, &args, by).await?;
             let answer = self.read(&answer, plan.legs.len())?;
             if answer.status != Status::OtherPeriod || Instant::now() >= by {

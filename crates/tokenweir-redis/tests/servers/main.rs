@@ -5,6 +5,7 @@ mod support;
 
 mod cluster;
 mod outage;
+mod readme;
 mod shared;
 mod stage;
 mod strange;
