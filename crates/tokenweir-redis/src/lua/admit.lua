@@ -1,17 +1,4 @@
--- Decides over all limits of a request, and charges all or none.
--- KEYS: the permit, then each limit's counter. ARGV: numbers, the permit's id, what only the permit's settler reads, how long the
--- permit's record lives (ms).
--- numbers: time to live, mode (0 decide, 1 charge whatever is left, 2 look, 3 as 1 without a permit, 4 lease of one limit),
--- limits; for each limit kind, shadow, charge, and
---   1 bucket: capacity, refill, in every     2 window: most, sub-window, sub-windows, time to live (ms)
---   3 quota: most, start, end, next end      4 in flight: amount
--- Answer: status (0 admitted, 1 refused, 2 the periods are not those of this clock, 3 the id is taken), now; for each limit
--- whether it fits, what is used, and what the wait follows from. A look also answers what each was charged in all. A lease
--- charges what is asked for, but at most one part of so many (the eighth number) of what is left, and nothing if that is less
--- than the least (in place of shadow); it says how much in place of what is used.
-local numbers = ARGV[1]
-local ttl, mode, limits = unpack_at('<ddd', numbers)
-local kept = call('MGET', unpack(KEYS, 2))
+-- The general case: what the usual one has left undecided. It is told and answers the same.
 local answer, record, totals = {nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil}, {}
 local places
 local refused, from = false, 25
@@ -20,8 +7,6 @@ local function leased(left, n, least)
   n = min(n, floor(left / unpack_at('<d', numbers, from - 8)))
   return n >= least and n > 0 and n or 0
 end
--- What a limit does not need of its part of the record.
-local ZEROES = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 -- -1, then nothing.
 local NOT_CHARGED = '\0\0\0\0\0\0\240\191' .. ZEROES .. '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 for i = 1, limits do

@@ -1,13 +1,4 @@
--- What all scripts begin with. Numbers are doubles that hold whole numbers up to 2^53, packed as eight bytes each, the lowest
--- first. Times are microseconds of the server's clock.
-local call, pack, unpack_at = redis.call, struct.pack, struct.unpack
-local floor, min, max = math.floor, math.min, math.max
-local sub, concat = string.sub, table.concat
-local MOST = 9007199254740992
--- The first number of a counter's value: what it is, and the version of its format.
-local BUCKET, WINDOW, QUOTA, PERMIT = 2001, 1002, 1003, 1004
-local clock = call('TIME')
-local now = clock[1] * 1000000 + clock[2]
+-- How counters are read and written.
 
 -- A counter's value as it is kept; nil if there is none. What is there and is not a counter is an error, not a new counter.
 local function known(value, key, kind, least)
@@ -79,9 +70,6 @@ local function note(value, from, found, tick)
   return sub(value, from) .. pack('<ddd', tick, found, 0), 0
 end
 
--- A bucket's value: total, D, r, time, returned, B, R, epoch, when its key expires, then its ticks.
-local TICKS = 81
-
 -- A bucket now: total, D, r, time, returned, epoch, when its key expires, and the text in which its ticks begin at which
 -- byte. A change of capacity keeps the balance, a change of rate counts from now on; each begins another epoch, over which
 -- nothing is given back.
@@ -99,7 +87,6 @@ end
 
 -- A window now: total, newest sub-window, counted, counted in the newest, and the text in which the older ones begin at
 -- which byte, each with what was charged in it; and whether that is how the value has them.
-local OLDER = 41
 local function window(value, key, length, N)
   value = known(value, key, WINDOW, OLDER - 1)
   local index = floor(now / length)
