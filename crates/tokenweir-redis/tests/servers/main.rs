@@ -4,6 +4,7 @@
 mod support;
 
 mod cluster;
+mod leases;
 mod outage;
 mod readme;
 mod shared;
