@@ -25,7 +25,7 @@ const REFILL: f64 = 200_000.0;
 fn policy(kind: &str) -> Policy {
     let algorithm = match kind {
         "filled" => format!("amount = {REFILL}\nburst = {BURST}\nper = '1s'"),
-        _ => "amount = 9_000_000_000_000\nper = '1m'".to_owned(),
+        _ => "amount = 90_000_000_000\nper = '1m'".to_owned(),
     };
     let text = format!("[[limit]]\nname = 'hot'\nmeter = 'total'\nalgorithm = 'bucket'\n{algorithm}\n");
     Policy::from_toml(&text).expect("a policy")

@@ -11,3 +11,4 @@ mod readme;
 mod shared;
 mod stage;
 mod strange;
+mod tls;
