@@ -4,10 +4,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A port that nobody has at the moment.
-fn spare_port() -> u16 {
+pub fn spare_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     listener.local_addr().expect("bound").port()
 }
@@ -114,6 +116,61 @@ fn spawn(port: u16, directory: &std::path::Path, extra: &[String]) -> Child {
              (apt-get install redis-server)"
         ),
     }
+}
+
+/// A network that can be cut: connections to its port go to the server's, and while it is cut nothing passes, nothing is closed,
+/// and who connects is not answered.
+pub struct Network {
+    pub port: u16,
+    cut: Arc<AtomicBool>,
+}
+
+impl Network {
+    pub fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let port = listener.local_addr().expect("bound").port();
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = cut.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let is_cut = is_cut.clone();
+                std::thread::spawn(move || {
+                    while is_cut.load(Relaxed) {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { return };
+                    let (Ok(from_client), Ok(from_server)) = (client.try_clone(), server.try_clone()) else { return };
+                    let back = is_cut.clone();
+                    std::thread::spawn(move || pass(from_server, client, &back));
+                    pass(from_client, server, &is_cut);
+                });
+            }
+        });
+        Network { port, cut }
+    }
+
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    pub fn mend(&self) {
+        self.cut.store(false, Relaxed);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, is_cut: &AtomicBool) {
+    let mut bytes = [0; 16384];
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
+        // What was sent before the cut arrives after it, late.
+        while is_cut.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if to.write_all(&bytes[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(std::net::Shutdown::Both);
+    let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
 /// Sends one command and returns what comes back at once.
