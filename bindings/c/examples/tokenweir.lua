@@ -6,6 +6,7 @@ typedef struct tokenweir_error tokenweir_error;
 typedef struct tokenweir_policy tokenweir_policy;
 typedef struct tokenweir_clock tokenweir_clock;
 typedef struct tokenweir_ring tokenweir_ring;
+typedef struct tokenweir_shared_region tokenweir_shared_region;
 typedef struct tokenweir_limiter tokenweir_limiter;
 typedef struct tokenweir_denial tokenweir_denial;
 typedef struct tokenweir_text tokenweir_text;
@@ -44,7 +45,8 @@ typedef struct {
   const tokenweir_ring *ring;
   uint64_t max_counters, max_routes, max_permits, permit_ttl_ns, max_histories;
   const struct tokenweir_store_options *store;
-  uint64_t reserved[2];
+  const tokenweir_shared_region *region;
+  uint64_t reserved[1];
 } tokenweir_options;
 typedef struct {
   uint32_t size, api, stream, include_usage, input_elsewhere, model_length;
@@ -78,6 +80,9 @@ int32_t tokenweir_policy_from_toml(const char *, size_t, tokenweir_policy **, to
 void tokenweir_policy_free(tokenweir_policy *policy);
 int32_t tokenweir_clock_new_manual(const tokenweir_now *, tokenweir_clock **, tokenweir_error **);
 void tokenweir_clock_free(tokenweir_clock *clock);
+int32_t tokenweir_shared_region_open(const char *, size_t, const tokenweir_policy *, const struct tokenweir_region_layout *,
+                                     tokenweir_shared_region **, tokenweir_error **);
+void tokenweir_shared_region_free(tokenweir_shared_region *region);
 int32_t tokenweir_limiter_new(const tokenweir_policy *, const tokenweir_options *, tokenweir_limiter **,
                               tokenweir_error **);
 void tokenweir_limiter_free(tokenweir_limiter *limiter);
@@ -85,6 +90,7 @@ int32_t tokenweir_limiter_admit(const tokenweir_limiter *, const tokenweir_reque
                                 const tokenweir_now *, tokenweir_decision *, tokenweir_denial **, tokenweir_error **);
 int32_t tokenweir_limiter_observe(const tokenweir_limiter *, uint64_t, uint64_t, uint64_t, const tokenweir_now *,
                                   uint32_t *, tokenweir_error **);
+int32_t tokenweir_limiter_renew(const tokenweir_limiter *, uint64_t, uint64_t, const tokenweir_now *, tokenweir_error **);
 int32_t tokenweir_limiter_settle(const tokenweir_limiter *, uint64_t, const tokenweir_usage *, const tokenweir_now *,
                                  tokenweir_settlement *, tokenweir_error **);
 int32_t tokenweir_limiter_cancel(const tokenweir_limiter *, uint64_t, const tokenweir_now *, tokenweir_settlement *,
@@ -115,6 +121,7 @@ int32_t tokenweir_answer_refused(const tokenweir_limiter *, const tokenweir_deni
 int32_t tokenweir_answer_admitted(const tokenweir_limiter *, uint64_t, uint32_t, uint32_t, const tokenweir_now *,
                                   tokenweir_answer **, tokenweir_error **);
 int32_t tokenweir_answer_read(const tokenweir_answer *, tokenweir_answer_view *, tokenweir_error **);
+int32_t tokenweir_answer_failed(uint32_t, uint32_t, const char *, size_t, tokenweir_answer **, tokenweir_error **);
 void tokenweir_answer_free(tokenweir_answer *answer);
 ]]
 

@@ -56,8 +56,8 @@
 
 /// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
 ///
-/// Codes are stable and never used again for something else; those below 1000, and those of quota files, are the same in
-/// every language. A later
+/// Codes are stable and never used again for something else; those below 1000, and those of quota files and shared regions,
+/// are the same in every language. A later
 /// library may return codes that this header does not have: treat them as errors.
 enum tokenweir_code
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -90,6 +90,9 @@ enum tokenweir_code
   TOKENWEIR_TABLE_FULL = 31,
   /// The store that keeps quotas failed.
   TOKENWEIR_STORE_FAILED = 40,
+  /// The limiter is on a shared region, and that cannot do what was asked: this process was forked off the one that made the
+  /// limiter, the region counts for another policy, or a key is longer than it has room for.
+  TOKENWEIR_REGION_FAILED = 41,
   /// A pointer that must not be NULL is NULL.
   TOKENWEIR_NULL_ARGUMENT = 1000,
   /// A text is not UTF-8.
@@ -120,6 +123,20 @@ enum tokenweir_code
   TOKENWEIR_QUOTA_FILE_IO = 1013,
   /// Another limiter keeps its quotas in this file under this name.
   TOKENWEIR_STORE_NAME_IN_USE = 1014,
+  /// The operating system refused to make, open, map or lock a shared region; or it has none.
+  TOKENWEIR_REGION_IO = 1020,
+  /// The file is no shared region, or a damaged one. It is as it was.
+  TOKENWEIR_REGION_DAMAGED = 1021,
+  /// A release of another format has made the shared region. It is as it was.
+  TOKENWEIR_REGION_VERSION = 1022,
+  /// The shared region was made with another layout.
+  TOKENWEIR_REGION_LAYOUT = 1023,
+  /// Others may use the shared region's file, or it is somebody else's.
+  TOKENWEIR_REGION_NOT_PRIVATE = 1024,
+  /// The shared region is from before the machine was restarted.
+  TOKENWEIR_REGION_RESTARTED = 1025,
+  /// As many limiters are on the shared region as there may be.
+  TOKENWEIR_REGION_CROWDED = 1026,
   /// The library panicked, which is a fault of its own. The limiter goes on.
   TOKENWEIR_PANIC = 1099,
 };
@@ -437,6 +454,18 @@ typedef struct tokenweir_ring tokenweir_ring;
 /// long as anything of it is used. Threads: any number may use it at once.
 typedef struct tokenweir_route tokenweir_route;
 
+/// Counters and permits that the worker processes of a host share, in a memory-mapped file. Linux only.
+///
+/// On a region a limit counts once, not once for each worker; a permit that one worker was given is settled by its id in
+/// another. The words are lock-free: a worker may be killed at any instruction, and what it was at is finished or undone by the
+/// others. The counters outlive the workers, but not a restart of the machine. All processes run the same release, as the
+/// same user, with the same policy, which does not change; at most 48 limiters are on a region.
+///
+/// Ownership: the caller's, until tokenweir_shared_region_free(). It may be freed before the limiters that were made with it,
+/// and opened before a fork. Limiters are not taken along by a fork: make them in the process that uses them, where others are
+/// REGION_FAILED. Threads: any number may use it at once.
+typedef struct tokenweir_shared_region tokenweir_shared_region;
+
 /// A text that a call returned: UTF-8, mostly JSON; where a call says so, the bytes of a body as they came.
 ///
 /// Ownership: the caller's, until tokenweir_text_free(). Threads: any number may read it at once.
@@ -517,6 +546,28 @@ typedef struct {
   uint64_t reserved[4];
 } tokenweir_record_view;
 
+/// How much a shared region has room for; zero is the default for each field. See tokenweir_region_layout_init().
+typedef struct {
+  /// sizeof(tokenweir_region_layout).
+  uint32_t size;
+  /// Zero.
+  uint32_t reserved0;
+  /// The most counters; 0: 16,384; at most 2^24.
+  uint64_t counters;
+  /// The most callers (project, deployment and caller keys) that are known at once; 0: 16,384; at most 2^24.
+  uint64_t callers;
+  /// The most permits that may be open at once, 384 bytes each; 0: 16,384; at most 2^20.
+  uint64_t permits;
+  /// The most buckets that may keep a history, 12 KiB each; 0: 1,000.
+  uint64_t histories;
+  /// The longest key of a counter in bytes: its values, and one or two bytes for each; 0: 128; at most 4,096.
+  uint64_t key_bytes;
+  /// The longest caller in bytes: project, deployment and caller keys, and one or two bytes for each; 0: 256; at most 16,384.
+  uint64_t caller_bytes;
+  /// Zero.
+  uint64_t reserved[2];
+} tokenweir_region_layout;
+
 /// How a limiter keeps its quotas in a file; zero is the default where there is one. See tokenweir_store_options_of().
 typedef struct {
   /// sizeof(tokenweir_store_options).
@@ -564,8 +615,11 @@ typedef struct {
   uint64_t max_histories;
   /// Where the use of quotas is kept so that it outlives the process; NULL: nowhere. It is read during the call.
   const tokenweir_store_options *store;
+  /// What the limiter shares with those of other processes; NULL: nothing. Its time is the host's, so `clock` is NULL
+  /// then, and so is `store`; how many counters, permits and histories there may be is the region's layout's to say.
+  const tokenweir_shared_region *region;
   /// Zero.
-  uint64_t reserved[2];
+  uint64_t reserved[1];
 } tokenweir_options;
 
 /// A name and a value, for instance a caller key ("user" and "u-17") or a header.
@@ -1105,10 +1159,39 @@ tokenweir_code tokenweir_limiter_renew_leases(const tokenweir_limiter *limiter,
 tokenweir_code tokenweir_limiter_give_back_leases(const tokenweir_limiter *limiter,
                                                   tokenweir_error **error);
 
+/// Opens the shared region in the file at `path`, of `length` bytes, which is made if there is none: of several processes that
+/// do so at once one makes it, with mode 0600, and takes its room. The file belongs in /dev/shm or /run. `policy` says how large
+/// counters are; `layout` may be NULL: every default. Limiters are put on it by `region` of tokenweir_options. A file that is
+/// refused is left as it is.
+///
+/// Codes: REGION_IO, REGION_DAMAGED, REGION_VERSION, REGION_LAYOUT, REGION_NOT_PRIVATE, REGION_RESTARTED, NULL_ARGUMENT,
+/// ARGUMENT_INVALID, STRUCT_SIZE, RESERVED_NOT_ZERO.
+tokenweir_code tokenweir_shared_region_open(const char *path,
+                                            size_t length,
+                                            const tokenweir_policy *policy,
+                                            const tokenweir_region_layout *layout,
+                                            tokenweir_shared_region **region,
+                                            tokenweir_error **error);
+
+/// What is in the region. In JSON: counters, callers, permits_open, histories; cleared_up, how many limiters have ended and been
+/// cleared up after; unsure_steps, how many steps that a process was at when it was killed may or may not have been made, each
+/// of which may have left the charge of one request on one limit too much counted; and under `attached` for each limiter its
+/// seat, the process, since when (wall time in nanoseconds since 1970-01-01T00:00:00Z) and whether it is alive. Reads the whole
+/// region.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_shared_region_status(const tokenweir_shared_region *region,
+                                              tokenweir_text **json,
+                                              tokenweir_error **error);
+
+/// Frees a region. NULL is fine. The file stays, and so do the limiters that were made with it.
+void tokenweir_shared_region_free(tokenweir_shared_region *region);
+
 /// Makes a limiter that decides by `policy`. `options` may be NULL: every default.
 ///
 /// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID; with a store also UTF8_INVALID, STORE_NAME_IN_USE,
-/// QUOTA_FILE_IN_USE, and STORE_FAILED if there can be no thread to renew leases.
+/// QUOTA_FILE_IN_USE, and STORE_FAILED if there can be no thread to renew leases; on a region also REGION_FAILED if it counts
+/// for another policy, or there is a store as well, REGION_CROWDED, REGION_DAMAGED if its file was replaced, REGION_IO.
 tokenweir_code tokenweir_limiter_new(const tokenweir_policy *policy,
                                      const tokenweir_options *options,
                                      tokenweir_limiter **limiter,
@@ -1133,9 +1216,9 @@ tokenweir_code tokenweir_limiter_policy(const tokenweir_limiter *limiter,
 
 /// Puts another policy in force: it applies to the next decision. Consumption is kept where a limit's name and scope
 /// are; open permits settle against the counters they charged. Traffic goes on meanwhile. Takes time in proportion to
-/// the number of live counters.
+/// the number of live counters. The policy of a shared region does not change: there only the same one is taken.
 ///
-/// Codes: NULL_ARGUMENT.
+/// Codes: NULL_ARGUMENT, REGION_FAILED.
 tokenweir_code tokenweir_limiter_swap_policy(const tokenweir_limiter *limiter,
                                              const tokenweir_policy *policy,
                                              const tokenweir_now *now,
@@ -1162,7 +1245,8 @@ tokenweir_code tokenweir_limiter_snapshot(const tokenweir_limiter *limiter,
 /// Takes up the counters of another limiter, before the first request: what a counter has already stays, and what is
 /// restored comes on top. A counter is the same if its limit has the same name, scope, meter, algorithm and period; it never
 /// allows more than the one that was saved. In JSON: under `counters` how many were taken up, under `left_out` those that
-/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "kept" by a store, "no_room"). Give the limiter a clock made
+/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "kept" by a store, "shared" in a region,
+/// "no_room"). Give the limiter a clock made
 /// with tokenweir_clock_new_system_with_past().
 ///
 /// Codes: SNAPSHOT_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID. Nothing has changed then.
@@ -1729,6 +1813,15 @@ static inline tokenweir_store_options tokenweir_store_options_of(const tokenweir
     options.name = name;
     options.name_length = name ? strlen(name) : 0;
     return options;
+}
+
+/// A region with room for what is usual.
+static inline tokenweir_region_layout tokenweir_region_layout_init(void)
+{
+    tokenweir_region_layout layout;
+    memset(&layout, 0, sizeof layout);
+    layout.size = (uint32_t)sizeof layout;
+    return layout;
 }
 
 /// A filter that lets every counter pass.

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Engine(#[from] tokenweir::Error),
     #[error(transparent)]
     QuotaFile(#[from] tokenweir_redb::QuotaFileError),
+    #[error(transparent)]
+    Region(#[from] tokenweir_shared::SharedError),
     #[error("the thread that renews leases cannot be started: {0}; free some, or let the host renew leases")]
     NoThread(std::io::Error),
     #[error("permit 0 was not issued by this limiter; use the id that its admission returned")]
@@ -30,6 +32,8 @@ pub(crate) enum Failure {
     Reserved(&'static str),
     #[error("{what} is {given}; {remedy}")]
     Argument { what: &'static str, given: u64, remedy: &'static str },
+    #[error("{0} is given for a limiter on a shared region; leave it NULL, the time there is the host's")]
+    WithRegion(&'static str),
     #[error("the snapshot cannot be read: {0}; give what tokenweir_limiter_snapshot() wrote, or begin without it")]
     Snapshot(serde_json::Error),
     #[error(
@@ -53,13 +57,14 @@ impl Failure {
         match self {
             Failure::Engine(error) => code::of_engine(error.code()),
             Failure::QuotaFile(error) => code::of_engine(error.code()),
+            Failure::Region(error) => code::of_engine(error.code()),
             Failure::NoThread(_) => tokenweir_code::TOKENWEIR_STORE_FAILED,
             Failure::PermitZero => tokenweir_code::TOKENWEIR_PERMIT_UNKNOWN,
             Failure::Null(_) => tokenweir_code::TOKENWEIR_NULL_ARGUMENT,
             Failure::Utf8 { .. } => tokenweir_code::TOKENWEIR_UTF8_INVALID,
             Failure::StructSize { .. } => tokenweir_code::TOKENWEIR_STRUCT_SIZE,
             Failure::Reserved(_) => tokenweir_code::TOKENWEIR_RESERVED_NOT_ZERO,
-            Failure::Argument { .. } => tokenweir_code::TOKENWEIR_ARGUMENT_INVALID,
+            Failure::WithRegion(_) | Failure::Argument { .. } => tokenweir_code::TOKENWEIR_ARGUMENT_INVALID,
             Failure::Snapshot(_) => tokenweir_code::TOKENWEIR_SNAPSHOT_INVALID,
             Failure::Options(_) => tokenweir_code::TOKENWEIR_OPTIONS_INVALID,
             Failure::Resource(_) => tokenweir_code::TOKENWEIR_RESOURCE_UNKNOWN,

@@ -6,8 +6,8 @@ use std::ptr;
 
 /// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
 ///
-/// Codes are stable and never used again for something else; those below 1000, and those of quota files, are the same in
-/// every language. A later
+/// Codes are stable and never used again for something else; those below 1000, and those of quota files and shared regions,
+/// are the same in every language. A later
 /// library may return codes that this header does not have: treat them as errors.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,9 @@ pub enum tokenweir_code {
     TOKENWEIR_TABLE_FULL = 31,
     /// The store that keeps quotas failed.
     TOKENWEIR_STORE_FAILED = 40,
+    /// The limiter is on a shared region, and that cannot do what was asked: this process was forked off the one that made the
+    /// limiter, the region counts for another policy, or a key is longer than it has room for.
+    TOKENWEIR_REGION_FAILED = 41,
     /// A pointer that must not be NULL is NULL.
     TOKENWEIR_NULL_ARGUMENT = 1000,
     /// A text is not UTF-8.
@@ -68,6 +71,20 @@ pub enum tokenweir_code {
     TOKENWEIR_QUOTA_FILE_IO = 1013,
     /// Another limiter keeps its quotas in this file under this name.
     TOKENWEIR_STORE_NAME_IN_USE = 1014,
+    /// The operating system refused to make, open, map or lock a shared region; or it has none.
+    TOKENWEIR_REGION_IO = 1020,
+    /// The file is no shared region, or a damaged one. It is as it was.
+    TOKENWEIR_REGION_DAMAGED = 1021,
+    /// A release of another format has made the shared region. It is as it was.
+    TOKENWEIR_REGION_VERSION = 1022,
+    /// The shared region was made with another layout.
+    TOKENWEIR_REGION_LAYOUT = 1023,
+    /// Others may use the shared region's file, or it is somebody else's.
+    TOKENWEIR_REGION_NOT_PRIVATE = 1024,
+    /// The shared region is from before the machine was restarted.
+    TOKENWEIR_REGION_RESTARTED = 1025,
+    /// As many limiters are on the shared region as there may be.
+    TOKENWEIR_REGION_CROWDED = 1026,
     /// The library panicked, which is a fault of its own. The limiter goes on.
     TOKENWEIR_PANIC = 1099,
 }
@@ -75,7 +92,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 29] = [
+pub(crate) const CODES: [tokenweir_code; 37] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -89,6 +106,7 @@ pub(crate) const CODES: [tokenweir_code; 29] = [
     TOKENWEIR_PERMITS_EXHAUSTED,
     TOKENWEIR_TABLE_FULL,
     TOKENWEIR_STORE_FAILED,
+    TOKENWEIR_REGION_FAILED,
     TOKENWEIR_NULL_ARGUMENT,
     TOKENWEIR_UTF8_INVALID,
     TOKENWEIR_STRUCT_SIZE,
@@ -104,6 +122,13 @@ pub(crate) const CODES: [tokenweir_code; 29] = [
     TOKENWEIR_QUOTA_FILE_VERSION,
     TOKENWEIR_QUOTA_FILE_IO,
     TOKENWEIR_STORE_NAME_IN_USE,
+    TOKENWEIR_REGION_IO,
+    TOKENWEIR_REGION_DAMAGED,
+    TOKENWEIR_REGION_VERSION,
+    TOKENWEIR_REGION_LAYOUT,
+    TOKENWEIR_REGION_NOT_PRIVATE,
+    TOKENWEIR_REGION_RESTARTED,
+    TOKENWEIR_REGION_CROWDED,
     TOKENWEIR_PANIC,
 ];
 
@@ -123,6 +148,7 @@ impl tokenweir_code {
             TOKENWEIR_PERMITS_EXHAUSTED => c"PERMITS_EXHAUSTED",
             TOKENWEIR_TABLE_FULL => c"TABLE_FULL",
             TOKENWEIR_STORE_FAILED => c"STORE_FAILED",
+            TOKENWEIR_REGION_FAILED => c"REGION_FAILED",
             TOKENWEIR_NULL_ARGUMENT => c"NULL_ARGUMENT",
             TOKENWEIR_UTF8_INVALID => c"UTF8_INVALID",
             TOKENWEIR_STRUCT_SIZE => c"STRUCT_SIZE",
@@ -138,12 +164,19 @@ impl tokenweir_code {
             TOKENWEIR_QUOTA_FILE_VERSION => c"QUOTA_FILE_VERSION",
             TOKENWEIR_QUOTA_FILE_IO => c"QUOTA_FILE_IO",
             TOKENWEIR_STORE_NAME_IN_USE => c"STORE_NAME_IN_USE",
+            TOKENWEIR_REGION_IO => c"REGION_IO",
+            TOKENWEIR_REGION_DAMAGED => c"REGION_DAMAGED",
+            TOKENWEIR_REGION_VERSION => c"REGION_VERSION",
+            TOKENWEIR_REGION_LAYOUT => c"REGION_LAYOUT",
+            TOKENWEIR_REGION_NOT_PRIVATE => c"REGION_NOT_PRIVATE",
+            TOKENWEIR_REGION_RESTARTED => c"REGION_RESTARTED",
+            TOKENWEIR_REGION_CROWDED => c"REGION_CROWDED",
             TOKENWEIR_PANIC => c"PANIC",
         }
     }
 }
 
-/// The code of an error of the engine's or of a quota file's.
+/// The code of an error of the engine's, of a quota file's or of a shared region's.
 ///
 /// # Panics
 /// If the table above lacks it, which the test below excludes.
@@ -172,7 +205,7 @@ mod tests {
     fn codes_are_the_engines() {
         let id = PermitId::new(7).expect("not 0");
         let limit = || "l".to_owned();
-        let errors: [Error; 12] = [
+        let errors: [Error; 13] = [
             Policy::from_toml("limit = 1").expect_err("not a policy").into(),
             ResolveError::EmptyKey { part: "project".into() }.into(),
             ResolveError::KeyMissing { limit: limit(), key: "user".into() }.into(),
@@ -185,6 +218,7 @@ mod tests {
             Error::PermitsExhausted { most: 1 },
             Error::TableFull { limit: limit(), budget: 1 },
             tokenweir::store::StoreError::new("r").into(),
+            tokenweir::region::RegionError::Forked.into(),
         ];
         for error in &errors {
             let code = of_engine(error.code());
@@ -212,6 +246,28 @@ mod tests {
             code as i32
         });
         assert_eq!(codes, [1010, 1011, 1012, 1013, 1014]);
+    }
+
+    #[test]
+    fn codes_of_shared_regions_are_their_own() {
+        use tokenweir_shared::{Layout, SharedError};
+        let path = std::path::PathBuf::new;
+        let layout = || Box::new(Layout::of(&Policy::default()));
+        let errors = [
+            SharedError::Io { path: path(), act: "open it", source: std::io::Error::other("r") },
+            SharedError::Damaged { path: path(), what: "w", found: 1, expected: 2 },
+            SharedError::Version { path: path(), found: 2, expected: 1 },
+            SharedError::OtherLayout { path: path(), found: layout(), expected: layout() },
+            SharedError::NotPrivate { path: path(), what: "w".to_owned() },
+            SharedError::Restarted { path: path() },
+            SharedError::Crowded { path: path(), most: 48 },
+        ];
+        let codes = errors.map(|error| {
+            let code = of_engine(error.code());
+            assert_eq!(code.name().to_str(), Ok(error.name()), "{error}");
+            code as i32
+        });
+        assert_eq!(codes, [1020, 1021, 1022, 1023, 1024, 1025, 1026]);
     }
 
     #[test]

@@ -143,6 +143,26 @@ pub(crate) fn quota_records(records: &[QuotaRecord]) -> Value {
     json!({ "records": records.iter().map(record).collect::<Vec<_>>() })
 }
 
+pub(crate) fn region_status(status: &tokenweir_shared::Status) -> Value {
+    let attached = status.attached.iter().map(|attached| {
+        json!({
+            "seat": attached.seat,
+            "process": attached.process,
+            "since": attached.since,
+            "alive": attached.alive,
+        })
+    });
+    json!({
+        "attached": attached.collect::<Vec<_>>(),
+        "counters": status.counters,
+        "callers": status.callers,
+        "permits_open": status.permits_open,
+        "histories": status.histories,
+        "cleared_up": status.cleared_up,
+        "unsure_steps": status.unsure_steps,
+    })
+}
+
 pub(crate) fn policy(policy: &Policy) -> Value {
     let names = |names: Vec<String>| json!(names);
     let limit = |limit: &Limit| {

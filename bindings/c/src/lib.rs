@@ -8,6 +8,7 @@
 //! - `values`: the plain structs that go in; `decision`: what comes of admitting and settling;
 //! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each; `request`, `view`: what is done with a limiter;
 //! - `store`: files of quotas, and how a limiter keeps its own in one;
+//! - `region`: what the workers of a host share, and how a limiter is on it;
 //! - `wire`: requests of providers' clients; `response`: what comes back, as it passes; `answer`: what clients are told;
 //! - `console`: the gateway model; `gate`, `passage`: calls through one of its gateways;
 //! - `json`: the form of what is not hot.
@@ -28,6 +29,7 @@ mod json;
 mod limiter;
 mod passage;
 mod policy;
+mod region;
 mod request;
 mod response;
 mod ring;
@@ -50,6 +52,7 @@ pub use gate::*;
 pub use limiter::*;
 pub use passage::*;
 pub use policy::*;
+pub use region::*;
 pub use request::*;
 pub use response::*;
 pub use ring::*;

@@ -6,6 +6,7 @@ use crate::code::tokenweir_code;
 use crate::error::tokenweir_error;
 use crate::json;
 use crate::policy::tokenweir_policy;
+use crate::region::tokenweir_shared_region;
 use crate::ring::tokenweir_ring;
 use crate::store::tokenweir_store_options;
 use crate::text::{guarded_json, tokenweir_text};
@@ -61,15 +62,18 @@ pub struct tokenweir_options {
     pub max_histories: u64,
     /// Where the use of quotas is kept so that it outlives the process; NULL: nowhere. It is read during the call.
     pub store: *const tokenweir_store_options,
+    /// What the limiter shares with those of other processes; NULL: nothing. Its time is the host's, so `clock` is NULL
+    /// then, and so is `store`; how many counters, permits and histories there may be is the region's layout's to say.
+    pub region: *const tokenweir_shared_region,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: [u64; 1],
 }
 
-plain_struct!(tokenweir_options, reserved = [0; 2]);
+plain_struct!(tokenweir_options, reserved = [0; 1]);
 
 impl tokenweir_options {
     /// # Safety
-    /// Its clock, ring and store are NULL or live.
+    /// Its clock, ring, store and region are NULL or live.
     unsafe fn build(&self, policy: &tokenweir_policy) -> Result<tokenweir_limiter, Failure> {
         let mut builder = Limiter::builder(policy.0.clone());
         builder = match self.when_full {
@@ -81,7 +85,13 @@ impl tokenweir_options {
             }
         };
         // SAFETY: the caller's word.
-        let (clock, ring) = unsafe { (self.clock.as_ref(), self.ring.as_ref()) };
+        let (clock, ring, region) = unsafe { (self.clock.as_ref(), self.ring.as_ref(), self.region.as_ref()) };
+        if region.is_some() && clock.is_some() {
+            return Err(Failure::WithRegion("options.clock"));
+        }
+        if region.is_some() && !self.store.is_null() {
+            return Err(tokenweir::Error::from(tokenweir::region::RegionError::WithStore).into());
+        }
         if let Some(clock) = clock {
             builder = clock.drive(builder);
         }
@@ -104,6 +114,9 @@ impl tokenweir_options {
         if self.permit_ttl_ns > 0 {
             builder = builder.permit_ttl(Duration::from_nanos(self.permit_ttl_ns));
         }
+        if let Some(region) = region {
+            return Ok(tokenweir_limiter(region.build(builder)?, None));
+        }
         if self.store.is_null() {
             return Ok(tokenweir_limiter(builder.build(), None));
         }
@@ -116,7 +129,8 @@ impl tokenweir_options {
 /// Makes a limiter that decides by `policy`. `options` may be NULL: every default.
 ///
 /// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID; with a store also UTF8_INVALID, STORE_NAME_IN_USE,
-/// QUOTA_FILE_IN_USE, and STORE_FAILED if there can be no thread to renew leases.
+/// QUOTA_FILE_IN_USE, and STORE_FAILED if there can be no thread to renew leases; on a region also REGION_FAILED if it counts
+/// for another policy, or there is a store as well, REGION_CROWDED, REGION_DAMAGED if its file was replaced, REGION_IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tokenweir_limiter_new(
     policy: *const tokenweir_policy,
@@ -186,9 +200,9 @@ pub unsafe extern "C" fn tokenweir_limiter_policy(
 
 /// Puts another policy in force: it applies to the next decision. Consumption is kept where a limit's name and scope
 /// are; open permits settle against the counters they charged. Traffic goes on meanwhile. Takes time in proportion to
-/// the number of live counters.
+/// the number of live counters. The policy of a shared region does not change: there only the same one is taken.
 ///
-/// Codes: NULL_ARGUMENT.
+/// Codes: NULL_ARGUMENT, REGION_FAILED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tokenweir_limiter_swap_policy(
     limiter: *const tokenweir_limiter,
@@ -257,7 +271,8 @@ pub unsafe extern "C" fn tokenweir_limiter_snapshot(
 /// Takes up the counters of another limiter, before the first request: what a counter has already stays, and what is
 /// restored comes on top. A counter is the same if its limit has the same name, scope, meter, algorithm and period; it never
 /// allows more than the one that was saved. In JSON: under `counters` how many were taken up, under `left_out` those that
-/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "kept" by a store, "no_room"). Give the limiter a clock made
+/// begin anew, by limit: limit, counters and reason ("no_such_limit", "changed", "kept" by a store, "shared" in a region,
+/// "no_room"). Give the limiter a clock made
 /// with tokenweir_clock_new_system_with_past().
 ///
 /// Codes: SNAPSHOT_INVALID, NULL_ARGUMENT, UTF8_INVALID, ARGUMENT_INVALID. Nothing has changed then.

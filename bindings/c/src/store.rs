@@ -110,7 +110,7 @@ impl tokenweir_store_options {
 
 /// # Safety
 /// As for [`bytes`].
-unsafe fn path<'a>(data: *const c_char, length: usize) -> Result<&'a Path, Failure> {
+pub(crate) unsafe fn path<'a>(data: *const c_char, length: usize) -> Result<&'a Path, Failure> {
     if length == 0 {
         return Err(Failure::Argument { what: "the path's length", given: 0, remedy: "give the path of a file" });
     }

@@ -287,7 +287,7 @@ static void sizes_and_reserved_fields(void)
     RESERVED(its.request.reserved[3], tokenweir_limiter_route(its.limiter, &its.request, NULL, &route, &error));
     RESERVED(its.estimate.reserved[3], tokenweir_route_admit(its.route, &its.estimate, NULL, &its.decision, NULL, &error));
     RESERVED(its.usage.reserved[1], tokenweir_route_settle(its.route, id, &its.usage, NULL, NULL, &error));
-    RESERVED(options.reserved[1], tokenweir_limiter_new(its.policy, &options, &limiter, &error));
+    RESERVED(options.reserved[0], tokenweir_limiter_new(its.policy, &options, &limiter, &error));
     RESERVED(filter.reserved0, tokenweir_limiter_usage(its.limiter, &filter, NULL, &its.text, &error));
 
     CHECK(open_permits() == 1);

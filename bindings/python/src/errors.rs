@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use tokenweir::region::RegionError;
 use tokenweir::{Error, PolicyError};
 
 /// The exception of an error of the core.
@@ -18,6 +19,10 @@ pub fn raise(error: Error) -> PyErr {
             Error::PermitSettled { .. } | Error::PermitUnknown { .. } => exception(py, "PermitError", &error),
             Error::PermitsExhausted { .. } | Error::TableFull { .. } => exception(py, "CapacityError", &error),
             Error::Store(_) => exception(py, "StoreError", &error),
+            Error::Region(RegionError::KeyTooLong { .. } | RegionError::TooManyLimits { .. }) => {
+                exception(py, "RequestError", &error)
+            }
+            Error::Region(_) => exception(py, "RegionError", &error),
             _ => exception(py, "RequestError", &error),
         };
         built.map_or_else(|failed| failed, PyErr::from_value)
@@ -51,6 +56,15 @@ pub fn bad_trace(error: tokenweir_replay::Error) -> PyErr {
 pub fn bad_quota_file(error: tokenweir_redb::QuotaFileError) -> PyErr {
     Python::attach(|py| {
         let made = coded(py, "QuotaFileError", &error, error.code(), error.name());
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
+/// The exception of a shared region that cannot be had, or that a limiter cannot be made on.
+#[cold]
+pub fn bad_region(error: tokenweir_shared::SharedError) -> PyErr {
+    Python::attach(|py| {
+        let made = coded(py, "RegionError", &error, error.code(), error.name());
         made.map_or_else(|failed| failed, PyErr::from_value)
     })
 }

@@ -29,6 +29,7 @@ mod limiter;
 mod permit;
 mod policy;
 mod record;
+mod region;
 mod replay;
 mod route;
 mod snapshot;
@@ -74,6 +75,8 @@ mod _native {
     use super::policy::{Limit, Policy};
     #[pymodule_export]
     use super::record::{Estimate, Record, RecordRing, Usage};
+    #[pymodule_export]
+    use super::region::{RegionStatus, SharedRegion};
     #[pymodule_export]
     use super::replay::{Row, Rows, replay};
     #[pymodule_export]

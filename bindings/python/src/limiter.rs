@@ -7,6 +7,7 @@ use crate::issuer::Issuer;
 use crate::permit::{Number, Settlement, usage};
 use crate::policy::Policy;
 use crate::record::{Callback, RecordRing};
+use crate::region::SharedRegion;
 use crate::route::{Route, estimate, granted};
 use crate::snapshot::{self, Restored};
 use crate::store::{QuotaStore, released};
@@ -16,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Arc;
+use tokenweir::region::RegionError;
 use tokenweir::{StoreOptions, UsageFilter, WhenFull, WhenStoreFails};
 use tokenweir_redb::Renewer;
 
@@ -30,25 +32,41 @@ use tokenweir_redb::Renewer;
 /// of a quota's amount: what a killed process may at most leave behind as used beyond what it has used. `when_store_fails`:
 /// "refuse" raises StoreError, "admit" decides by what is known in memory. Leases are renewed in a thread unless
 /// `renew_in_background` is false. Make a limiter with a store after a fork, and `close()` it at the end.
+///
+/// `region` is a SharedRegion, whose counters and permits the limiter shares with those of other processes. Its time is the
+/// host's, it has no store, and how much room there is the region says. Make it after a fork: in a child it raises RegionError.
 #[pyclass(frozen, subclass, dict, weakref, module = "tokenweir")]
 pub struct Limiter {
-    issuer: Py<Issuer>,
+    /// Always there; an option because the interpreter may collect garbage between making the object, whose memory is zeros
+    /// then, and filling it: it makes the object's dict in between.
+    issuer: Option<Py<Issuer>>,
 }
 
 impl Limiter {
+    fn of(py: Python<'_>, issuer: Issuer) -> PyResult<Self> {
+        Ok(Limiter { issuer: Some(Py::new(py, issuer)?) })
+    }
+
+    #[inline(always)]
+    fn issuer(&self) -> &Py<Issuer> {
+        self.issuer.as_ref().expect("a limiter that was made")
+    }
+
     pub fn inner(&self) -> &tokenweir::Limiter {
-        &self.issuer.get().limiter
+        &self.issuer().get().limiter
     }
 
     /// Whether calls may wait for a store; see [`released`].
     pub fn waits(&self) -> bool {
-        self.issuer.get().waits
+        self.issuer().get().waits
     }
 }
 
 impl Drop for Limiter {
     fn drop(&mut self) {
-        self.issuer.get().close();
+        if let Some(issuer) = &self.issuer {
+            issuer.get().close();
+        }
     }
 }
 
@@ -57,7 +75,7 @@ impl Limiter {
     #[new]
     #[pyo3(signature = (policy, *, clock=None, observer=None, max_counters=None, max_routes=None, max_permits=None,
                         when_full=None, permit_ttl=None, max_histories=None, store=None, lease_part=None,
-                        when_store_fails=None, renew_in_background=true))]
+                        when_store_fails=None, renew_in_background=true, region=None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         policy: &Bound<'_, Policy>,
@@ -73,6 +91,7 @@ impl Limiter {
         lease_part: Option<u64>,
         when_store_fails: Option<&str>,
         renew_in_background: bool,
+        region: Option<&Bound<'_, SharedRegion>>,
     ) -> PyResult<Self> {
         let py = policy.py();
         let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
@@ -119,9 +138,21 @@ impl Limiter {
             builder = builder.permit_ttl(span("permit_ttl", ttl)?);
         }
         let options = store_options(lease_part, when_store_fails)?;
+        if let Some(region) = region {
+            if store.is_some() {
+                return Err(raise(RegionError::WithStore.into()));
+            }
+            if clock.is_some() {
+                return Err(PyValueError::new_err(
+                    "a clock is given for a limiter on a region; leave it out, the time is the host's",
+                ));
+            }
+            let issuer = Issuer::of_limiter(region.get().build(builder)?, None, callback);
+            return Self::of(py, issuer);
+        }
         let Some(store) = store.map(|store| store.get().take()).transpose()? else {
             let issuer = Issuer::of_limiter(builder.build(), None, callback);
-            return Ok(Limiter { issuer: Py::new(py, issuer)? });
+            return Self::of(py, issuer);
         };
         let inner = builder.store(store.clone(), options).build();
         let renewer = match renew_in_background {
@@ -129,7 +160,7 @@ impl Limiter {
             false => Renewer::without_thread(&inner, &store),
         };
         let issuer = Issuer::of_limiter(inner, Some(renewer), callback);
-        Ok(Limiter { issuer: Py::new(py, issuer)? })
+        Self::of(py, issuer)
     }
 
     /// Renews the leases that are near their end, so that no request has to wait for the disk: now and then, by a host that has
@@ -148,7 +179,7 @@ impl Limiter {
     /// has exactly what is used. For a clean end; without a store it does nothing. Requests go on being decided, but wait for
     /// the disk themselves. Raises StoreError if it could not be recorded: then the file has at least what is used.
     fn close(&self) -> PyResult<()> {
-        let Some(renewer) = self.issuer.get().take_renewer() else { return Ok(()) };
+        let Some(renewer) = self.issuer().get().take_renewer() else { return Ok(()) };
         released(true, || renewer.stop()).map_err(raise)
     }
 
@@ -183,7 +214,7 @@ impl Limiter {
                 None => inner.admit(request, estimate),
                 Some(now) => inner.admit_at(request, estimate, now),
             });
-            Issuer::decided(slf.get().issuer.bind(slf.py()), decision)
+            Issuer::decided(slf.get().issuer().bind(slf.py()), decision)
         })
     }
 
@@ -220,7 +251,7 @@ impl Limiter {
                 None => inner.route(request),
                 Some(now) => inner.route_at(request, now),
             });
-            Route::new(slf, slf.get().issuer.bind(slf.py()), route.map_err(raise)?)
+            Route::new(slf, slf.get().issuer().bind(slf.py()), route.map_err(raise)?)
         })
     }
 
@@ -234,7 +265,7 @@ impl Limiter {
         output: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<bool> {
-        self.issuer.get().observe(id.0, input, output, now)
+        self.issuer().get().observe(id.0, input, output, now)
     }
 
     /// Settles a permit by id; see Permit.settle.
@@ -248,7 +279,7 @@ impl Limiter {
         cached_input: Option<&Bound<'py, PyAny>>,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, Settlement>> {
-        let issuer = self.issuer.get();
+        let issuer = self.issuer().get();
         let settled = issuer.settle(id.0, usage(input, output, cached_input)?, now).map_err(raise)?;
         issuer.ended(py, &settled, None)
     }
@@ -261,7 +292,7 @@ impl Limiter {
         id: Number,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, Settlement>> {
-        let issuer = self.issuer.get();
+        let issuer = self.issuer().get();
         issuer.ended(py, &issuer.cancel(id.0, now).map_err(raise)?, None)
     }
 
@@ -273,14 +304,14 @@ impl Limiter {
         id: Number,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, Settlement>> {
-        let issuer = self.issuer.get();
+        let issuer = self.issuer().get();
         issuer.ended(py, &issuer.abandon(id.0, now).map_err(raise)?, None)
     }
 
     /// Lets a permit live for `ttl` seconds from now on, by id; see Permit.renew.
     #[pyo3(signature = (id, ttl, *, now=None))]
     fn renew(&self, id: Number, ttl: f64, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
-        self.issuer.get().renew(id.0, ttl, now)
+        self.issuer().get().renew(id.0, ttl, now)
     }
 
     /// What each enforced limit of an open permit has left, by limit name. Empty if the permit has ended.
@@ -291,7 +322,7 @@ impl Limiter {
         id: Number,
         now: Option<&Bound<'py, Now>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        self.issuer.get().remaining(py, id.0, now)
+        self.issuer().get().remaining(py, id.0, now)
     }
 
     /// The shadow limits that would have refused an open permit's request. Empty if the permit has ended.
@@ -367,7 +398,8 @@ impl Limiter {
 
     /// Puts another policy in force, from the next decision on. Consumption is kept where a limit's name and scope are; open
     /// permits settle against the counters that they charged. Traffic goes on meanwhile. Takes time in proportion to the
-    /// number of live counters; other threads may run.
+    /// number of live counters; other threads may run. The policy of a region does not change: another one raises RegionError
+    /// there.
     #[pyo3(signature = (policy, *, now=None))]
     fn swap_policy(&self, py: Python<'_>, policy: &Bound<'_, Policy>, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         let (policy, now) = (policy.get().0.clone(), instant(now));

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import subprocess
+import sys
 from collections.abc import Callable
 
 import psutil
@@ -121,3 +123,20 @@ def test_memory_is_flat(make: Callable[[], Callable[[], None]], times: int) -> N
     grown = resident() - before
     # A leak of 64 bytes a turn is 2.5 MB in 40,000.
     assert grown < max(1_000_000, times * 40), f"{grown} bytes more"
+
+
+COLLECTED = """
+import gc
+from tokenweir import Limiter, Policy
+policy = Policy.from_toml("limit = []")
+class Own(Limiter):
+    pass
+gc.set_threshold(1)
+print(len([kind(policy) for kind in (Limiter, Own) for _ in range(100)]))
+"""
+
+
+def test_a_collection_while_a_limiter_is_made_does_no_harm() -> None:
+    # The interpreter makes the object's dict before the object is filled.
+    done = subprocess.run([sys.executable, "-c", COLLECTED], check=True, capture_output=True, text=True)
+    assert done.stdout == "200\n"

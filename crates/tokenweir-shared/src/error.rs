@@ -105,3 +105,33 @@ pub enum SharedError {
         source: tokenweir::Error,
     },
 }
+
+impl SharedError {
+    /// The stable number of this kind of error, shared by all languages and never used again for another.
+    pub fn code(&self) -> u16 {
+        match self {
+            SharedError::Io { .. } => 1020,
+            SharedError::NotARegion { .. } | SharedError::Damaged { .. } => 1021,
+            SharedError::Version { .. } => 1022,
+            SharedError::OtherLayout { .. } | SharedError::LayoutInvalid { .. } => 1023,
+            SharedError::NotPrivate { .. } => 1024,
+            SharedError::Restarted { .. } => 1025,
+            SharedError::Crowded { .. } => 1026,
+            SharedError::Limiter { source, .. } => source.code(),
+        }
+    }
+
+    /// The stable name that goes with [`code`](SharedError::code).
+    pub fn name(&self) -> &'static str {
+        match self {
+            SharedError::Io { .. } => "REGION_IO",
+            SharedError::NotARegion { .. } | SharedError::Damaged { .. } => "REGION_DAMAGED",
+            SharedError::Version { .. } => "REGION_VERSION",
+            SharedError::OtherLayout { .. } | SharedError::LayoutInvalid { .. } => "REGION_LAYOUT",
+            SharedError::NotPrivate { .. } => "REGION_NOT_PRIVATE",
+            SharedError::Restarted { .. } => "REGION_RESTARTED",
+            SharedError::Crowded { .. } => "REGION_CROWDED",
+            SharedError::Limiter { source, .. } => source.name(),
+        }
+    }
+}

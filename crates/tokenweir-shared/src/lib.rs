@@ -38,21 +38,32 @@
 //! too little.
 //!
 //! # Limits of it
-//! - Linux. All processes must have the same user, run the same release, and see the same file.
+//! - Linux; elsewhere nobody gets a region. All processes must have the same user, run the same release, and see the same file.
 //! - At most 48 limiters on a region. One that is built before a fork refuses to work in the child.
 //! - A region has the policy that it was first built on with, for life.
 //! - A region does not outlive a restart of the machine: quotas that must are kept in a store.
 
-#![cfg(target_os = "linux")]
-
+#[cfg(target_os = "linux")]
 mod clock;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 mod error;
+#[cfg(target_os = "linux")]
 mod file;
+#[cfg(target_os = "linux")]
 mod map;
+#[cfg(target_os = "linux")]
 mod region;
+#[cfg(target_os = "linux")]
 mod seat;
+mod status;
 
+#[cfg(target_os = "linux")]
 pub use clock::HostClock;
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::SharedRegion;
 pub use error::SharedError;
-pub use region::{Attached, SharedRegion, Status};
+#[cfg(target_os = "linux")]
+pub use region::SharedRegion;
+pub use status::{Attached, Status};
 pub use tokenweir::region::Layout;

@@ -2,18 +2,18 @@
 
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{LazyLock, Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
-type Mapped = HashMap<(u64, u64), &'static [AtomicU64]>;
+/// Device and inode, and the words.
+type Mapped = Vec<((u64, u64), &'static [AtomicU64])>;
 
-/// What this process has mapped, by device and inode. While a file is mapped its inode is not used again.
-static MAPPED: LazyLock<Mutex<Mapped>> = LazyLock::new(Mutex::default);
+/// What this process has mapped: few files, as a rule one. While a file is mapped its inode is not used again.
+static MAPPED: Mutex<Mapped> = Mutex::new(Vec::new());
 
 /// The table; none if somebody has it for long: then it was locked when this process was forked off, and stays so.
 fn take() -> Option<MutexGuard<'static, Mapped>> {
@@ -35,7 +35,7 @@ pub(crate) fn map(file: &File, words: usize) -> io::Result<&'static [AtomicU64]>
         .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its header says"))?;
     let mut mapped = take().ok_or(io::ErrorKind::WouldBlock)?;
     let known = (metadata.dev(), metadata.ino());
-    if let Some(words) = mapped.get(&known) {
+    if let Some((_, words)) = mapped.iter().find(|(file, _)| *file == known) {
         return Ok(words);
     }
     // SAFETY: a new mapping at a place of the system's choosing touches no memory that is in use. The arguments are a file
@@ -58,6 +58,6 @@ pub(crate) fn map(file: &File, words: usize) -> io::Result<&'static [AtomicU64]>
     // them, and other processes change them by atomic operations only. (A file that somebody cuts short is a fault at the
     // access; it is its user's alone.)
     let words: &'static [AtomicU64] = unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), words) };
-    mapped.insert(known, words);
+    mapped.push((known, words));
     Ok(words)
 }

@@ -1,5 +1,7 @@
 //! What a region's file must be like, and what is said of one that is not.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::fs::{self, File, OpenOptions, Permissions};

@@ -1,5 +1,7 @@
 //! A worker ends at every step of everything it does, one after the other. What it leaves the others finish or undo.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use support::{ALL, MINUTE, Stage, Worker};

@@ -1,5 +1,7 @@
 //! What several workers on one region have in common, while all of them live.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Response, StatusCode};
+use tokenweir::region::RegionError;
 use tokenweir::{Error, Now};
 use tokenweir_wire::{Dialect, Header};
 
@@ -48,6 +49,7 @@ pub(crate) fn refused(refusal: &Refusal, dialect: Dialect, now: Now) -> Response
 pub(crate) fn undecided(dialect: Dialect, wrong: &Error) -> Response<Bytes> {
     let status = match wrong {
         Error::PermitsExhausted { .. } | Error::TableFull { .. } | Error::Store(_) => 503,
+        Error::Region(RegionError::Forked) => 503,
         Error::EstimateTooLarge { .. } => 413,
         _ => 400,
     };

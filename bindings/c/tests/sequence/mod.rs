@@ -269,7 +269,7 @@ impl Made {
                 }
                 4 | 5 => {
                     let mut limiter = null_mut();
-                    let [reserved @ .., _, _] = bytes.reserved();
+                    let [_, reserved @ .., _, _] = bytes.reserved();
                     let options = tokenweir_options {
                         size: bytes.size::<tokenweir_options>(),
                         when_full: bytes.byte().into(),
@@ -280,8 +280,9 @@ impl Made {
                         max_permits: (bytes.number() % 100),
                         permit_ttl_ns: bytes.number() << 20,
                         max_histories: (bytes.number() % 10),
-                        // `tests/store.c` has that.
+                        // `tests/store.c` has that, and `tests/region.c`.
                         store: null(),
+                        region: null(),
                         reserved,
                     };
                     let options = tokenweir_options { when_full: options.when_full % 3, ..options };

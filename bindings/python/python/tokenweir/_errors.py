@@ -41,7 +41,8 @@ class PolicyError(Error, ValueError):
 
 
 class RequestError(Error, ValueError):
-    """A request cannot be matched with the policy (codes 10 to 13), or its estimate is above 2**53 (14)."""
+    """A request cannot be matched with the policy (codes 10 to 13), or its estimate is above 2**53 (14); or it has a
+    key that is longer than a shared region has room for, or more limits (41)."""
 
 
 class UsageError(Error, ValueError):
@@ -68,6 +69,13 @@ STORE_FAILED = "the store of quotas failed and nothing was charged; try again la
 class QuotaFileError(Error):
     """A quota file cannot be had: it is in use (code 1010), damaged (1011), of another format (1012), or the operating system
     refused (1013); or a store of this name is in use (1014). The file is as it was."""
+
+
+class RegionError(Error):
+    """A shared region cannot be had: the operating system refused (code 1020), it is damaged or none (1021), of another release
+    (1022) or layout (1023), others may use its file (1024), it is from before the machine was restarted (1025), or full of
+    limiters (1026). Or it cannot do what was asked (41): its policy is another, the limiter is to have a store as well, or was made
+    before a fork."""
 
 
 class SnapshotError(Error, ValueError):
@@ -150,6 +158,7 @@ for _public in (
     CapacityError,
     StoreError,
     QuotaFileError,
+    RegionError,
     SnapshotError,
     TraceError,
     BodyError,

@@ -38,12 +38,14 @@ __all__ = [
     "RecordRing",
     "Refusal",
     "Refused",
+    "RegionStatus",
     "ResponseMeter",
     "Restored",
     "Route",
     "Row",
     "Rows",
     "Settlement",
+    "SharedRegion",
     "SkippedLimit",
     "Stats",
     "StreamUsage",
@@ -160,6 +162,7 @@ class Limiter:
         lease_part: int | None = None,
         when_store_fails: Literal["refuse", "admit"] | None = None,
         renew_in_background: bool = True,
+        region: SharedRegion | None = None,
     ) -> Self: ...
     def renew_leases(self) -> int: ...
     def give_back_leases(self) -> None: ...
@@ -481,6 +484,42 @@ class QuotaRecord:
     def period_end(self) -> int | None: ...
     @property
     def used(self) -> int: ...
+
+@final
+class SharedRegion:
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        policy: Policy,
+        *,
+        counters: int | None = None,
+        callers: int | None = None,
+        permits: int | None = None,
+        histories: int | None = None,
+        key_bytes: int | None = None,
+        caller_bytes: int | None = None,
+    ) -> Self: ...
+    @property
+    def path(self) -> str: ...
+    def status(self) -> RegionStatus: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
+class RegionStatus:
+    @property
+    def processes(self) -> list[int]: ...
+    @property
+    def counters(self) -> int: ...
+    @property
+    def callers(self) -> int: ...
+    @property
+    def permits_open(self) -> int: ...
+    @property
+    def histories(self) -> int: ...
+    @property
+    def cleared_up(self) -> int: ...
+    @property
+    def unsure_steps(self) -> int: ...
 
 @final
 class Stats:
