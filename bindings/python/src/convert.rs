@@ -1,7 +1,7 @@
 //! Names, tokens, instants and waits between Python and the core.
 
 use crate::clock::Now;
-use crate::errors::raise;
+use crate::errors::{estimate_too_large, raise};
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDelta, PyDict, PyFloat, PyInt, PyMapping, PyMemoryView, PyString};
@@ -70,7 +70,7 @@ pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>
 pub fn tokens(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     value.extract().map_err(|error| {
         if is_huge(value) {
-            return raise(tokenweir::Error::EstimateTooLarge { what, tokens: u64::MAX });
+            return estimate_too_large(what, value);
         }
         not_tokens(what, value, error)
     })

@@ -62,8 +62,8 @@ fn each_word() -> impl Iterator<Item = &'static str> {
     let words = [mode, Mode::Shadow.as_str(), Until::Reached.as_str(), Until::Passed.as_str()];
     let (meters, apis) = (Meter::ALL.map(Meter::as_str), Api::ALL.map(Api::as_str));
     let reasons = LeftOutReason::ALL.map(LeftOutReason::as_str);
-    let algorithms = ["bucket", "window", "quota", "in_flight"];
-    words.into_iter().chain(meters).chain(apis).chain(reasons).chain(algorithms).chain(Event::WORDS)
+    let others = ["bucket", "window", "quota", "in_flight", "complete", "failed", "broken"];
+    words.into_iter().chain(meters).chain(apis).chain(reasons).chain(others).chain(Event::WORDS)
 }
 
 /// The engine. Import `tokenweir`, which has everything that is in here.

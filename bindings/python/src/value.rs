@@ -1,8 +1,8 @@
 //! Values that a call gives out: read-only, with a `repr` that shows every field. They can be pickled, if what they hold can.
 
+use pyo3::PyTypeCheck;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::PyTypeCheck;
 use pyo3::types::{PyString, PyTuple};
 
 /// A read-only class whose `repr` shows its fields. Further methods stand in braces after it; `as` and a module after its
