@@ -32,7 +32,8 @@ that failed at the provider: `request` (it counts as a request and takes no toke
 calendar quotas outlives the proxy; and `permit_ttl`, `max_counters`, `max_permits`, `when_full`, and `lease_part` and
 `when_store_fails` for the file, of the Limiter.
 
-All other counters live in the process: run the proxy with one worker. A request that the limiter has no room for, or whose
+All other counters live in the process, and one process has the file open: run the proxy with one worker. Another worker that
+opens the file ends, and says so in the proxy's log. A request that the limiter has no room for, or whose
 use cannot be recorded in the file, is answered with 503.
 """
 
@@ -51,6 +52,7 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 from fastapi import HTTPException
+from litellm._logging import verbose_proxy_logger
 from litellm.integrations.custom_logger import CustomLogger
 
 import tokenweir
@@ -496,5 +498,15 @@ def __getattr__(name: str) -> Any:
         if not isinstance(settings, Mapping):
             raise ValueError("callback_settings.tokenweir is missing in the proxy's configuration; give it a policy")
         file = getattr(proxy_server, "user_config_file_path", None)
-        _gate = Gate(settings, folder=Path(file).parent if file else Path("."))
+        try:
+            _gate = Gate(settings, folder=Path(file).parent if file else Path("."))
+        except Exception as error:
+            # A worker process of the proxy that cannot start says nothing of why, and is started again and again.
+            verbose_proxy_logger.error("tokenweir cannot be the proxy's limiter: %s%s", error, _next_step(error))
+            raise
     return _gate
+
+
+def _next_step(error: Exception) -> str:
+    in_use = isinstance(error, tokenweir.QuotaFileError) and error.name == "QUOTA_FILE_IN_USE"
+    return " (one process has a quota file open: run the proxy with one worker, --num_workers 1)" if in_use else ""
