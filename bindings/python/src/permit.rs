@@ -105,15 +105,9 @@ impl Settlement {
     }
 
     #[staticmethod]
-    fn _restored(
-        id: u64,
-        outcome: &str,
-        input: u64,
-        cached_input: u64,
-        output: u64,
-        estimated: bool,
-    ) -> PyResult<Self> {
-        let known = Outcome::ALL.iter().position(|known| known.as_str() == outcome);
+    fn _unpickled(fields: (u64, String, u64, u64, u64, bool)) -> PyResult<Self> {
+        let (id, outcome, input, cached_input, output, estimated) = fields;
+        let known = Outcome::ALL.iter().position(|known| known.as_str() == outcome.as_str());
         let outcome = known
             .ok_or_else(|| PyValueError::new_err(format!("{outcome:?} is no outcome of this version of tokenweir")))?;
         Ok(Settlement {

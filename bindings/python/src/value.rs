@@ -38,8 +38,9 @@ macro_rules! value {
             }
 
             #[staticmethod]
-            fn _restored($($field: &pyo3::Bound<'_, pyo3::PyAny>),*) -> pyo3::PyResult<Self> {
-                Ok($name { $($field: crate::value::Field::of($field)?),* })
+            fn _unpickled(fields: &pyo3::Bound<'_, pyo3::types::PyTuple>) -> pyo3::PyResult<Self> {
+                let mut fields = fields.iter();
+                Ok($name { $($field: crate::value::next(&mut fields)?),* })
             }
             $($($methods)*)?
         }
@@ -56,7 +57,7 @@ macro_rules! fields {
     ($($kind:ty),*) => {
         $(impl Field for $kind {
             fn of(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-                Ok(value.extract()?)
+                value.extract()
             }
         })*
     };
@@ -99,6 +100,12 @@ impl<T: Field> Field for Option<T> {
     fn of(value: &Bound<'_, PyAny>) -> PyResult<Self> {
         if value.is_none() { Ok(None) } else { T::of(value).map(Some) }
     }
+}
+
+/// The next field of those that were kept.
+pub fn next<'py, T: Field>(fields: &mut impl Iterator<Item = Bound<'py, PyAny>>) -> PyResult<T> {
+    let missing = || PyValueError::new_err("the value has fewer fields than this version of tokenweir gives it");
+    T::of(&fields.next().ok_or_else(missing)?)
 }
 
 /// For `pickle` and `copy`: the class and its fields, from which `tokenweir/_pickled.py` makes it anew.

@@ -87,7 +87,7 @@ def test_a_value_is_copied_and_pickled(value: Any) -> None:
 
 def test_every_kind_of_value_is_among_them() -> None:
     seen = {type(value) for value in values()}
-    kinds = {kind for module in (tokenweir, wire) for kind in vars(module).values() if hasattr(kind, "_restored")}
+    kinds = {kind for module in (tokenweir, wire) for kind in vars(module).values() if hasattr(kind, "_unpickled")}
     # A record in a file needs a file.
     assert kinds - seen <= {tokenweir.QuotaRecord, wire.NamedLimit}
 
@@ -113,10 +113,12 @@ def test_what_holds_a_denial_says_why_it_is_not_pickled() -> None:
 def test_what_is_made_anew_of_words_that_are_none_is_refused() -> None:
     kind: Any = tokenweir.Settlement
     with pytest.raises(ValueError, match="no outcome of this version"):
-        kind._restored(1, "lost", 1, 0, 0, False)
+        kind._unpickled((1, "lost", 1, 0, 0, False))
     kind = tokenweir.CounterUsage
+    with pytest.raises(ValueError, match="fewer fields than this version"):
+        kind._unpickled(("l",))
     with pytest.raises(ValueError, match="no word of this version"):
-        kind._restored("l", "words", {}, 1, 1, 1, 1, None, 1)
+        kind._unpickled(("l", "words", {}, 1, 1, 1, 1, None, 1))
 
 
 def test_a_permit_shows_whether_it_is_open() -> None:

@@ -7,4 +7,4 @@ from typing import Any
 
 def restored(kind: Any, *fields: object) -> Any:
     """A value of this class with these fields, in their order."""
-    return kind._restored(*fields)
+    return kind._unpickled(fields)
