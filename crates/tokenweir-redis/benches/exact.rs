@@ -98,8 +98,46 @@ async fn one_by_one(limiter: &RedisLimiter) -> (f64, f64) {
     percentiles(times)
 }
 
-/// Decisions a second, `AT_ONCE` at a time on one connection.
-async fn many(limiter: &RedisLimiter, settle: bool) -> f64 {
+/// What a run of many decisions came to.
+struct Run {
+    per_second: f64,
+    /// Microseconds of each decision: what the server says its scripts took, all processor time of the server, and of this
+    /// process.
+    script: f64,
+    server: f64,
+    client: f64,
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Run { per_second, script, server, client } = self;
+        write!(
+            f,
+            "{per_second:.0} a second (script {script:.1} us, processor time of the server {server:.1} us, of the client {client:.1} us)"
+        )
+    }
+}
+
+/// Processor time of a process, seconds.
+fn processor_time(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // User and system time, in hundredths.
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Microseconds that the server spent in scripts since it was last asked.
+fn script_time(server: &RedisServer) -> f64 {
+    let stats = server.command(&["INFO", "commandstats"]);
+    server.command(&["CONFIG", "RESETSTAT"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:")).unwrap_or_default();
+    line.split(',').find_map(|field| field.strip_prefix("usec=")?.parse().ok()).unwrap_or(0.0)
+}
+
+/// `AT_ONCE` decisions at a time on one connection.
+async fn many(server: &RedisServer, limiter: &RedisLimiter, settle: bool) -> Run {
+    script_time(server);
+    let times = [server.pid(), std::process::id()].map(processor_time);
     let began = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..AT_ONCE {
@@ -116,7 +154,14 @@ async fn many(limiter: &RedisLimiter, settle: bool) -> f64 {
         });
     }
     tasks.join_all().await;
-    (IN_ALL / AT_ONCE * AT_ONCE) as f64 / began.elapsed().as_secs_f64()
+    let decisions = (IN_ALL / AT_ONCE * AT_ONCE) as f64;
+    let per_second = decisions / began.elapsed().as_secs_f64();
+    let [was_server, was_client] = times;
+    let micros = |pid, was| (processor_time(pid) - was) * 1e6 / decisions;
+    let (on_server, on_client) = (micros(server.pid(), was_server), micros(std::process::id(), was_client));
+    let script = script_time(server) / decisions;
+    server.command(&["FLUSHALL"]);
+    Run { per_second, script, server: on_server, client: on_client }
 }
 
 fn machine() -> String {
@@ -147,16 +192,12 @@ fn main() {
                 script / echo,
                 with_places / echo
             );
-            let decided = many(&bucket, false).await;
-            server.command(&["FLUSHALL"]);
-            let decided_places = many(&places, false).await;
-            server.command(&["FLUSHALL"]);
-            let settled = many(&bucket, true).await;
-            server.command(&["FLUSHALL"]);
             println!(
-                "round {round}, {AT_ONCE} at once on one connection: {decided:.0} decisions over four limits a second; of which \
-                 one in flight {decided_places:.0}; decisions that are settled {settled:.0}"
+                "round {round}, {AT_ONCE} at once on one connection, four limits: {}",
+                many(&server, &bucket, false).await
             );
+            println!("round {round}, of which one in flight: {}", many(&server, &places, false).await);
+            println!("round {round}, decided and settled: {}", many(&server, &bucket, true).await);
         }
     });
 }

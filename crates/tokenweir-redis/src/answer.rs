@@ -11,7 +11,7 @@ pub(crate) struct Said {
     pub(crate) used: f64,
     /// A bucket: the part of a token that has come already. A window: the sub-window in which enough has left. A quota: the
     /// start of its period. In flight: when the place that is needed is free.
-    more: f64,
+    pub(crate) more: f64,
 }
 
 /// A script's answer.

@@ -1,6 +1,7 @@
 //! How a shared limiter is to be.
 
 use crate::error::Error;
+use crate::lease::Leases;
 use crate::limiter::{Inner, RedisLimiter};
 use crate::outage::WhenAway;
 use crate::script::Scripts;
@@ -20,6 +21,7 @@ pub struct Builder {
     pub(crate) slot_by: Option<ScopePart>,
     pub(crate) when_away: WhenAway,
     pub(crate) back_off: Duration,
+    pub(crate) leases: Option<Leases>,
     pub(crate) scripts: Scripts,
 }
 
@@ -34,6 +36,7 @@ impl Builder {
             slot_by: None,
             when_away: WhenAway::default(),
             back_off: Duration::from_secs(2),
+            leases: None,
             scripts: Scripts::new(),
         }
     }
@@ -71,6 +74,12 @@ impl Builder {
         Builder { back_off, ..self }
     }
 
+    /// Capacity is leased from the server in advance and spent in this process ([`Leases`]). Unless set, the server decides on
+    /// every request.
+    pub fn leases(self, leases: Leases) -> Self {
+        Builder { leases: Some(leases), ..self }
+    }
+
     fn check(&self) -> Result<(), Error> {
         let span = |setting, value: Duration, least: Duration, most: Duration, remedy| {
             if (least..=most).contains(&value) {
@@ -85,6 +94,13 @@ impl Builder {
         if self.prefix.is_empty() || self.prefix.len() > 200 || self.prefix.contains(['{', '}']) {
             let value = format!("{:?}", self.prefix);
             return Err(Error::Setting { setting: "prefix", value, remedy: "give 1 to 200 bytes without braces" });
+        }
+        if let Some(leases) = self.leases {
+            span("life", leases.life, millisecond * 10, minute, "give 10 ms to 1 minute")?;
+            if !(2..=1000).contains(&leases.part) {
+                let value = leases.part.to_string();
+                return Err(Error::Setting { setting: "part", value, remedy: "give 2 to 1000" });
+            }
         }
         match self.when_away {
             WhenAway::LocalShare { per_mille } if !(1..=1000).contains(&per_mille) => Err(Error::Setting {

@@ -18,6 +18,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A certificate cannot be used.
+    #[error(
+        "the certificate for {address:?} cannot be used: {reason}; give PEM, and an address that begins with rediss"
+    )]
+    Certificate {
+        /// The server's address, without its password.
+        address: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A setting is out of its range.
     #[error("the setting {setting} is {value}; {remedy}")]
     Setting {

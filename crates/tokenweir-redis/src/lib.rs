@@ -4,9 +4,12 @@
 //! clock, whatever the number of processes. [`BlockingLimiter`] is the same without an asynchronous runtime. The decisions are
 //! those of the engine ([`tokenweir::Limiter`]), with its policies, its denials and its settlements.
 //!
+//! With [`Builder::leases`] each process takes capacity from the server in advance and decides in memory, by what the server has
+//! charged already: [`Leases`].
+//!
 //! # What it needs
 //! Redis 5 or later, or Valkey: one server, a cluster, or sentinels ([`Server`]). No eviction (`maxmemory-policy noeviction`): a
-//! counter that the server evicts begins anew. Of the commands `EVALSHA` or `EVAL`, and within scripts `TIME GET MGET SET DEL
+//! counter that the server evicts begins anew. Of the commands `EVALSHA` or `EVAL`, and within scripts `TIME GET MGET SET SETRANGE DEL
 //! EXISTS ZADD ZCARD ZCOUNT ZRANGE ZREM ZREMRANGEBYSCORE PTTL PEXPIRE`. `SCRIPT` is never used.
 //!
 //! # When the server is away
@@ -23,6 +26,7 @@ mod builder;
 mod error;
 mod ids;
 mod keeper;
+mod lease;
 mod limiter;
 mod link;
 #[cfg(test)]
@@ -38,6 +42,7 @@ mod server;
 pub use blocking::{BlockingDecision, BlockingLimiter, BlockingPermit};
 pub use builder::Builder;
 pub use error::Error;
+pub use lease::Leases;
 pub use limiter::{By, Decision, RedisLimiter, Standing, Stats};
 pub use outage::{OutageUse, WhenAway};
 pub use permit::{Ended, Observed, Permit};

@@ -5,9 +5,10 @@ use crate::builder::Builder;
 use crate::error::Error;
 use crate::ids::Ids;
 use crate::keeper;
+use crate::lease::{self, Leases, Leasing};
 use crate::link::{Failure, Link};
 use crate::outage::{Outage, OutageUse, WhenAway, Without};
-use crate::permit::{Ending, Permit};
+use crate::permit::{Detached, Ending, Permit};
 use crate::plan::{Plan, Rules};
 use crate::record;
 use crate::script::Scripts;
@@ -28,6 +29,8 @@ use tokenweir::{Denied, Estimate, PermitId, Policy, Request, elsewhere};
 pub enum By {
     /// The server, over all limits in one step.
     Server,
+    /// This process, by what it has leased from the server of every limit of the request.
+    Lease,
     /// No limit of the policy applies to the request.
     NoLimit,
     /// Nobody: the server is away, and the limiter was built to deny then.
@@ -106,6 +109,8 @@ pub struct Stats {
     pub late: u64,
     /// Requests denied because the server was away.
     pub denied_by_outage: u64,
+    /// Leases taken from the server.
+    pub leases: u64,
     /// Ends of permits that are still to be told to the server.
     pub untold: usize,
     /// Ends of permits that were given up because too many were waiting: their estimates stand.
@@ -131,6 +136,8 @@ pub(crate) struct Inner {
     pub(crate) given_up: AtomicU64,
     /// Endings that the keeper is telling just now.
     pub(crate) telling: AtomicU64,
+    pub(crate) leasing: Option<Leasing>,
+    pub(crate) detached: Detached,
     prefix: String,
     slot_by: Option<ScopePart>,
 }
@@ -182,9 +189,10 @@ impl Inner {
     pub(crate) fn start(builder: Builder) -> Result<Arc<Self>, Error> {
         let runtime =
             tokio::runtime::Handle::try_current().map_err(|error| Error::Runtime { reason: error.to_string() })?;
-        let Builder { server, policy, deadline, permit_ttl, prefix, slot_by, when_away, back_off, scripts } = builder;
+        let Builder { server, policy, deadline, permit_ttl, prefix, slot_by, when_away, back_off, leases, scripts } =
+            builder;
         let local = local_of(&policy, when_away, permit_ttl);
-        let rules = Rules::new(policy, &prefix, slot_by.clone(), local)?;
+        let rules = Rules::new(policy, &prefix, slot_by.clone(), local, leases.is_some())?;
         let inner = Arc::new(Inner {
             link: Link::new(server, deadline),
             scripts,
@@ -198,10 +206,15 @@ impl Inner {
             recoveries: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             telling: AtomicU64::new(0),
+            leasing: leases.map(Leasing::new),
+            detached: Detached::default(),
             prefix,
             slot_by,
         });
         runtime.spawn(keeper::keep(Arc::downgrade(&inner)));
+        if inner.leasing.is_some() {
+            runtime.spawn(lease::keep(Arc::downgrade(&inner)));
+        }
         Ok(inner)
     }
 
@@ -232,12 +245,40 @@ impl Inner {
         let permit = plan.permit_key(id);
         let keys = keys(&permit, plan);
         let record = record::write(plan, estimate);
+        // Milliseconds; a second longer than the permit, for the clocks' sake.
+        let lives = (ttl.as_millis() + 1000).to_string();
+        let head = [ttl.as_micros() as f64, mode, plan.legs.len() as f64];
         loop {
-            let head = [ttl.as_micros() as f64, mode, plan.legs.len() as f64];
             let numbers = plan.numbers(&head, charges, self.link.server_now());
-            let args = [numbers.bytes(), &id.to_le_bytes(), &record];
+            let args = [numbers.bytes(), &id.to_le_bytes(), &record, lives.as_bytes()];
             let answer = self.link.run(&self.scripts.admit, &keys, &args, by).await?;
             let answer = self.read(&answer, plan.legs.len())?;
+            if answer.status != Status::OtherPeriod || Instant::now() >= by {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Asks the server for a lease of one limit.
+    pub(crate) async fn ask_lease(
+        &self,
+        (plan, id): (&Plan, u64),
+        (least, want): (u64, u64),
+        leases: Leases,
+        by: Instant,
+    ) -> Result<Answer, Failure> {
+        let permit = plan.permit_key(id);
+        let keys = keys(&permit, plan);
+        let record = record::write(plan, Estimate::default());
+        // The requests that take from it end later.
+        let ttl = leases.life + self.permit_ttl;
+        let lives = (ttl.as_millis() + 1000).to_string();
+        let head = [ttl.as_micros() as f64, 4.0, 1.0];
+        loop {
+            let numbers = plan.lease_numbers(&head, (least, want, leases.part), self.link.server_now());
+            let args = [numbers.bytes(), &id.to_le_bytes(), &record, lives.as_bytes()];
+            let answer = self.link.run(&self.scripts.admit, &keys, &args, by).await?;
+            let answer = self.read(&answer, 1)?;
             if answer.status != Status::OtherPeriod || Instant::now() >= by {
                 return Ok(answer);
             }
@@ -303,10 +344,10 @@ fn keys<'a>(permit: &'a [u8], plan: &'a Plan) -> Vec<&'a [u8]> {
 }
 
 /// A request that the server may have admitted without anybody knowing: given back as if it had never been.
-struct Unanswered<'a> {
-    inner: &'a Inner,
-    plan: Arc<Plan>,
-    id: Option<u64>,
+pub(crate) struct Unanswered<'a> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) id: Option<u64>,
 }
 
 impl Drop for Unanswered<'_> {
@@ -348,8 +389,13 @@ impl RedisLimiter {
             return Ok(Decision::Admitted(self.permit_of(id, (rules, plan), estimate, By::NoLimit, Vec::new())));
         }
         let charges = plan.charges(&Tokens { input: estimate.input, cached_input: 0, output: estimate.output });
+        if let Some(taken) = inner.leasing.as_ref().and_then(|leasing| leasing.take(&plan, &charges)) {
+            let permit = self.permit_of(inner.ids.next(false), (rules, plan), estimate, By::Lease, Vec::new());
+            return Ok(Decision::Admitted(permit.of_leases(taken)));
+        }
         let by = inner.by();
-        for _ in 0..2 {
+        let mut returned = false;
+        for _ in 0..3 {
             let mut unanswered = Unanswered { inner, plan: plan.clone(), id: Some(id.get()) };
             let answer = inner.ask((&plan, &charges), (id.get(), estimate), (0.0, inner.permit_ttl), by).await;
             // Nothing was sent, or it was answered: nothing to give back.
@@ -363,6 +409,14 @@ impl RedisLimiter {
                         said.used += *charge as f64;
                     }
                     return Ok(Decision::Admitted(self.permit_of(id, (rules, plan), estimate, By::Server, said)));
+                }
+                // Not for what this process has leased itself.
+                Ok(answer)
+                    if answer.status == Status::Not
+                        && !std::mem::replace(&mut returned, true)
+                        && self.return_leases(&plan, &charges, &answer, by).await =>
+                {
+                    id = inner.ids.next(true);
                 }
                 Ok(answer) if answer.status == Status::Not => {
                     let denied = rules.denials.denied(standings(&plan, &charges, &answer));
@@ -378,6 +432,26 @@ impl RedisLimiter {
             }
         }
         self.without_server((rules, plan), request, estimate)
+    }
+
+    /// Gives back what is leased of the limits that refused a request, where that makes it fit. False if it does not.
+    async fn return_leases(&self, plan: &Plan, charges: &[u64], answer: &Answer, by: Instant) -> bool {
+        let Some(leasing) = &self.inner.leasing else { return false };
+        let mut refusing = Vec::new();
+        for (leg, (said, charge)) in answer.said.iter().zip(charges).enumerate().filter(|(_, (said, _))| !said.fits) {
+            let kind = &plan.legs[leg].kind;
+            let left = leasing.left(plan, leg);
+            if left == 0 || remaining(kind, said).saturating_add_unsigned(left) < (*charge).max(1) as i64 {
+                return false;
+            }
+            refusing.push(leg);
+        }
+        for leg in &refusing {
+            if !self.inner.return_lease(plan, *leg, by).await {
+                return false;
+            }
+        }
+        !refusing.is_empty()
     }
 
     fn without_server(
@@ -436,7 +510,8 @@ impl RedisLimiter {
         Ok(standing.collect())
     }
 
-    /// An open permit by its id, whichever process of the same server and prefix admitted it. Dropping it ends it.
+    /// An open permit by its id, whichever process of the same server and prefix admitted it; one by [`By::Lease`] only in the
+    /// process that admitted it, and once. Dropping it ends it.
     ///
     /// What it was charged is brought to what it came to by the policy of this process: limits that it does not have keep the
     /// estimate, and give their places free.
@@ -466,6 +541,9 @@ impl RedisLimiter {
 
     async fn find(&self, id: PermitId, rules: Arc<Rules>, tag: Vec<u8>) -> Result<Permit, Error> {
         let inner = &*self.inner;
+        if let Some(permit) = inner.detached.take(self.inner.clone(), id) {
+            return Ok(permit);
+        }
         if let Some((rules, plan, estimate)) = inner.outage.find(id.get()) {
             let by = if inner.outage.mode == WhenAway::Allow { By::OutageAllowed } else { By::LocalShare };
             return Ok(self.permit_of(id, (rules, plan), estimate, by, Vec::new()));
@@ -505,12 +583,12 @@ impl RedisLimiter {
         let before = inner.rules.load_full();
         let local = match (inner.outage.mode, &before.local) {
             (WhenAway::LocalShare { per_mille }, Some(local)) => {
-                local.swap_policy(policy.share(per_mille));
+                local.swap_policy(policy.share(per_mille))?;
                 Some(local.clone())
             }
             (mode, _) => local_of(&policy, mode, inner.permit_ttl),
         };
-        let rules = Rules::new(policy, &inner.prefix, inner.slot_by.clone(), local)?;
+        let rules = Rules::new(policy, &inner.prefix, inner.slot_by.clone(), local, inner.leasing.is_some())?;
         inner.rules.store(Arc::new(rules));
         Ok(())
     }
@@ -529,16 +607,18 @@ impl RedisLimiter {
             recoveries: inner.recoveries.load(Relaxed),
             late: inner.link.late.load(Relaxed),
             denied_by_outage: inner.outage.denied.load(Relaxed),
+            leases: inner.leasing.as_ref().map_or(0, |leasing| leasing.leases.load(Relaxed)),
             untold: inner.waiting.lock().len() + inner.telling.load(Relaxed) as usize,
             given_up: inner.given_up.load(Relaxed),
             without_server: inner.outage.uses(),
         }
     }
 
-    /// Waits until the server has been told of every permit that has ended, `patience` at the most: at a clean end. False if
-    /// something is left untold; then the estimates of those permits stand.
+    /// Gives back what is leased, and waits until the server has been told of every permit that has ended, `patience` at the
+    /// most: at a clean end. False if something is left untold; then the estimates of those permits stand.
     pub async fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
+        self.inner.return_leases(until).await;
         loop {
             let told = self.inner.waiting.lock().is_empty()
                 && self.inner.telling.load(Relaxed) == 0

@@ -9,6 +9,7 @@ mod ledger;
 #[path = "../../tokenweir/tests/support/model.rs"]
 #[allow(dead_code)]
 mod model;
+mod returns;
 #[path = "../tests/support/mod.rs"]
 mod servers;
 #[path = "../../tokenweir/tests/support/strategies.rs"]

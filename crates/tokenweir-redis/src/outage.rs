@@ -1,6 +1,6 @@
 //! What happens while the server is away, and the account of it.
 
-use crate::plan::{Leg, Plan, Rules};
+use crate::plan::{Plan, Rules};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -163,21 +163,22 @@ impl Outage {
             total.1 = total.1.saturating_sub(*was).saturating_add(*is);
         }
         drop(totals);
-        let mut owed = self.owed.lock();
-        for (leg, charge) in held.plan.legs.iter().zip(charges) {
-            if leg.kind.is_in_flight() || *charge == 0 {
-                continue;
-            }
-            let one = || Owed {
-                plan: Arc::new(Plan { legs: vec![Leg::clone(leg)], tag: held.plan.tag.clone() }),
-                charge: 0,
-                id: crate::ids::random() | 1,
-            };
-            let entry = owed.entry(leg.key.clone()).or_insert_with(one);
-            entry.charge = entry.charge.saturating_add(*charge);
+        for (leg, charge) in charges.iter().enumerate() {
+            self.owe(&held.plan, leg, *charge);
         }
     }
 
+    /// The server is to be charged this of one limit, whatever is left there.
+    pub(crate) fn owe(&self, plan: &Plan, leg: usize, charge: u64) {
+        let Some(key) = plan.legs.get(leg).filter(|leg| !leg.kind.is_in_flight()).map(|leg| &leg.key) else { return };
+        if charge == 0 {
+            return;
+        }
+        let one = || Owed { plan: plan.single(leg), charge: 0, id: crate::ids::random() | 1 };
+        let mut owed = self.owed.lock();
+        let entry = owed.entry(key.clone()).or_insert_with(one);
+        entry.charge = entry.charge.saturating_add(charge);
+    }
     /// Whether anything is to be told to the server.
     pub(crate) fn is_pending(&self) -> bool {
         !self.owed.lock().is_empty() || !self.open.lock().is_empty()

@@ -2,13 +2,15 @@
 
 use crate::answer::{Answer, Said, Status, remaining};
 use crate::error::Error;
+use crate::lease::Taken;
 use crate::limiter::{By, Inner, Standing};
 use crate::link::Failure;
 use crate::plan::{Plan, Rules};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokenweir::policy::Tokens;
 use tokenweir::{Estimate, Outcome, PermitId, Settlement, Usage, elsewhere};
 
@@ -55,6 +57,39 @@ pub struct Permit {
     by: By,
     said: Mutex<Vec<Said>>,
     open: bool,
+    /// What it took from leases, and how long it is kept when it is detached.
+    taken: Mutex<Vec<Taken>>,
+    until: Mutex<Option<Instant>>,
+}
+
+/// Permits by leases that only their ids find.
+#[derive(Default)]
+pub(crate) struct Detached(Mutex<HashMap<u64, Kept>>);
+
+struct Kept {
+    rules: Arc<Rules>,
+    plan: Arc<Plan>,
+    estimate: Estimate,
+    observed: (u64, u64),
+    taken: Vec<Taken>,
+    until: Instant,
+}
+
+impl Detached {
+    /// The permit of this id, for whoever asks first.
+    pub(crate) fn take(&self, inner: Arc<Inner>, id: PermitId) -> Option<Permit> {
+        let kept = self.0.lock().remove(&id.get()).filter(|kept| Instant::now() < kept.until)?;
+        let permit = Permit::new(inner, id, (kept.rules, kept.plan), kept.estimate, By::Lease, Vec::new());
+        permit.has_observed(kept.observed);
+        *permit.until.lock() = Some(kept.until);
+        Some(permit.of_leases(kept.taken))
+    }
+
+    /// Forgets those whose time is over: their estimates stand.
+    pub(crate) fn expire(&self) {
+        let now = Instant::now();
+        self.0.lock().retain(|_, kept| now < kept.until);
+    }
 }
 
 impl fmt::Debug for Permit {
@@ -73,7 +108,13 @@ impl Permit {
         said: Vec<Said>,
     ) -> Self {
         let (observed, said) = (Mutex::new((0, 0)), Mutex::new(said));
-        Permit { inner, id, rules, plan, estimate, observed, by, said, open: true }
+        let (taken, until) = (Mutex::default(), Mutex::new(None));
+        Permit { inner, id, rules, plan, estimate, observed, by, said, open: true, taken, until }
+    }
+
+    pub(crate) fn of_leases(mut self, taken: Vec<Taken>) -> Self {
+        *self.taken.get_mut() = taken;
+        self
     }
 
     pub(crate) fn has_observed(&self, observed: (u64, u64)) {
@@ -88,6 +129,13 @@ impl Permit {
     /// Detaches the permit: from here on only the id finds it.
     pub fn into_id(mut self) -> PermitId {
         self.open = false;
+        let taken = std::mem::take(self.taken.get_mut());
+        if !taken.is_empty() {
+            let until = self.until.get_mut().unwrap_or_else(|| Instant::now() + self.inner.permit_ttl);
+            let (rules, plan, observed) = (self.rules.clone(), self.plan.clone(), *self.observed.get_mut());
+            let kept = Kept { rules, plan, estimate: self.estimate, observed, taken, until };
+            self.inner.detached.0.lock().insert(self.id.get(), kept);
+        }
         self.id()
     }
 
@@ -145,6 +193,9 @@ impl Permit {
             next
         };
         let charges = self.charges_of(self.charged());
+        if self.by == By::Lease {
+            return Ok(Observed { spent: self.settle_leases(&before, &charges) });
+        }
         if charges != before && self.by == By::Server {
             let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges };
             match self.inner.tell(&ending, 1.0, observed, self.inner.by()).await {
@@ -191,10 +242,37 @@ impl Permit {
             _ => self.plan.charges(&Tokens { input, cached_input, output }),
         };
         self.open = false;
+        if self.by == By::Lease {
+            self.settle_leases(&self.charges_of(self.charged()), &charges);
+            return Ok(Ended { settlement, told: true });
+        }
         let mut untold =
             Untold { inner: &self.inner, ending: Some(Ending { id: self.id.get(), plan: self.plan.clone(), charges }) };
         let told = untold.tell().await?;
         Ok(Ended { settlement, told })
+    }
+
+    /// Brings what was taken from leases from these charges to those: what is not used goes back, what is used more is taken from
+    /// them as far as it is there, and the server is charged the rest. Whether one of the limits that count tokens had nothing
+    /// left.
+    fn settle_leases(&self, were: &[u64], are: &[u64]) -> bool {
+        let mut spent = false;
+        for (leg, ((was, is), taken)) in were.iter().zip(are).zip(&mut *self.taken.lock()).enumerate() {
+            if is < was {
+                taken.give_back(was - is);
+                taken.charge -= taken.charge.min(was - is);
+                continue;
+            }
+            let more = is - was;
+            let some = if more > 0 { taken.lease.take_some(more) } else { 0 };
+            taken.charge += some;
+            if some < more {
+                self.inner.outage.owe(&self.plan, leg, more - some);
+                self.inner.link.wake.notify_one();
+                spent |= !self.plan.legs[leg].charge.is_per_request();
+            }
+        }
+        spent
     }
 
     /// Lets the permit live for `ttl` from now on, for streams longer than the builder's `permit_ttl`.
@@ -202,6 +280,10 @@ impl Permit {
     /// # Errors
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if it has ended; [`Error::Away`], [`Error::Refused`].
     pub async fn renew(&self, ttl: Duration) -> Result<(), Error> {
+        if self.by == By::Lease {
+            *self.until.lock() = Some(Instant::now() + ttl);
+            return Ok(());
+        }
         if self.by == By::NoLimit || self.inner.outage.renew(self.id.get(), ttl) {
             return Ok(());
         }
@@ -220,7 +302,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.open && !self.plan.legs.is_empty() {
+        // Of leases the estimate is spent already.
+        if self.open && !self.plan.legs.is_empty() && self.by != By::Lease {
             let charges = self.charges_of(self.charged());
             // Dropped here, the ending goes to whoever has the permit.
             drop(Untold {

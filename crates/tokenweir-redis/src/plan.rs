@@ -1,11 +1,13 @@
 //! What a policy means on the server: for each request its keys and what the scripts are told of each limit.
 
 use crate::error::Error;
+use crate::lease::Allowance;
 use crate::numbers::{Numbers, number};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 use tokenweir::elsewhere::Denials;
 use tokenweir::policy::{Algorithm, ChargeRule, Mode, Period, ScopePart, Tokens, Until};
 use tokenweir::{Policy, Request};
@@ -111,8 +113,15 @@ impl Kind {
         matches!(self, Kind::InFlight { .. })
     }
 
+    /// How long a lease that was charged at `now` may be spent, by the counter's own rules: a quota's until its period ends.
+    pub(crate) fn rest(&self, period: f64, now: i64) -> Duration {
+        let Kind::Quota { periods, .. } = self else { return Duration::MAX };
+        let end = periods.end(period as i64);
+        end.map_or(Duration::MAX, |end| Duration::from_micros(end.saturating_sub(now).max(0) as u64))
+    }
+
     /// What the scripts are told of a charge of `n`, as of `now` in microseconds.
-    fn tell(&self, numbers: &mut Numbers, enforced: bool, n: u64, now: i64) {
+    fn words(&self, enforced: bool, n: u64, now: i64) -> [f64; 8] {
         let shadow = if enforced { 0.0 } else { 1.0 };
         let most = |amount: u64, until: Until| match n {
             // A charge of nothing must stay below the bound.
@@ -133,8 +142,8 @@ impl Kind {
             Kind::InFlight { amount } => (4.0, [number(*amount), 0.0, 0.0, 0.0, 0.0]),
             Kind::Unknown => (0.0, [0.0; 5]),
         };
-        numbers.extend(&[kind, shadow, number(n)]);
-        numbers.extend(&rest);
+        let [a, b, c, d, last] = rest;
+        [kind, shadow, number(n), a, b, c, d, last]
     }
 }
 
@@ -158,6 +167,8 @@ pub(crate) struct Plan {
     pub(crate) legs: Vec<Leg>,
     /// What every key begins with.
     pub(crate) tag: Vec<u8>,
+    /// What is leased of each limit; none if the server decides all.
+    pub(crate) allowances: Vec<Arc<Allowance>>,
 }
 
 impl Plan {
@@ -171,9 +182,27 @@ impl Plan {
         let mut numbers = Numbers::with_capacity(head.len() + 8 * self.legs.len());
         numbers.extend(head);
         for (leg, n) in self.legs.iter().zip(charges) {
-            leg.kind.tell(&mut numbers, leg.enforced, *n, now);
+            numbers.extend(&leg.kind.words(leg.enforced, *n, now));
         }
         numbers
+    }
+
+    /// These numbers, then what the script is told of a lease of the first limit: at most `want`, and one part of `part` of what
+    /// is left; nothing, if that is less than `least`.
+    pub(crate) fn lease_numbers(&self, head: &[f64], (least, want, part): (u64, u64, u32), now: i64) -> Numbers {
+        let mut numbers = Numbers::with_capacity(head.len() + 8);
+        numbers.extend(head);
+        for leg in self.legs.iter().take(1) {
+            let [kind, _, want, a, b, c, d, _] = leg.kind.words(true, want, now);
+            numbers.extend(&[kind, number(least), want, a, b, c, d, f64::from(part)]);
+        }
+        numbers
+    }
+
+    /// One limit of it alone.
+    pub(crate) fn single(&self, leg: usize) -> Arc<Plan> {
+        let legs = self.legs.get(leg).cloned().into_iter().collect();
+        Arc::new(Plan { legs, tag: self.tag.clone(), allowances: Vec::new() })
     }
 
     pub(crate) fn permit_key(&self, id: u64) -> Vec<u8> {
@@ -197,6 +226,8 @@ pub(crate) struct Rules {
     identities: Vec<String>,
     by_identity: HashMap<String, usize>,
     plans: RwLock<HashMap<Vec<u8>, Arc<Plan>>>,
+    /// By the counter's key; `None` without leases.
+    allowances: Option<Mutex<HashMap<Vec<u8>, Arc<Allowance>>>>,
     prefix: String,
     slot_by: Option<ScopePart>,
     /// Decides by a share of every amount while the server is away.
@@ -209,6 +240,7 @@ impl Rules {
         prefix: &str,
         slot_by: Option<ScopePart>,
         local: Option<tokenweir::Limiter>,
+        leased: bool,
     ) -> Result<Self, Error> {
         if let Some(part) = &slot_by
             && let Some(limit) = policy.limits().iter().find(|limit| !limit.scope().contains(part))
@@ -220,7 +252,8 @@ impl Rules {
         let by_identity = identities.iter().cloned().enumerate().map(|(limit, identity)| (identity, limit)).collect();
         let plans = RwLock::new(HashMap::new());
         let denials = Denials::new(policy);
-        Ok(Rules { denials, kinds, identities, by_identity, plans, prefix: prefix.to_owned(), slot_by, local })
+        let (allowances, prefix) = (leased.then(Mutex::default), prefix.to_owned());
+        Ok(Rules { denials, kinds, identities, by_identity, plans, allowances, prefix, slot_by, local })
     }
 
     /// What a request meets.
@@ -261,13 +294,29 @@ impl Rules {
                 enforced: limit.mode() == Mode::Enforce,
             }
         });
-        let plan = Arc::new(Plan { legs: legs.collect(), tag });
+        let legs: Vec<Leg> = legs.collect();
+        let plan = Arc::new(Plan { allowances: self.allowances(&legs), legs, tag });
         let mut plans = self.plans.write();
         if plans.len() >= MOST_PLANS {
             plans.clear();
+            if let Some(allowances) = &self.allowances {
+                allowances.lock().clear();
+            }
         }
         plans.insert(route, plan.clone());
         Ok(plan)
+    }
+
+    /// What is leased of these limits; none if one of them cannot be.
+    fn allowances(&self, legs: &[Leg]) -> Vec<Arc<Allowance>> {
+        let leasable = |leg: &Leg| leg.enforced && !matches!(leg.kind, Kind::InFlight { .. } | Kind::Unknown);
+        match &self.allowances {
+            Some(allowances) if legs.iter().all(leasable) => {
+                let mut allowances = allowances.lock();
+                legs.iter().map(|leg| allowances.entry(leg.key.clone()).or_default().clone()).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// What every key of the request begins with: all that is within its braces decides on the slot.

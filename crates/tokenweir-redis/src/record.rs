@@ -56,7 +56,7 @@ pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> 
         }
         legs.push(rules.leg(key.to_vec(), from..to, charge, places == 1));
     }
-    Some(Record { plan: Plan { legs, tag }, estimate, observed })
+    Some(Record { plan: Plan { legs, tag, allowances: Vec::new() }, estimate, observed })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

@@ -36,8 +36,9 @@ impl Scripts {
     }
 
     fn made(adapt: impl Fn(String) -> String) -> Self {
-        let script = |text: &str| {
-            let text = adapt([include_str!("lua/common.lua"), text].concat());
+        let (head, common) = (include_str!("lua/head.lua"), include_str!("lua/common.lua"));
+        let script = |parts: &[&str]| {
+            let text = adapt(parts.concat());
             // Comments are for whoever reads this, not for the server.
             let lines = text.lines().filter(|line| !line.trim_start().starts_with("--"));
             let text = lines.collect::<Vec<_>>().join("\n");
@@ -45,9 +46,9 @@ impl Scripts {
             Script { text, sha }
         };
         Scripts {
-            admit: script(include_str!("lua/admit.lua")),
-            settle: script(include_str!("lua/settle.lua")),
-            renew: script(include_str!("lua/renew.lua")),
+            admit: script(&[head, include_str!("lua/quick.lua"), common, include_str!("lua/admit.lua")]),
+            settle: script(&[head, common, include_str!("lua/settle.lua")]),
+            renew: script(&[head, common, include_str!("lua/renew.lua")]),
         }
     }
 }

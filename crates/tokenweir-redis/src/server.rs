@@ -4,9 +4,10 @@ use crate::error::Error;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisFuture, RedisResult, TlsMode, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisFuture, RedisResult,
+    TlsCertificates, TlsMode, Value,
 };
 use std::fmt;
 use std::time::Duration;
@@ -24,13 +25,14 @@ use std::time::Duration;
 pub struct Server {
     kind: Kind,
     shown: String,
+    certificates: Option<TlsCertificates>,
 }
 
 #[derive(Clone)]
 enum Kind {
     Single(Client),
     Cluster(Vec<String>),
-    Sentinel { nodes: Vec<String>, master: String, tls: bool, server: redis::RedisConnectionInfo },
+    Sentinel { nodes: Vec<ConnectionAddr>, master: String, tls: bool, server: redis::RedisConnectionInfo },
 }
 
 impl fmt::Debug for Server {
@@ -45,6 +47,14 @@ impl fmt::Display for Server {
     }
 }
 
+/// TLS by ring, unless the program has chosen something else before.
+fn use_ring() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Whoever was quicker has chosen.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
 /// The address without its password.
 fn without_password(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
@@ -54,7 +64,8 @@ fn without_password(address: &str) -> String {
 }
 
 impl Server {
-    /// Reads an address; nothing is connected yet.
+    /// Reads an address; nothing is connected yet. The first one with TLS makes ring the process's provider of cryptography for
+    /// rustls, unless it has one already.
     ///
     /// # Errors
     /// [`Error::Address`].
@@ -68,6 +79,9 @@ impl Server {
         let (scheme, rest) = address.split_once("://").ok_or_else(|| wrong("it has no scheme".to_owned()))?;
         let tls = scheme.starts_with("rediss");
         let plain = if tls { "rediss" } else { "redis" };
+        if tls {
+            use_ring();
+        }
         let (login, hosts) = match rest.rsplit_once('@') {
             Some((login, hosts)) => (format!("{login}@"), hosts),
             None => (String::new(), rest),
@@ -86,10 +100,9 @@ impl Server {
                 let database = parts.next().unwrap_or("0");
                 let server = format!("redis://{login}server/{database}").into_connection_info();
                 let server = server.map_err(|error| wrong(error.to_string()))?.redis_settings().clone();
-                let nodes: Vec<String> = hosts.split(',').map(|host| format!("redis://{host}")).collect();
-                for node in &nodes {
-                    node.as_str().into_connection_info().map_err(|error| wrong(error.to_string()))?;
-                }
+                let address = |host| Ok(format!("redis://{host}").into_connection_info()?.addr().clone());
+                let nodes: RedisResult<Vec<ConnectionAddr>> = hosts.split(',').map(address).collect();
+                let nodes = nodes.map_err(|error| wrong(error.to_string()))?;
                 Kind::Sentinel { nodes, master: master.to_owned(), tls, server }
             }
             "redis" | "rediss" | "redis+unix" | "unix" => {
@@ -102,7 +115,44 @@ impl Server {
         {
             return Err(wrong("#insecure is not taken; give a certificate that can be checked".to_owned()));
         }
-        Ok(Server { kind, shown })
+        Ok(Server { kind, shown, certificates: None })
+    }
+
+    /// Over TLS, trusts servers by this certificate of an authority (PEM), and by no other. Otherwise those of Mozilla are trusted.
+    ///
+    /// # Errors
+    /// [`Error::Certificate`] if it is none, or if the address is not one of TLS.
+    pub fn trusting(self, root: impl Into<Vec<u8>>) -> Result<Self, Error> {
+        let client_tls = self.certificates.as_ref().and_then(|certificates| certificates.client_tls.clone());
+        self.with(TlsCertificates { client_tls, root_cert: Some(root.into()) })
+    }
+
+    /// Over TLS, shows this certificate with its key (both PEM) to servers that ask for one.
+    ///
+    /// # Errors
+    /// As [`trusting`](Server::trusting).
+    pub fn shown_as(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Result<Self, Error> {
+        let root_cert = self.certificates.as_ref().and_then(|certificates| certificates.root_cert.clone());
+        let client = ClientTlsConfig { client_cert: certificate.into(), client_key: key.into() };
+        self.with(TlsCertificates { client_tls: Some(client), root_cert })
+    }
+
+    fn with(mut self, certificates: TlsCertificates) -> Result<Self, Error> {
+        let wrong = |reason: String| Error::Certificate { address: self.shown.clone(), reason };
+        if !self.shown.starts_with("rediss") && !self.shown.starts_with("valkeys") {
+            return Err(wrong("the address is not one of TLS, which begins with rediss".to_owned()));
+        }
+        // Whether they can be used is found out by the same means as for one server, whatever there are.
+        let address = match &self.kind {
+            Kind::Single(client) => client.get_connection_info().clone(),
+            _ => "rediss://localhost".into_connection_info().map_err(|error| wrong(error.to_string()))?,
+        };
+        let client = Client::build_with_tls(address, certificates.clone()).map_err(|error| wrong(error.to_string()))?;
+        if matches!(self.kind, Kind::Single(_)) {
+            self.kind = Kind::Single(client);
+        }
+        self.certificates = Some(certificates);
+        Ok(self)
     }
 
     /// Connects, within `patience`.
@@ -115,16 +165,29 @@ impl Server {
             }
             Kind::Cluster(nodes) => {
                 let client = ClusterClient::builder(nodes.clone()).connection_timeout(patience).retries(8);
-                let client = client.min_retry_wait(2).max_retry_wait(20).build()?;
+                let mut client = client.min_retry_wait(2).max_retry_wait(20);
+                if let Some(certificates) = &self.certificates {
+                    client = client.certs(certificates.clone());
+                }
+                let client = client.build()?;
                 Ok(Connection::Cluster(client.get_async_connection().await?))
             }
             Kind::Sentinel { nodes, master, tls, server } => {
-                let mut to_server = SentinelNodeConnectionInfo::default().set_redis_connection_info(server.clone());
-                if *tls {
-                    to_server = to_server.set_tls_mode(TlsMode::Secure);
+                let builder = SentinelClientBuilder::new(nodes.clone(), master.clone(), SentinelServerType::Master)?;
+                let mut builder = builder.set_client_to_redis_db(server.db());
+                if let Some(user) = server.username() {
+                    builder = builder.set_client_to_redis_username(user);
                 }
-                let mut client =
-                    SentinelClient::build(nodes.clone(), master.clone(), Some(to_server), SentinelServerType::Master)?;
+                if let Some(password) = server.password() {
+                    builder = builder.set_client_to_redis_password(password);
+                }
+                if *tls {
+                    builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+                    if let Some(certificates) = &self.certificates {
+                        builder = builder.set_client_to_redis_certificates(certificates.clone());
+                    }
+                }
+                let mut client = builder.build()?;
                 Ok(Connection::Single(client.get_async_connection_with_config(&config).await?))
             }
         }

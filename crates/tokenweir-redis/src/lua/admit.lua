@@ -1,49 +1,46 @@
--- Decides over all limits of a request, and charges all or none.
--- KEYS: the permit, then each limit's counter. ARGV: numbers, the permit's id, what only the permit's settler reads.
--- numbers: time to live, mode (0 decide, 1 charge whatever is left, 2 look, 3 as 1 without a permit), limits; for each limit
--- kind, shadow, charge, and
---   1 bucket: capacity, refill, in every     2 window: most, sub-window, sub-windows, time to live (ms)
---   3 quota: most, start, end, next end      4 in flight: amount
--- Answer: status (0 admitted, 1 refused, 2 the periods are not those of this clock, 3 the id is taken), now; for each limit
--- whether it fits, what is used, and what the wait follows from. A look also answers what each was charged in all.
-local numbers = ARGV[1]
-local ttl, mode, limits = unpack_at('<ddd', numbers)
-local kept = call('MGET', unpack(KEYS, 2))
-local answer, record, write, totals = {0, now}, {}, {}, {}
-local refused = false
-local from, said, told = 25, 3, 1
+-- The general case: what the usual one has left undecided. It is told and answers the same.
+local answer, record, totals = {nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil}, {}
+local places
+local refused, from = false, 25
+-- How much of what is left is leased.
+local function leased(left, n, least)
+  n = min(n, floor(left / unpack_at('<d', numbers, from - 8)))
+  return n >= least and n > 0 and n or 0
+end
+-- -1, then nothing.
+local NOT_CHARGED = '\0\0\0\0\0\0\240\191' .. ZEROES .. '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 for i = 1, limits do
   local kind, shadow, n, a, b, c, d = unpack_at('<ddddddd', numbers, from)
   from = from + 64
   local key, fits, used, more = KEYS[i + 1], false, 0, 0
+  local charged = NOT_CHARGED
   if kind == 1 then
-    local total, D, r, time, returned, epoch, ticks = bucket(kept[i], key, a, b, c)
+    local total, D, r, time, returned, epoch, expires, value, ticks_from = bucket(kept[i], key, a, b, c)
     totals[i] = total
-    fits = n <= a - D and (n > 0 or D < a or r > 0)
+    if mode == 4 then n = leased(a - D, n, shadow) end
+    fits = n <= a - D and (n > 0 or D < a or r > 0) and (mode ~= 4 or n > 0)
     used, more = D, r
     if fits or mode % 2 == 1 then
-      local part, taken = r > 0 and 1 or 0, 0
-      if n > 0 then ticks, taken = note(ticks, D - part, floor(time / tick_of(a, b, c))) end
-      D = D + n
-      write[i] = {total + n, D, r, time, returned, a, b, c, epoch, ticks}
-      record[told], record[told + 1], record[told + 2] = n, n, time
-      record[told + 3], record[told + 4], record[told + 5], record[told + 6] = D - part, returned, epoch, taken
+      local found, taken, ticks = r > 0 and D - 1 or D, 0, nil
+      if n > 0 then ticks, taken = note(value, ticks_from, found, floor(time / tick_of(a, b, c))) end
+      keep_bucket(key, total + n, D + n, r, time, returned, a, b, c, epoch, expires, value, ticks_from, ticks)
+      charged = pack('<ddddddd', n, n, time, found + n, returned, epoch, taken)
     end
   elseif kind == 2 then
-    local total, newest, counted, current, older = window(kept[i], key, b, c)
+    local total, newest, counted, current, value, older, same = window(kept[i], key, b, c)
     totals[i] = total
-    fits = n <= a - counted
+    if mode == 4 then n = leased(a - counted, n, shadow) end
+    fits = n <= a - counted and (mode ~= 4 or n > 0)
     used = counted
     if fits or mode % 2 == 1 then
-      write[i] = {total + n, newest, min(counted + n, MOST), current + n, older, d}
-      record[told], record[told + 1], record[told + 2] = n, n, newest
-      record[told + 3], record[told + 4], record[told + 5], record[told + 6] = 0, 0, 0, 0
+      keep_window(key, total + n, newest, min(counted + n, MOST), current + n, value, older, same, d)
+      charged = pack('<ddd', n, n, newest) .. ZEROES
     else
       -- The sub-window at whose beginning enough has left; 0: none.
       local rest = counted
-      for at = 1, #older, 16 do
-        local index, charged = unpack_at('<dd', older, at)
-        rest = rest - charged
+      for at = older, #value, 16 do
+        local index, left = unpack_at('<dd', value, at)
+        rest = rest - left
         if n <= a - rest then more = index + c + 1 break end
       end
       if more == 0 and current > 0 and n <= a - (rest - current) then more = newest + c + 1 end
@@ -51,66 +48,46 @@ for i = 1, limits do
   elseif kind == 3 then
     if now < b or now >= d then return pack('<dd', 2, now) end
     if now >= c then b, c = c, d end
-    local total, period, counted = quota(kept[i], key, b)
+    local total, period, counted, same = quota(kept[i], key, b)
     totals[i] = total
-    fits = n <= a - counted
+    if mode == 4 then n = leased(a - counted, n, shadow) end
+    fits = n <= a - counted and (mode ~= 4 or n > 0)
     used, more = counted, period
     if fits or mode % 2 == 1 then
-      write[i] = {total + n, period, counted + n, period > b and max(d, period) or c}
-      record[told], record[told + 1], record[told + 2] = n, n, period
-      record[told + 3], record[told + 4], record[told + 5], record[told + 6] = 0, 0, 0, 0
+      keep_quota(key, total + n, period, counted + n, same, period > b and max(d, period) or c)
+      charged = pack('<ddd', n, n, period) .. ZEROES
     end
   else
     call('ZREMRANGEBYSCORE', key, '-inf', now)
     used = call('ZCARD', key)
     fits = used < a
     if fits or mode % 2 == 1 then
-      write[i] = true
-      record[told], record[told + 1], record[told + 2] = n, n, 0
-      record[told + 3], record[told + 4], record[told + 5], record[told + 6] = 0, 0, 0, 0
+      places = places or {}
+      places[#places + 1] = key
+      charged = pack('<dd', n, n) .. ZEROES .. '\0\0\0\0\0\0\0\0'
     else
       more = call('ZRANGE', key, used - a, used - a, 'WITHSCORES')[2] or 0
     end
   end
-  if not write[i] then
-    if shadow == 0 then refused = true end
-    record[told], record[told + 1], record[told + 2] = -1, 0, 0
-    record[told + 3], record[told + 4], record[told + 5], record[told + 6] = 0, 0, 0, 0
-  end
-  answer[said], answer[said + 1], answer[said + 2] = fits and 1 or 0, used, more
-  said, told = said + 3, told + 7
+  if charged == NOT_CHARGED and (shadow == 0 or mode == 4) then refused = true end
+  if mode == 4 then used = n end
+  answer[i], record[i + 1] = pack('<ddd', fits and 1 or 0, used, more), charged
 end
+local status = 0
 if refused then
-  answer[1] = 1
+  status = 1
 elseif mode ~= 2 then
   if mode ~= 3 then
-    local value = pack('<ddddd', 1004, now + ttl, limits, 0, 0) ..
-      pack('<' .. string.rep('d', told - 1), unpack(record)) .. ARGV[3]
-    if not call('SET', KEYS[1], value, 'NX', 'PX', floor(ttl / 1000) + 1000) then return pack('<dd', 3, now) end
+    record[1], record[limits + 2] = pack('<ddddd', PERMIT, now + ttl, limits, 0, 0), ARGV[3]
+    if not call('SET', KEYS[1], concat(record), 'NX', 'PX', ARGV[4]) then return pack('<dd', 3, now) end
   end
-  from = 25
-  for i = 1, limits do
-    local w = write[i]
-    if w then
-      local kind, key = unpack_at('<d', numbers, from), KEYS[i + 1]
-      if kind == 1 then
-        keep_bucket(key, unpack(w))
-      elseif kind == 2 then
-        keep_window(key, unpack(w))
-      elseif kind == 3 then
-        keep_quota(key, unpack(w))
-      else
-        call('ZADD', key, now + ttl, ARGV[2])
-        lives(key, ttl)
-      end
-    end
-    from = from + 64
+  write_back()
+  for i = 1, places and #places or 0 do
+    call('ZADD', places[i], now + ttl, ARGV[2])
+    lives(places[i], ttl)
   end
 end
 if mode == 2 then
-  for i = 1, limits do
-    answer[said] = totals[i] or 0
-    said = said + 1
-  end
+  for i = 1, limits do answer[limits + i] = pack('<d', totals[i] or 0) end
 end
-return pack('<' .. string.rep('d', said - 1), unpack(answer))
+return pack('<dd', status, now) .. concat(answer)

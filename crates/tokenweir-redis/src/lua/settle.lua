@@ -1,11 +1,12 @@
--- Brings a permit from what it was charged to what it came to, and ends it; or charges what a stream has brought more.
+-- Brings a permit from what it was charged to what it came to, and ends it; charges what a stream has brought more, or
+-- gives back what is not used and lets it go on.
 -- KEYS: the permit, then each limit's counter. ARGV: numbers, the permit's id.
--- numbers: mode (0 end, 1 observe), limits, observed input, observed output; for each limit as in an admission, with what it
+-- numbers: mode (0 end, 1 observe, 2 give back), limits, observed input, observed output; for each limit as in an admission, with what it
 -- came to as the charge; kind 0 is left alone.
 -- Answer: status (0 done, 1 there is no such permit, 2 the periods are not those of this clock), now; for each limit as in an
 -- admission.
 -- What of d comes back of a charge `first` that was made at x, left a deficit of y, and found so much returned and taken; and
--- the ticks after that. Rounded to the smaller side throughout.
+-- the ticks after that, if they are other ones. Rounded to the smaller side throughout.
 local function as_if(ticks, d, first, x, y, returned, taken, D, time, length, R, P)
   local function came(e)
     return e > 0 and floor(e * R / P * 1.000000000000001) + 1 or 0
@@ -32,13 +33,13 @@ local function as_if(ticks, d, first, x, y, returned, taken, D, time, length, R,
     end
   end
   local back = min(d, least, D)
-  if back <= 0 then return 0, ticks end
-  local rest = {string.sub(ticks, 1, from - 1)}
+  if back <= 0 then return 0 end
+  local rest = {sub(ticks, 1, from - 1)}
   for at = from, size, 24 do
     local tick, floor_of, taken_of = unpack_at('<ddd', ticks, at)
     rest[#rest + 1] = pack('<ddd', tick, floor_of - back, taken_of + back)
   end
-  return back, table.concat(rest)
+  return back, concat(rest)
 end
 
 local numbers = ARGV[1]
@@ -46,7 +47,7 @@ local mode, limits, input, output = unpack_at('<dddd', numbers)
 local permit = call('GET', KEYS[1])
 if not permit then return pack('<dd', 1, now) end
 local kind_of, deadline, count, seen_input, seen_output = unpack_at('<ddddd', permit)
-if kind_of ~= 1004 or count ~= limits then
+if kind_of ~= PERMIT or count ~= limits then
   error('TOKENWEIR the value under ' .. KEYS[1] .. ' is not the permit that was asked for', 0)
 end
 if deadline <= now then
@@ -54,8 +55,9 @@ if deadline <= now then
   return pack('<dd', 1, now)
 end
 local kept = call('MGET', unpack(KEYS, 2))
-local answer, write, record = {0, now}, {}, {}
-local from, said = 33, 3
+local answer, record = {nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil}
+local places
+local from = 33
 for i = 1, limits do
   local kind, _, n, a, b, c, d = unpack_at('<ddddddd', numbers, from)
   from = from + 64
@@ -63,28 +65,35 @@ for i = 1, limits do
   local key, used, more = KEYS[i + 1], 0, 0
   local change = 0
   if charged >= 0 then change = n - charged end
-  if mode == 1 then change = max(change, 0) end
-  record[i * 7 - 6], record[i * 7 - 5], record[i * 7 - 4] = charged + change, first, x
-  record[i * 7 - 3], record[i * 7 - 2], record[i * 7 - 1], record[i * 7] = y, z, w, taken
+  if mode > 0 then
+    change = mode == 1 and max(change, 0) or min(change, 0)
+    -- What is given back is as if it had never been charged, also to what is given back later.
+    record[i + 1] = pack('<dd', charged + change, first + min(change, 0)) .. sub(permit, i * 56 + 1, i * 56 + 40)
+  end
+  -- A counter that has gone has nothing to give back to.
+  local changes = change > 0 or change < 0 and kept[i]
   if kind == 1 then
-    local total, D, r, time, returned, epoch, ticks = bucket(kept[i], key, a, b, c)
-    local part, length = r > 0 and 1 or 0, tick_of(a, b, c)
+    local total, D, r, time, returned, epoch, expires, value, ticks_from = bucket(kept[i], key, a, b, c)
+    local found, ticks = r > 0 and D - 1 or D, nil
+    local length = tick_of(a, b, c)
     if change > 0 then
-      ticks = note(ticks, D - part, floor(time / length))
+      ticks = note(value, ticks_from, found, floor(time / length))
       D = D + change
     elseif change < 0 and epoch == w then
       local back
-      back, ticks = as_if(ticks, -change, first, x, y, returned - z, taken, D - part, time, length, b, c)
+      back, ticks =
+        as_if(sub(value, ticks_from), -change, first, x, y, returned - z, taken, found, time, length, b, c)
       D, returned = D - back, returned + back
       if returned > MOST / 2 then returned, epoch, ticks = 0, epoch + 1, '' end
       if D <= 0 then r = 0 end
     end
     used, more = D, r
-    if change ~= 0 and (kept[i] or change > 0) then
-      write[i] = {max(total + change, 0), D, r, time, returned, a, b, c, epoch, ticks}
+    if changes then
+      local all = max(total + change, 0)
+      keep_bucket(key, all, D, r, time, returned, a, b, c, epoch, expires, value, ticks_from, ticks)
     end
   elseif kind == 2 then
-    local total, newest, counted, current, older = window(kept[i], key, b, c)
+    local total, newest, counted, current, value, older, same = window(kept[i], key, b, c)
     if change > 0 then
       counted, current = min(counted + change, MOST), current + change
     elseif change < 0 then
@@ -93,11 +102,12 @@ for i = 1, limits do
         back = min(-change, current)
         current = current - back
       elseif x + c >= newest then
-        for at = 1, #older, 16 do
-          local index, was = unpack_at('<dd', older, at)
+        for at = older, #value, 16 do
+          local index, was = unpack_at('<dd', value, at)
           if index == x then
             back = min(-change, was)
-            older = string.sub(older, 1, at - 1) .. pack('<dd', index, was - back) .. string.sub(older, at + 16)
+            value = sub(value, 1, at - 1) .. pack('<dd', index, was - back) .. sub(value, at + 16)
+            same = false
             break
           end
         end
@@ -105,51 +115,37 @@ for i = 1, limits do
       counted = counted - back
     end
     used = counted
-    if change ~= 0 and (kept[i] or change > 0) then
-      write[i] = {max(total + change, 0), newest, counted, current, older, d}
-    end
+    if changes then keep_window(key, max(total + change, 0), newest, counted, current, value, older, same, d) end
   elseif kind == 3 then
     if now < b or now >= d then return pack('<dd', 2, now) end
     if now >= c then b, c = c, d end
-    local total, period, counted = quota(kept[i], key, b)
+    local total, period, counted, same = quota(kept[i], key, b)
     if change > 0 then
       counted = counted + change
     elseif change < 0 and period == x then
       counted = max(counted + change, 0)
     end
     used, more = counted, period
-    if change ~= 0 and (kept[i] or change > 0) then
-      write[i] = {max(total + change, 0), period, counted, period > b and max(d, period) or c}
+    if changes then
+      keep_quota(key, max(total + change, 0), period, counted, same, period > b and max(d, period) or c)
     end
   elseif kind == 4 then
     used = call('ZCOUNT', key, '(' .. string.format('%.0f', now), '+inf')
-    if mode == 0 and charged >= 0 then write[i], used = true, max(used - 1, 0) end
+    if mode == 0 and charged >= 0 then
+      places = places or {}
+      places[#places + 1] = key
+      used = max(used - 1, 0)
+    end
   end
-  answer[said], answer[said + 1], answer[said + 2] = charged >= 0 and 1 or 0, used, more
-  said = said + 3
+  answer[i] = pack('<ddd', charged >= 0 and 1 or 0, used, more)
 end
 if mode == 0 then
   call('DEL', KEYS[1])
 else
-  local value = pack('<ddddd', 1004, deadline, limits, max(seen_input, input), max(seen_output, output)) ..
-    pack('<' .. string.rep('d', limits * 7), unpack(record)) .. string.sub(permit, 41 + limits * 56)
-  call('SET', KEYS[1], value, 'PX', floor((deadline - now) / 1000) + 1000)
+  record[1] = pack('<ddddd', PERMIT, deadline, limits, max(seen_input, input), max(seen_output, output))
+  record[limits + 2] = sub(permit, 41 + limits * 56)
+  call('SET', KEYS[1], concat(record), 'PX', floor((deadline - now) / 1000) + 1000)
 end
-from = 33
-for i = 1, limits do
-  local w = write[i]
-  if w then
-    local kind, key = unpack_at('<d', numbers, from), KEYS[i + 1]
-    if kind == 1 then
-      keep_bucket(key, unpack(w))
-    elseif kind == 2 then
-      keep_window(key, unpack(w))
-    elseif kind == 3 then
-      keep_quota(key, unpack(w))
-    else
-      call('ZREM', key, ARGV[2])
-    end
-  end
-  from = from + 64
-end
-return pack('<' .. string.rep('d', said - 1), unpack(answer))
+write_back()
+for i = 1, places and #places or 0 do call('ZREM', places[i], ARGV[2]) end
+return pack('<dd', 0, now) .. concat(answer)

@@ -4,7 +4,11 @@
 mod support;
 
 mod cluster;
+mod faults;
+mod leases;
 mod outage;
+mod readme;
 mod shared;
 mod stage;
 mod strange;
+mod tls;

@@ -4,10 +4,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A port that nobody has at the moment.
-fn spare_port() -> u16 {
+pub fn spare_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     listener.local_addr().expect("bound").port()
 }
@@ -116,6 +118,61 @@ fn spawn(port: u16, directory: &std::path::Path, extra: &[String]) -> Child {
     }
 }
 
+/// A network that can be cut: connections to its port go to the server's, and while it is cut nothing passes, nothing is closed,
+/// and who connects is not answered.
+pub struct Network {
+    pub port: u16,
+    cut: Arc<AtomicBool>,
+}
+
+impl Network {
+    pub fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let port = listener.local_addr().expect("bound").port();
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = cut.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let is_cut = is_cut.clone();
+                std::thread::spawn(move || {
+                    while is_cut.load(Relaxed) {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { return };
+                    let (Ok(from_client), Ok(from_server)) = (client.try_clone(), server.try_clone()) else { return };
+                    let back = is_cut.clone();
+                    std::thread::spawn(move || pass(from_server, client, &back));
+                    pass(from_client, server, &is_cut);
+                });
+            }
+        });
+        Network { port, cut }
+    }
+
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    pub fn mend(&self) {
+        self.cut.store(false, Relaxed);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, is_cut: &AtomicBool) {
+    let mut bytes = [0; 16384];
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
+        // What was sent before the cut arrives after it, late.
+        while is_cut.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if to.write_all(&bytes[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(std::net::Shutdown::Both);
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
 /// Sends one command and returns what comes back at once.
 fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -126,4 +183,57 @@ fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
     let mut answer = vec![0; 65536];
     let read = stream.read(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
+}
+
+/// Three masters that have all slots between them, each with so many replicas.
+pub struct Cluster(pub Vec<RedisServer>);
+
+impl Cluster {
+    pub fn start() -> Self {
+        Self::with(0)
+    }
+
+    pub fn with(replicas: usize) -> Self {
+        let node = || {
+            RedisServer::with(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-config-file",
+                "nodes.conf",
+                "--cluster-port",
+                "0",
+                "--cluster-node-timeout",
+                "1000",
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
+        };
+        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(|_| node()).collect();
+        let cluster = Cluster(nodes);
+        let mut words = vec!["--cluster".to_owned(), "create".to_owned()];
+        words.extend(cluster.0.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        words.extend(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"].map(str::to_owned));
+        cluster.cli(&words);
+        for _ in 0..1000 {
+            if cluster.0.iter().all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
+                return cluster;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the cluster does not come together");
+    }
+
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.0.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    pub fn cli(&self, words: &[String]) -> String {
+        let output = Command::new("redis-cli").args(words).stdin(Stdio::null()).output();
+        let output = output
+            .unwrap_or_else(|error| panic!("redis-cli cannot be run ({error}): scripts/redis-server installs it"));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "redis-cli {words:?}: {said}");
+        said
+    }
 }
