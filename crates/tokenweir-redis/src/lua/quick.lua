@@ -14,11 +14,13 @@ local numbers = ARGV[1]
 local ttl, mode, limits = unpack_at('<ddd', numbers)
 local kept = call('MGET', unpack(KEYS, 2))
 local ZERO = '\0\0\0\0\0\0\0\0'
--- The usual case, without a function or a table of its own, which would take longer than the decision: all counters are there,
+-- The usual case, without a function of its own, which would take longer than the decision: all counters are there,
 -- nothing of them changes but their heads, and everything fits. Nothing is written before that is known; otherwise what
 -- follows decides.
 if mode == 0 and limits <= 8 then
-  local answer, record, from, fit = '', '', 25, true
+  local answer, from, fit = '', 25, true
+  -- The record's parts; room for those of four limits, so that it need not grow.
+  local record, part = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, 3
   local heads = {nil, nil, nil, nil}
   for i = 1, limits do
     local kind, _, n, a, b, c, d = unpack_at('<ddddddd', numbers, from)
@@ -29,7 +31,8 @@ if mode == 0 and limits <= 8 then
       local used = call('ZCARD', KEYS[i + 1])
       if used >= a then fit = false break end
       answer = answer .. pack('<d', used)
-      record = record .. charge .. charge .. ZERO
+      record[part], record[part + 1], record[part + 2] = charge, charge, ZERO
+      part = part + 3
     elseif not value or n <= 0 then
       fit = false
       break
@@ -56,20 +59,24 @@ if mode == 0 and limits <= 8 then
       end
       head = pack('<ddddd', BUCKET, total + n, D + n, r, time)
       answer = answer .. pack('<d', D)
-      record = record .. charge .. charge .. head .. sub(value, 41, TICKS - 1) .. pack('<d', taken)
+      record[part], record[part + 1], record[part + 2] = charge, charge, head
+      record[part + 3], record[part + 4] = sub(value, 41, TICKS - 1), pack('<d', taken)
+      part = part + 5
     elseif kind == 2 and #value >= OLDER - 1 then
       local version, total, newest, counted, current = unpack_at('<ddddd', value)
       local at = now / b
       if version ~= WINDOW or newest ~= at - at % 1 or n > a - counted then fit = false break end
       head = pack('<ddddd', WINDOW, total + n, newest, counted + n, current + n)
       answer = answer .. pack('<d', counted)
-      record = record .. charge .. charge .. head
+      record[part], record[part + 1], record[part + 2] = charge, charge, head
+      part = part + 3
     elseif kind == 3 and #value >= 32 then
       local version, total, period, used = unpack_at('<dddd', value)
       if version ~= QUOTA or period ~= b or now < b or now >= c or n > a - used then fit = false break end
       head = pack('<dddd', QUOTA, total + n, period, used + n)
       answer = answer .. pack('<d', used)
-      record = record .. charge .. charge .. head
+      record[part], record[part + 1], record[part + 2] = charge, charge, head
+      part = part + 3
     else
       fit = false
       break
@@ -77,8 +84,8 @@ if mode == 0 and limits <= 8 then
     heads[i] = head
   end
   if fit then
-    record = pack('<dddddd', PERMIT, now + ttl, limits, 0, 0, RECORD + #ARGV[3]) .. ARGV[3] .. record
-    if not call('SET', KEYS[1], record, 'NX', 'PX', ARGV[4]) then return pack('<dd', 3, now) end
+    record[1], record[2] = pack('<dddddd', PERMIT, now + ttl, limits, 0, 0, RECORD + #ARGV[3]), ARGV[3]
+    if not call('SET', KEYS[1], concat(record), 'NX', 'PX', ARGV[4]) then return pack('<dd', 3, now) end
     for i = 1, limits do
       local key, head = KEYS[i + 1], heads[i]
       if head then
