@@ -2,6 +2,7 @@
 
 use crate::numbers::unpacked;
 use crate::plan::{MOST_LEGS, Plan, Rules};
+use crate::together::Queue;
 use tokenweir::Estimate;
 use tokenweir::policy::ChargeRule;
 
@@ -57,7 +58,7 @@ pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> 
         }
         legs.push(rules.leg(key.to_vec(), from..to, charge, places == 1));
     }
-    Some(Record { plan: Plan { legs, tag, allowances: Vec::new() }, estimate, observed })
+    Some(Record { plan: Plan { legs, tag, allowances: Vec::new(), queue: Queue::default() }, estimate, observed })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
