@@ -278,7 +278,7 @@ async fn run(server: &RedisServer, scenario: &Scenario, seen: &mut Seen) {
     let mut builder = RedisLimiter::builder(Server::parse(&server.url()).unwrap(), scenario.policy());
     builder.scripts = Scripts::with_clock("clock");
     // Every other one by the script that decides on many.
-    builder.alone = usize::from(seen.scenarios % 2 == 0);
+    builder.alone = usize::from(seen.scenarios.is_multiple_of(2));
     seen.scenarios += 1;
     let ttl = Duration::from_nanos(scenario.ttl).min(Duration::from_secs(300 * 86_400));
     let limiter = builder.deadline(Duration::from_secs(20)).permit_ttl(ttl).connect().await.unwrap();
