@@ -27,7 +27,9 @@ fn swaps(projects: u64) -> Timed {
     }
     assert_eq!(limiter.stats().counters as u64, projects * 3 + 1);
     let policies = policies();
-    looped(move |count| limiter.swap_policy_at(policies[count as usize % 2].clone(), now(count)))
+    looped(move |count| {
+        limiter.swap_policy_at(policies[count as usize % 2].clone(), now(count)).expect("it has no region")
+    })
 }
 
 fn under_swaps() -> Timed {
@@ -42,7 +44,7 @@ fn under_swaps() -> Timed {
                     if done.load(Relaxed) {
                         break;
                     }
-                    limiter.swap_policy(policy.clone());
+                    limiter.swap_policy(policy.clone()).expect("it has no region");
                     thread::sleep(Duration::from_millis(1));
                 }
             });

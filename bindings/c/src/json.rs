@@ -114,6 +114,7 @@ pub(crate) fn restored(restored: &Restored) -> Value {
         LeftOutReason::NoSuchLimit => "no_such_limit",
         LeftOutReason::Changed => "changed",
         LeftOutReason::Kept => "kept",
+        LeftOutReason::Shared => "shared",
         LeftOutReason::NoRoom => "no_room",
         // The engine has learnt another.
         _ => "other",

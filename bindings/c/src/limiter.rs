@@ -201,8 +201,8 @@ pub unsafe extern "C" fn tokenweir_limiter_swap_policy(
         guarded(error, || {
             let (limiter, policy) = (shared(limiter, "limiter")?, shared(policy, "policy")?);
             match tokenweir_now::read(now) {
-                Some(now) => limiter.0.swap_policy_at(policy.0.clone(), now),
-                None => limiter.0.swap_policy(policy.0.clone()),
+                Some(now) => limiter.0.swap_policy_at(policy.0.clone(), now)?,
+                None => limiter.0.swap_policy(policy.0.clone())?,
             }
             Ok(())
         })

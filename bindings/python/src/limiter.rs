@@ -369,13 +369,14 @@ impl Limiter {
     /// permits settle against the counters that they charged. Traffic goes on meanwhile. Takes time in proportion to the
     /// number of live counters; other threads may run.
     #[pyo3(signature = (policy, *, now=None))]
-    fn swap_policy(&self, py: Python<'_>, policy: &Bound<'_, Policy>, now: Option<&Bound<'_, Now>>) {
+    fn swap_policy(&self, py: Python<'_>, policy: &Bound<'_, Policy>, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         let (policy, now) = (policy.get().0.clone(), instant(now));
         // One change waits for another.
-        py.detach(|| match now {
+        let swapped = py.detach(|| match now {
             None => self.inner().swap_policy(policy),
             Some(now) => self.inner().swap_policy_at(policy, now),
         });
+        swapped.map_err(raise)
     }
 
     /// The counters as JSON text, for `restore` in another process: after an upgrade, or on the next start.

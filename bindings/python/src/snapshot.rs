@@ -22,7 +22,7 @@ value! {
         /// How many counters.
         counters: usize,
         /// `no_such_limit`: the policy has none of this name. `changed`: its meter, scope, algorithm or period is another.
-        /// `kept`: a store has it. `no_room`: build the limiter with larger `max_counters`, `max_routes` or `max_permits`.
+        /// `kept`: a store has it. `shared`: a region has it. `no_room`: build the limiter with larger `max_counters`, `max_routes` or `max_permits`.
         reason: &'static str,
     }
 }

@@ -86,6 +86,24 @@ pub struct Replay {
     /// Show every key in the summary, not only those that were denied most.
     #[arg(long)]
     pub all: bool,
+    /// Run the trace through so many processes at once, each with a part of its requests, on the real clock, and say what was
+    /// admitted in all. Every limit begins with nothing used.
+    #[arg(long, value_name = "N", help_heading = "Several processes", value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with_all = ["decisions", "report"])]
+    pub processes: Option<u32>,
+    /// Where the processes count: shared, a region in the memory of this host (Linux; room for 16,384 counters at most);
+    /// redis://HOST:PORT, redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT/NAME. Without it each has
+    /// counters of its own.
+    #[arg(long, value_name = "URL", help_heading = "Several processes", requires = "processes")]
+    pub store: Option<String>,
+    /// Offer the requests so many times as fast as the trace has them; as fast as they are decided on unless set.
+    #[arg(long, value_name = "TIMES", help_heading = "Several processes", requires = "processes", value_parser = speed)]
+    pub speed: Option<f64>,
+    /// Which of the processes this is.
+    #[arg(long, hide = true, requires = "processes")]
+    pub worker: Option<u32>,
+    /// Where the counters of the run are.
+    #[arg(long, hide = true, requires = "worker")]
+    pub place: Option<String>,
     /// azure-llm: the project that makes the requests.
     #[arg(long, value_name = "NAME", help_heading = "Azure LLM traces", default_value = "azure")]
     pub project: String,
@@ -221,6 +239,11 @@ pub enum TraceFormat {
 fn seconds(text: &str) -> Result<i64, String> {
     tokenweir_replay::instant::seconds(text)
         .map_err(|reason| format!("{text:?} {reason}; write seconds, for instance 0.05"))
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse::<f64>().ok().filter(|speed| speed.is_finite() && *speed >= 1e-3);
+    speed.ok_or_else(|| format!("{text:?} is not a number from 0.001; write 1 for the trace's own speed"))
 }
 
 fn tokens(text: &str) -> Result<u64, String> {

@@ -5,6 +5,7 @@
 //! - `args`, `failure`: the command line, and how a run ends;
 //! - `policy_file`, `limits`: what is read;
 //! - `replay`, `check`, `explain`, `import`: the commands;
+//! - `together`: a trace through several processes;
 //! - `gateway`: a gateway on a state file;
 //! - `tally`, `timeline`, `axis`: what a replay adds up;
 //! - `summary`, `report`, `text`, `output`, `progress`: what is written.
@@ -26,6 +27,7 @@ mod summary;
 mod tally;
 mod text;
 mod timeline;
+mod together;
 
 use std::process::ExitCode;
 
@@ -35,7 +37,10 @@ use args::{Command, CommandLine, Import};
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
-        Command::Replay(args) => replay::run(&args),
+        Command::Replay(args) => match args.processes {
+            Some(processes) => together::run(&args, processes),
+            None => replay::run(&args),
+        },
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Gateway(args) => gateway::run(&args),

@@ -75,7 +75,11 @@ pub fn run(args: &args::Replay) -> Result<(), Failure> {
     }
 }
 
-fn format(args: &args::Replay) -> Result<Format, Failure> {
+/// How the trace is to be read.
+///
+/// # Errors
+/// An option that is wrong, or not of its format.
+pub fn format(args: &args::Replay) -> Result<Format, Failure> {
     match args.format {
         TraceFormat::Jsonl => {
             let start = args.start.as_deref().map_or(Ok(0), |text| {
@@ -108,17 +112,22 @@ fn format(args: &args::Replay) -> Result<Format, Failure> {
 }
 
 /// Where a trace is read from.
-struct Source {
+pub struct Source {
     /// What it is called in messages.
-    name: String,
-    reader: Box<dyn BufRead>,
+    pub name: String,
+    /// Its text.
+    pub reader: Box<dyn BufRead>,
     /// Its length in bytes, if that is known.
     length: Option<u64>,
     /// When it ends, if that is known.
     until: Option<i64>,
 }
 
-fn open(path: &Path, format: &Format) -> Result<Source, Failure> {
+/// Opens a trace.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn open(path: &Path, format: &Format) -> Result<Source, Failure> {
     if path == Path::new("-") {
         if io::stdin().is_terminal() {
             return Err(Failure::input("--trace", "the standard input is a terminal", "pipe a trace into it"));

@@ -598,7 +598,7 @@ impl RedisLimiter {
         let before = inner.rules.load_full();
         let local = match (inner.outage.mode, &before.local) {
             (WhenAway::LocalShare { per_mille }, Some(local)) => {
-                local.swap_policy(policy.share(per_mille));
+                local.swap_policy(policy.share(per_mille))?;
                 Some(local.clone())
             }
             (mode, _) => local_of(&policy, mode, inner.permit_ttl),

@@ -45,6 +45,22 @@ fn every_field_that_bounds_the_output_counts_and_the_largest_binds() {
 }
 
 #[test]
+fn a_field_in_another_case_is_the_same_field() {
+    for body in [
+        r#"{"model":"cheap","Model":"dear"}"#,
+        r#"{"model":"cheap","mod\u0045l":"dear"}"#,
+        r#"{"MODEL":"cheap","model":"dear"}"#,
+    ] {
+        let read = Asked::read(Api::ChatCompletions, body.as_bytes());
+        assert_eq!(read, Err(RequestError::ModelTwice), "{body}");
+    }
+    let body = "{\"Model\":\"m\",\"Max_To\u{212a}ens\":70,\"max_tokens\":1,\"N\":2,\"\u{17f}tream\":true}";
+    let asked = asked(Api::ChatCompletions, body);
+    assert_eq!((asked.model.as_deref(), asked.output, asked.stream), (Some("m"), Some(140), true));
+    assert_eq!(input(Api::ChatCompletions, r#"{"Messages":[{"Content":"twelve chars"}]}"#), 3);
+}
+
+#[test]
 fn text_counts_wherever_it_stands() {
     for (api, body, tokens) in [
         (Api::ChatCompletions, r#"{"messages":[{"role":"user","content":"twelve chars"}]}"#, 3),

@@ -1,6 +1,7 @@
 //! What can go wrong with a call. A refusal is not among it: that is a [`Decision`](crate::Decision).
 
 use crate::policy::{PolicyError, ResolveError};
+use crate::region::RegionError;
 use crate::request::PermitId;
 use crate::store::StoreError;
 
@@ -66,6 +67,9 @@ pub enum Error {
         "the store of quotas failed: {0}; nothing was charged: mend the store, or build the limiter to admit meanwhile"
     )]
     Store(#[from] StoreError),
+    /// Counters and permits are in a region, and that cannot do what was asked.
+    #[error(transparent)]
+    Region(#[from] RegionError),
 }
 
 impl Error {
@@ -84,6 +88,7 @@ impl Error {
             Error::PermitsExhausted { .. } => 30,
             Error::TableFull { .. } => 31,
             Error::Store(_) => 40,
+            Error::Region(_) => 41,
         }
     }
 
@@ -102,6 +107,7 @@ impl Error {
             Error::PermitsExhausted { .. } => "PERMITS_EXHAUSTED",
             Error::TableFull { .. } => "TABLE_FULL",
             Error::Store(_) => "STORE_FAILED",
+            Error::Region(_) => "REGION_FAILED",
         }
     }
 }
@@ -129,6 +135,7 @@ mod tests {
             (Error::PermitsExhausted { most: 1 }, 30, "PERMITS_EXHAUSTED"),
             (Error::TableFull { limit: limit(), budget: 1 }, 31, "TABLE_FULL"),
             (Error::Store(StoreError::new("r")), 40, "STORE_FAILED"),
+            (RegionError::Forked.into(), 41, "REGION_FAILED"),
         ];
         for (error, code, name) in table {
             assert_eq!((error.code(), error.name()), (code, name), "{error}");

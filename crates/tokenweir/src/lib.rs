@@ -48,6 +48,7 @@ pub mod gateway;
 mod limiter;
 pub mod policy;
 mod record;
+pub mod region;
 mod request;
 pub mod store;
 mod sync;

@@ -29,7 +29,7 @@ pub(crate) type Word = AtomicU64;
 /// What parking_lot has, as far as it is used here, under shuttle's scheduler.
 #[cfg(shuttle)]
 mod scheduled {
-    use shuttle::sync::{Mutex as Scheduled, MutexGuard};
+    use shuttle::sync::{Mutex as Scheduled, MutexGuard, TryLockError};
 
     pub(crate) struct Mutex<T>(Scheduled<T>);
 
@@ -40,6 +40,14 @@ mod scheduled {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
         }
     }
 }

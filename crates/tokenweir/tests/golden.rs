@@ -306,7 +306,7 @@ impl Run<'_> {
             "swap" => {
                 let found = match Policy::from_json(&step["policy"].to_string()).map_err(Error::from) {
                     Ok(policy) => {
-                        self.limiter.swap_policy_at(policy.clone(), now);
+                        self.limiter.swap_policy_at(policy.clone(), now).unwrap();
                         self.model.swap(policy, now);
                         json!({})
                     }

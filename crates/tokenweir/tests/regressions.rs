@@ -60,9 +60,9 @@ fn a_window_gives_nothing_back_to_a_later_turn_of_its_sequence_numbers() {
 fn changes_of_policy_with_clocks_out_of_order_forgive_nothing() {
     let limiter = builder(&bucket(100, 100)).build();
     let later = Now::at(3600 * SECOND + 1000);
-    limiter.swap_policy_at(parsed(&bucket(101, 101)), later);
+    limiter.swap_policy_at(parsed(&bucket(101, 101)), later).unwrap();
     assert!(admit(&limiter, "p", 100, later).is_some());
-    limiter.swap_policy_at(parsed(&bucket(102, 102)), at(3600));
+    limiter.swap_policy_at(parsed(&bucket(102, 102)), at(3600)).unwrap();
     assert!(admit(&limiter, "p", 100, later).is_none());
 }
 
@@ -70,9 +70,9 @@ fn changes_of_policy_with_clocks_out_of_order_forgive_nothing() {
 fn a_limit_that_comes_back_finds_its_use_even_after_a_sweep() {
     let limiter = builder(&quota("'monthly'")).build();
     assert!(admit(&limiter, "p", 100, at(0)).is_some_and(|id| limiter.abandon_at(id, at(0)).is_ok()));
-    limiter.swap_policy_at(parsed(&bucket(1, 1)), at(1));
+    limiter.swap_policy_at(parsed(&bucket(1, 1)), at(1)).unwrap();
     limiter.sweep_at(at(1));
-    limiter.swap_policy_at(parsed(&quota("'monthly'")), at(2));
+    limiter.swap_policy_at(parsed(&quota("'monthly'")), at(2)).unwrap();
     assert!(admit(&limiter, "p", 1, at(2)).is_none());
 }
 
@@ -80,10 +80,10 @@ fn a_limit_that_comes_back_finds_its_use_even_after_a_sweep() {
 fn a_permit_settles_on_a_limit_that_is_not_in_the_policy_for_now() {
     let limiter = builder(&bucket(100, 100)).build();
     let id = admit(&limiter, "p", 10, at(0)).expect("fits");
-    limiter.swap_policy_at(parsed(&bucket(200, 200)), at(0));
-    limiter.swap_policy_at(parsed(&quota("'daily'")), at(0));
+    limiter.swap_policy_at(parsed(&bucket(200, 200)), at(0)).unwrap();
+    limiter.swap_policy_at(parsed(&quota("'daily'")), at(0)).unwrap();
     limiter.settle_at(id, Usage::new(1000, 0), at(0)).expect("open");
-    limiter.swap_policy_at(parsed(&bucket(200, 200)), at(0));
+    limiter.swap_policy_at(parsed(&bucket(200, 200)), at(0)).unwrap();
     // 10 of 100 taken, 100 more of capacity that are not topped up, 990 of excess.
     assert_eq!(used(&limiter, at(0)), 1100);
 }
@@ -99,7 +99,7 @@ fn a_route_made_at_the_callers_time_moves_no_counter_to_the_clocks() {
 #[test]
 fn after_a_change_of_the_buckets_unit_a_cancelled_request_leaves_no_trace() {
     let limiter = builder(&bucket(1000, 1000)).build();
-    limiter.swap_policy_at(parsed(&bucket(3000, 1000)), at(10));
+    limiter.swap_policy_at(parsed(&bucket(3000, 1000)), at(10)).unwrap();
     let id = admit(&limiter, "p", 500, at(20)).expect("fits");
     limiter.cancel_at(id, at(20)).expect("open");
     assert_eq!(used(&limiter, at(20)), 0);
@@ -110,8 +110,8 @@ fn a_permit_eight_changes_old_gives_back_no_more_than_was_left_of_it() {
     let limiter = builder(&bucket(1000, 1000)).build();
     let id = admit(&limiter, "p", 1000, at(0)).expect("fits");
     for change in 1..=4 {
-        limiter.swap_policy_at(parsed(&bucket(1000, 500)), Now::at(change * 10));
-        limiter.swap_policy_at(parsed(&bucket(1000, 1000)), Now::at(change * 10 + 5));
+        limiter.swap_policy_at(parsed(&bucket(1000, 500)), Now::at(change * 10)).unwrap();
+        limiter.swap_policy_at(parsed(&bucket(1000, 1000)), Now::at(change * 10 + 5)).unwrap();
     }
     limiter.cancel_at(id, Now::at(50)).expect("open");
     assert!(used(&limiter, Now::at(50)) >= 500);
@@ -169,7 +169,7 @@ fn a_larger_bucket_is_not_filled_by_a_change_of_policy_whose_clock_is_behind() {
     let limiter = builder(&bucket(60, 1000)).build();
     assert!(admit(&limiter, "p", 1000, at(20)).is_some_and(|id| limiter.abandon_at(id, at(20)).is_ok()));
     // 2^40 tokens are counted in coarser parts than 1,000 are.
-    limiter.swap_policy_at(parsed(&bucket(60, 1 << 40)), at(10));
+    limiter.swap_policy_at(parsed(&bucket(60, 1 << 40)), at(10)).unwrap();
     // The balance of 0 is kept, and a second brings one token.
     assert!(used(&limiter, at(20)) >= (1 << 40) - 10, "{}", used(&limiter, at(20)));
 }
@@ -177,8 +177,8 @@ fn a_larger_bucket_is_not_filled_by_a_change_of_policy_whose_clock_is_behind() {
 #[test]
 fn a_charge_from_before_two_changes_of_policy_is_refilled_for_no_more_than_its_age() {
     let limiter = builder(&bucket(60, 100)).build();
-    limiter.swap_policy_at(parsed(&bucket(120, 100)), at(80));
-    limiter.swap_policy_at(parsed(&bucket(180, 100)), at(100));
+    limiter.swap_policy_at(parsed(&bucket(120, 100)), at(80)).unwrap();
+    limiter.swap_policy_at(parsed(&bucket(180, 100)), at(100)).unwrap();
     assert!(admit(&limiter, "p", 100, at(50)).is_some());
     // 30 s at one a second and 20 at two.
     assert!(used(&limiter, at(100)) >= 100 - 70, "{}", used(&limiter, at(100)));
@@ -198,8 +198,8 @@ fn eight_changes_in_one_instant_are_not_taken_for_none() {
     let limiter = builder(&bucket(60, 1000)).build();
     let id = admit(&limiter, "p", 1000, at(0)).expect("fits");
     for _ in 0..4 {
-        limiter.swap_policy_at(parsed(&bucket(60, 1)), at(0));
-        limiter.swap_policy_at(parsed(&bucket(60, 1000)), at(0));
+        limiter.swap_policy_at(parsed(&bucket(60, 1)), at(0)).unwrap();
+        limiter.swap_policy_at(parsed(&bucket(60, 1000)), at(0)).unwrap();
     }
     limiter.cancel_at(id, at(0)).expect("open");
     // Without the charge too, each lowering lets go of the balance and no raising brings it back.

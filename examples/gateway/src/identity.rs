@@ -1,8 +1,8 @@
 //! Who calls what, for the layer.
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::{Method, Response};
 use std::borrow::Cow;
 use std::sync::Arc;
 use tokenweir::Estimate;
@@ -64,6 +64,12 @@ impl Host for Identity {
             head.extensions.insert(Destination::Peer { backend, path: peer.rest, mount: peer.mount });
             caller
         } else if let Some(endpoint) = Endpoint::of(&path).filter(|_| !Peer::has(&path)) {
+            if head.method != Method::POST {
+                let message = format!("{} is not for this path. Send the request by POST.", head.method);
+                let mut response = error(dialect, 405, &message);
+                response.headers_mut().insert("allow", http::HeaderValue::from_static("POST"));
+                return Identified::Refused(response);
+            }
             let mut caller = Caller::new(&*holder.project, Takes::tokens(endpoint));
             caller.deployment = endpoint.model.map(decoded);
             caller.operation = Some(Cow::Borrowed(match endpoint.api {

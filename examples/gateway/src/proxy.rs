@@ -168,6 +168,8 @@ fn models(directory: &Directory, dialect: Dialect) -> Response<Bytes> {
 fn with_model(body: &[u8], model: &str) -> Option<Bytes> {
     let mut fields: BTreeMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
     let model = serde_json::value::to_raw_value(model).ok()?;
+    // It has been read in any case: a lenient upstream would as well.
+    fields.retain(|name, _| !name.eq_ignore_ascii_case("model"));
     fields.insert("model".to_owned(), &model);
     Some(serde_json::to_vec(&fields).ok()?.into())
 }
@@ -230,6 +232,7 @@ mod tests {
             &renamed[..],
             br#"{"messages":[ {"x" : 1e3} ],"model":"b","seed":12345678901234567890123,"temperature":1.0}"#
         );
+        assert_eq!(&with_model(br#"{"Model":"a"}"#, "b").expect("an object")[..], br#"{"model":"b"}"#);
         assert_eq!(&with_model(b"{}", "b").expect("an object")[..], br#"{"model":"b"}"#);
         assert!(with_model(b"[]", "b").is_none());
     }

@@ -5,7 +5,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -61,6 +61,7 @@ pub(crate) fn router(sample: Sample) -> Router {
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/responses", post(responses))
         .route("/v1/messages", post(messages))
+        .route("/v1/models/{call}", post(generate_content))
         .route("/mcp", post(tool))
         .route("/agent", post(agent))
         .route("/agent/.well-known/agent-card.json", get(card))
@@ -81,13 +82,20 @@ struct Answer {
 
 impl Answer {
     fn to(api: Api, body: &[u8]) -> Result<Answer, Box<Response<Body>>> {
+        Answer::of(api, body, None)
+    }
+
+    /// `model`: the one that the path names.
+    fn of(api: Api, body: &[u8], model: Option<&str>) -> Result<Answer, Box<Response<Body>>> {
         let refuse = |reason: String| {
             let body =
                 json!({ "error": { "message": reason, "type": "invalid_request_error", "param": null, "code": null } });
             Box::new((StatusCode::BAD_REQUEST, json_body(&body)).into_response())
         };
         let asked = Asked::read(api, body).map_err(|wrong| refuse(wrong.to_string()))?;
-        let Some(model) = asked.model else { return Err(refuse("the request names no model".to_owned())) };
+        let Some(model) = model.map(str::to_owned).or(asked.model) else {
+            return Err(refuse("the request names no model".to_owned()));
+        };
         let length = asked.output.map_or(WORDS, |most| most.min(WORDS));
         let words = TEXT.split(' ').cycle().take(length as usize).enumerate();
         let words = words.map(|(at, word)| if at == 0 { word.to_owned() } else { format!(" {word}") });
@@ -312,6 +320,47 @@ async fn messages(State(sample): State<Sample>, body: Bytes) -> Response<Body> {
     pieces.push(event("message_delta", json!({ "delta": delta, "usage": { "output_tokens": answer.output() } })));
     pieces.push(event("message_stop", json!({})));
     events(sample, pieces)
+}
+
+/// Gemini, whose path says what is called: `{model}:generateContent`, or `{model}:streamGenerateContent` for a stream, in
+/// events or (without `alt=sse`) as one list.
+async fn generate_content(
+    State(sample): State<Sample>,
+    Path(call): Path<String>,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Response<Body> {
+    let (model, stream) = match call.rsplit_once(':') {
+        Some((model, "generateContent")) => (model, false),
+        Some((model, "streamGenerateContent")) => (model, true),
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let answer = match Answer::of(Api::GenerateContent, &body, Some(model)) {
+        Ok(answer) => answer,
+        Err(refusal) => return *refusal,
+    };
+    let of = |text: &str, output: usize, stop: Value| {
+        let usage = json!({ "promptTokenCount": answer.input, "candidatesTokenCount": output,
+            "totalTokenCount": answer.input + output as u64 });
+        let content = json!({ "role": "model", "parts": [{ "text": text }] });
+        json!({ "candidates": [{ "index": 0, "content": content, "finishReason": stop }], "usageMetadata": usage,
+            "modelVersion": answer.model, "responseId": "sample" })
+    };
+    let stop = Value::from(if answer.cut { "MAX_TOKENS" } else { "STOP" });
+    let words = answer.words.len();
+    if !stream {
+        return json_body(&of(&answer.text(), words, stop));
+    }
+    // The last piece says why it stops; an answer without words has one piece as well.
+    let texts = answer.words.iter().map(String::as_str).chain((words == 0).then_some(""));
+    let pieces: Vec<Value> = texts
+        .enumerate()
+        .map(|(at, text)| of(text, (at + 1).min(words), if at + 1 >= words { stop.clone() } else { Value::Null }))
+        .collect();
+    match query.unwrap_or_default().split('&').any(|part| part == "alt=sse") {
+        true => events(sample, pieces.iter().map(data)),
+        false => json_body(&Value::from(pieces)),
+    }
 }
 
 /// An MCP server with one tool.

@@ -1,51 +1,13 @@
 //! A real cluster of three nodes.
 
 use crate::stage::{admitted, ask, limits, until, up};
-use crate::support::RedisServer;
-use std::process::{Command, Stdio};
+use crate::support::{Cluster, RedisServer};
 use std::time::{Duration, Instant};
 use tokenweir::policy::ScopePart;
 use tokenweir::{Estimate, Request, Usage};
 use tokenweir_redis::{Decision, Leases, RedisLimiter, Server};
 
-/// Three masters that have all slots between them, each with so many replicas.
-struct Cluster(Vec<RedisServer>);
-
 impl Cluster {
-    fn start() -> Self {
-        Self::with(0)
-    }
-
-    fn with(replicas: usize) -> Self {
-        let node = || {
-            RedisServer::with(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-config-file",
-                "nodes.conf",
-                "--cluster-port",
-                "0",
-                "--cluster-node-timeout",
-                "1000",
-                "--repl-diskless-sync-delay",
-                "0",
-            ])
-        };
-        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(|_| node()).collect();
-        let cluster = Cluster(nodes);
-        let mut words = vec!["--cluster".to_owned(), "create".to_owned()];
-        words.extend(cluster.0.iter().map(|node| format!("127.0.0.1:{}", node.port)));
-        words.extend(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"].map(str::to_owned));
-        cluster.cli(&words);
-        for _ in 0..1000 {
-            if cluster.0.iter().all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
-                return cluster;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the cluster does not come together");
-    }
-
     /// Which node decides on the slot of `{tokenweir}`.
     fn master(&self) -> usize {
         let slot = self.0[0].command(&["CLUSTER", "KEYSLOT", "{tokenweir}"]);
@@ -73,18 +35,8 @@ impl Cluster {
         panic!("there is no replica");
     }
 
-    fn cli(&self, words: &[String]) -> String {
-        let output = Command::new("redis-cli").args(words).stdin(Stdio::null()).output();
-        let output = output
-            .unwrap_or_else(|error| panic!("redis-cli cannot be run ({error}): scripts/redis-server installs it"));
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "redis-cli {words:?}: {said}");
-        said
-    }
-
     async fn limiter(&self, policy: tokenweir::Policy) -> tokenweir_redis::Builder {
-        let hosts: Vec<String> = self.0.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
-        let server = Server::parse(&format!("redis+cluster://{}", hosts.join(","))).unwrap();
+        let server = Server::parse(&self.url()).unwrap();
         RedisLimiter::builder(server, policy).deadline(Duration::from_secs(20))
     }
 }

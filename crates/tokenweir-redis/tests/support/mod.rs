@@ -184,3 +184,56 @@ fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
     let read = stream.read(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
 }
+
+/// Three masters that have all slots between them, each with so many replicas.
+pub struct Cluster(pub Vec<RedisServer>);
+
+impl Cluster {
+    pub fn start() -> Self {
+        Self::with(0)
+    }
+
+    pub fn with(replicas: usize) -> Self {
+        let node = || {
+            RedisServer::with(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-config-file",
+                "nodes.conf",
+                "--cluster-port",
+                "0",
+                "--cluster-node-timeout",
+                "1000",
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
+        };
+        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(|_| node()).collect();
+        let cluster = Cluster(nodes);
+        let mut words = vec!["--cluster".to_owned(), "create".to_owned()];
+        words.extend(cluster.0.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        words.extend(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"].map(str::to_owned));
+        cluster.cli(&words);
+        for _ in 0..1000 {
+            if cluster.0.iter().all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
+                return cluster;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the cluster does not come together");
+    }
+
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.0.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    pub fn cli(&self, words: &[String]) -> String {
+        let output = Command::new("redis-cli").args(words).stdin(Stdio::null()).output();
+        let output = output
+            .unwrap_or_else(|error| panic!("redis-cli cannot be run ({error}): scripts/redis-server installs it"));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "redis-cli {words:?}: {said}");
+        said
+    }
+}

@@ -1,4 +1,7 @@
 //! The member names that any dialect looks at. All others are one name, [`Name::Other`].
+//!
+//! Upper and lower case are one, as they are to a provider that reads JSON with Go's `encoding/json`: whoever goes by
+//! `model` where the provider goes by a `Model` further on meters another call than is made.
 
 macro_rules! names {
     ($($variant:ident = $($text:literal)|+),* $(,)?) => {
@@ -14,11 +17,43 @@ macro_rules! names {
                 $($(const _: () = assert!($text.len() <= super::LONGEST_KEY);)+)*
                 match key {
                     $($($text)|+ => Name::$variant,)*
+                    _ if is_folded(key) => Name::Other,
+                    _ => Name::of_any_case(key),
+                }
+            }
+
+            #[cold]
+            fn of_any_case(key: &[u8]) -> Name {
+                let mut folded = [0; super::LONGEST_KEY];
+                let Some(key) = fold(key, &mut folded) else { return Name::Other };
+                match key {
+                    $($(_ if key.eq_ignore_ascii_case($text) => Name::$variant,)+)*
                     _ => Name::Other,
                 }
             }
         }
     };
+}
+
+/// Whether no other case of it could be a name.
+fn is_folded(key: &[u8]) -> bool {
+    !key.iter().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii())
+}
+
+/// The key without the two letters outside ASCII that Unicode folds into it: the long s and the Kelvin sign. `None` if it
+/// cannot be a name.
+fn fold<'a>(key: &[u8], folded: &'a mut [u8; super::LONGEST_KEY]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for letter in std::str::from_utf8(key).ok()?.chars() {
+        let letter = match letter {
+            '\u{17f}' => b's',
+            '\u{212a}' => b'k',
+            _ => u8::try_from(letter).ok().filter(u8::is_ascii)?,
+        };
+        *folded.get_mut(length)? = letter;
+        length += 1;
+    }
+    folded.get(..length)
 }
 
 names! {
@@ -129,7 +164,21 @@ mod tests {
     fn both_spellings_of_a_field_are_one_name_and_others_are_other() {
         assert_eq!(Name::of(b"generationConfig"), Name::of(b"generation_config"));
         assert_eq!(Name::of(b"usage"), Name::Usage);
-        assert_eq!(Name::of(b"Usage"), Name::Other);
+        assert_eq!(Name::of(b"usages"), Name::Other);
         assert_eq!(Name::of(b""), Name::Other);
+    }
+
+    #[test]
+    fn a_name_is_the_same_in_any_case() {
+        for key in ["model", "Model", "MODEL"] {
+            assert_eq!(Name::of(key.as_bytes()), Name::Model, "{key}");
+        }
+        for key in ["max_tokens", "MAX_TOKENS", "max_to\u{212a}ens", "max_token\u{17f}"] {
+            assert_eq!(Name::of(key.as_bytes()), Name::MaxTokens, "{key}");
+        }
+        assert_eq!(Name::of(b"GENERATIONCONFIG"), Name::GenerationConfig);
+        assert_eq!(Name::of("m\u{f6}del".as_bytes()), Name::Other);
+        assert_eq!(Name::of(b"\xffModel"), Name::Other);
+        assert_eq!(Name::of(&[b'A'; super::super::LONGEST_KEY]), Name::Other);
     }
 }

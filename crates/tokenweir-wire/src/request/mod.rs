@@ -30,7 +30,7 @@ pub enum RequestError {
     #[error("the request is not one JSON object; send an object with the fields of the API")]
     NotObject,
     /// It names its model more than once. Readers differ in which of them counts, so it could be decided on as a call to
-    /// one model and answered by another.
+    /// one model and answered by another. (Some go by a `Model` as well: case makes no difference in any field.)
     #[error("the request has the field \"model\" more than once; name one model")]
     ModelTwice,
 }
@@ -123,7 +123,8 @@ impl Asked {
     /// Reads a request, counting by the [characters rule](Characters) and the default [`InputRules`].
     ///
     /// # Errors
-    /// [`RequestError`] if the body is not one JSON object, or names its model twice. Other fields that make no sense are the provider's to refuse.
+    /// [`RequestError`] if the body is not one JSON object, or names its model twice. Other fields that make no sense are
+    /// the provider's to refuse.
     pub fn read(api: Api, body: &[u8]) -> Result<Self, RequestError> {
         let mut reader = RequestReader::new(api, InputRules::default(), Characters::default());
         reader.feed(body);

@@ -19,8 +19,9 @@ mod tests;
 
 pub(crate) use saved::Saved;
 
-use super::floors::{Floors, Histories, Taking};
+use super::floors::{Floors, Histories, Keeps, Taking};
 use super::line::{LINE_END, Line};
+use super::words::{Home, Own, Shared};
 use super::{Look, Ready, fits};
 use crate::sync::{
     AtomicU64,
@@ -197,20 +198,27 @@ impl BucketRule {
     }
 }
 
-/// The words of one bucket.
+/// One bucket.
+///
+/// Its words are the one that decides, and the *reach*, the latest instant at which a charge was made: returns are judged
+/// at no earlier one. An instant, not a position: positions mean something else after a change of the unit.
 #[derive(Debug)]
-pub(crate) struct Bucket {
-    word: Word,
-    /// The latest instant at which a charge was made: returns are judged at no earlier one. An instant, not a position:
-    /// positions mean something else after a change of the unit.
-    reach: Word,
-    floors: OnceBox<Floors>,
+pub(crate) struct Bucket<H: Home = Own> {
+    words: H::Few<2>,
+    floors: OnceBox<Floors<H>>,
+    kept: H::Kept,
 }
 
 impl Bucket {
+    /// What a look that fitted found in use, in whole tokens.
+    pub(crate) fn found(rule: &BucketRule, ready: &Ready) -> u64 {
+        (ready.seen & POSITION).saturating_sub(ready.with).div_ceil(1 << rule.unit)
+    }
+
     /// A full bucket.
     pub(crate) fn new(rule: &BucketRule) -> Self {
-        let bucket = Bucket { word: Word::new(rule.word(0, 0)), reach: Word::new(0), floors: OnceBox::new() };
+        let words = [Word::new(rule.word(0, 0)), Word::new(0)];
+        let bucket = Bucket { words, floors: OnceBox::new(), kept: () };
         // The models see the words, not the box: they find it made, and still wait for the word to say so.
         #[cfg(loom)]
         if let Some(place) = rule.histories.place() {
@@ -218,12 +226,37 @@ impl Bucket {
         }
         bucket
     }
+}
+
+impl Bucket<Shared> {
+    /// One in these words.
+    pub(crate) fn shared(words: &'static [Word; 2], kept: Keeps) -> Self {
+        Bucket { words, floors: OnceBox::new(), kept }
+    }
+
+    /// Makes the words those of a full bucket.
+    pub(crate) fn begin(rule: &BucketRule, words: &[Word; 2]) {
+        words[0].store(rule.word(0, 0), Relaxed);
+        words[1].store(0, Relaxed);
+    }
+}
+
+impl<H: Home> Bucket<H> {
+    #[inline(always)]
+    fn word(&self) -> &Word {
+        &H::few(&self.words)[0]
+    }
+
+    #[inline(always)]
+    fn reach(&self) -> &Word {
+        &H::few(&self.words)[1]
+    }
 
     /// The word under `rule`'s epoch, brought there if it is of the one before, or of an older one (its counter was made
     /// by a thread that was late).
     fn load(&self, rule: &BucketRule) -> Result<u64, Stale> {
         loop {
-            let word = self.word.load(Acquire);
+            let word = self.word().load(Acquire);
             let epoch = word >> EPOCH_SHIFT;
             if epoch == rule.epoch() {
                 return Ok(word);
@@ -236,14 +269,14 @@ impl Bucket {
             let before = rule.converted((word & POSITION).saturating_sub(rule.follows.line));
             let deficit = rule.follow(before);
             if word & FLOORS != 0
-                && let Some(floors) = self.floors.get()
+                && let Some(floors) = H::kept(&self.floors, &self.kept)
             {
                 // The history has both: what the old brim swallowed does not come back with a higher one.
                 floors.note(rule.since, line, deficit.min(before));
             }
             let next = rule.word(line.saturating_add(deficit), word & FLOORS);
             // AcqRel: as a charge, see `force`. Whoever wins, the word is of the new epoch: look again.
-            let _ = self.word.compare_exchange(word, next, AcqRel, Acquire);
+            let _ = self.word().compare_exchange(word, next, AcqRel, Acquire);
         }
     }
 
@@ -253,9 +286,9 @@ impl Bucket {
     }
 
     /// Whether a charge of `n` at `now` fits, and if so what makes it. Changes nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look(&self, rule: &BucketRule, n: u64, now: u64, ready: &mut Ready) -> Look {
-        let word = self.word.load(Acquire);
+        let word = self.word().load(Acquire);
         if word >> EPOCH_SHIFT != rule.epoch() || n == 0 {
             return Look::Unsure;
         }
@@ -282,22 +315,17 @@ impl Bucket {
         let line = ready.with;
         self.note(ready.seen, now, line, (ready.seen & POSITION).saturating_sub(line));
         // AcqRel: as in `take`.
-        self.word.compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).is_ok()
-    }
-
-    /// What a look that fitted found in use, in whole tokens.
-    pub(crate) fn found(rule: &BucketRule, ready: &Ready) -> u64 {
-        (ready.seen & POSITION).saturating_sub(ready.with).div_ceil(1 << rule.unit)
+        self.word().compare_exchange(ready.seen, ready.next, AcqRel, Relaxed).is_ok()
     }
 
     /// What is noted before a charge: whoever sees the charge sees what it found.
     #[inline]
     fn note(&self, word: u64, now: u64, line: u64, deficit: u64) {
-        if self.reach.load(Relaxed) < now {
-            self.reach.fetch_max(now, Relaxed);
+        if self.reach().load(Relaxed) < now {
+            self.reach().fetch_max(now, Relaxed);
         }
         if word & FLOORS != 0
-            && let Some(floors) = self.floors.get()
+            && let Some(floors) = H::kept(&self.floors, &self.kept)
         {
             floors.note(now, line, deficit);
         }
@@ -320,7 +348,7 @@ impl Bucket {
     /// slower reader of the clock is not refused what has been refilled.
     #[inline]
     fn line(&self, rule: &BucketRule, now: u64) -> u64 {
-        rule.line.position(now.max(self.reach.load(Relaxed)))
+        rule.line.position(now.max(self.reach().load(Relaxed)))
     }
 
     /// Charges `n`, a length on the line.
@@ -345,7 +373,7 @@ impl Bucket {
             }
             self.note(word, now, line, deficit);
             // AcqRel: publishes the notes above, and orders them after those of the charge before.
-            if self.word.compare_exchange_weak(word, next, AcqRel, Acquire).is_ok() {
+            if self.word().compare_exchange_weak(word, next, AcqRel, Acquire).is_ok() {
                 return Ok(Charged::Taken(next));
             }
         }
@@ -414,7 +442,7 @@ impl Bucket {
             let word = if floors.is_some() { word | FLOORS } else { word };
             let next = (word & !POSITION) | ((word & POSITION) - taken);
             // AcqRel: publishes the lowered floors before the tokens they stand for.
-            if self.word.compare_exchange(word, next, AcqRel, Acquire).is_ok() {
+            if self.word().compare_exchange(word, next, AcqRel, Acquire).is_ok() {
                 return Ok(taken >> rule.unit);
             }
         }
@@ -422,16 +450,16 @@ impl Bucket {
 
     /// The floors, brought into being by the first return among overlapping calls, or by a charge of a bucket in use. From
     /// the moment the word says so every charge keeps them. `None`: the limiter has no room for more.
-    fn floors(&self, rule: &BucketRule, now: u64) -> Option<&Floors> {
-        let floors = match self.floors.get() {
+    fn floors(&self, rule: &BucketRule, now: u64) -> Option<&Floors<H>> {
+        let floors = match H::kept(&self.floors, &self.kept) {
             Some(floors) => floors,
             None => {
-                let place = rule.histories.place()?;
-                self.floors.get_or_init(|| Box::new(Floors::new(rule.filling(), now, place)))
+                let floors = H::floors(&self.kept, &rule.histories, rule.filling(), now)?;
+                self.floors.get_or_init(|| Box::new(floors))
             }
         };
-        if self.word.load(Relaxed) & FLOORS == 0 {
-            self.word.fetch_or(FLOORS, AcqRel);
+        if self.word().load(Relaxed) & FLOORS == 0 {
+            self.word().fetch_or(FLOORS, AcqRel);
         }
         Some(floors)
     }

@@ -20,6 +20,11 @@
 //! All this takes 12 KiB, so a limiter has room for so many histories only ([`Histories`]). A bucket that gets none goes
 //! without: it gives back what a charge alone warrants.
 
+mod pool;
+
+pub(crate) use pool::{Keeps, Pool};
+
+use super::words::{Home, Own, filled};
 use crate::sync::{
     AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -43,30 +48,38 @@ const TAKEN: usize = 2;
 const WORDS: usize = 3;
 
 #[derive(Debug)]
-struct Level {
+struct Level<H: Home> {
     /// log2 of the tick in nanoseconds.
     shift: u32,
     /// The first tick that is remembered; earlier charges are judged as if they were of this one.
     first: u64,
-    /// The newest tick. Only grows; a charge with an older clock is put down here.
-    head: Word,
-    words: Box<[Word]>,
+    /// The newest tick, which only grows (a charge with an older clock is put down there), and the words of each tick.
+    words: H::Many,
 }
 
 fn tagged(tick: u64, value: u64) -> u64 {
     ((tick / TICKS) << TAG_SHIFT) | value.min(VALUE)
 }
 
-impl Level {
-    fn new(shift: u32, first: u64) -> Self {
-        // Words that no tick near this one can take for its own.
-        let far = tagged(first.wrapping_add(TICKS << 7), 0);
-        let words = (0..TICKS as usize * WORDS).map(|_| Word::new(far)).collect();
-        Level { shift, first, head: Word::new(first), words }
+/// The words of one level.
+const LEVEL: usize = 1 + TICKS as usize * WORDS;
+
+/// Makes words those of a level that begins at this tick.
+fn begin(words: &[Word], first: u64) {
+    // What no tick near this one can take for its own.
+    let far = tagged(first.wrapping_add(TICKS << 7), 0);
+    words.iter().for_each(|word| word.store(far, Relaxed));
+    words[0].store(first, Relaxed);
+}
+
+impl<H: Home> Level<H> {
+    #[inline]
+    fn head(&self) -> &Word {
+        &H::many(&self.words)[0]
     }
 
     fn word(&self, tick: u64, which: usize) -> &Word {
-        &self.words[(tick % TICKS) as usize * WORDS + which]
+        &H::many(&self.words)[1 + (tick % TICKS) as usize * WORDS + which]
     }
 
     /// The value of a tick's word, if it was written in that tick.
@@ -92,11 +105,11 @@ impl Level {
 
     /// Moves the newest tick on to `tick` if it is newer, and says which it is.
     fn advance(&self, tick: u64) -> u64 {
-        let head = self.head.load(Acquire);
+        let head = self.head().load(Acquire);
         if tick <= head {
             return head;
         }
-        self.head.fetch_max(tick, Release).max(tick)
+        self.head().fetch_max(tick, Release).max(tick)
     }
 
     fn note(&self, now: u64, position: u64, deficit: u64) {
@@ -164,6 +177,8 @@ impl Level {
 /// How many buckets of a limiter keep floors, and how many may.
 #[derive(Debug)]
 pub(crate) struct Histories {
+    /// Where they are if they are in a region.
+    pool: Option<Pool>,
     kept: AtomicUsize,
     most: usize,
     /// Whether any bucket ever had to go without.
@@ -176,7 +191,12 @@ pub(crate) struct Place(Arc<Histories>);
 
 impl Histories {
     pub(crate) fn new(most: usize) -> Self {
-        Histories { kept: AtomicUsize::new(0), most, refused: Word::new(0) }
+        Histories { pool: None, kept: AtomicUsize::new(0), most, refused: Word::new(0) }
+    }
+
+    /// Those of a region.
+    pub(crate) fn shared(pool: Pool) -> Self {
+        Histories { most: pool.entries(), pool: Some(pool), ..Histories::new(0) }
     }
 
     /// Room for one more, if there is any.
@@ -196,16 +216,25 @@ impl Histories {
 
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
+        if let Some(pool) = self.pool {
+            return pool.has_room();
+        }
         self.kept.load(Relaxed) < self.most
     }
 
     /// Whether a bucket of the limiter may have given tokens back without a history that says so.
     // Relaxed: set before the bucket's word is written with Release, read after it is read with Acquire.
     pub(crate) fn refused(&self) -> bool {
+        if let Some(pool) = self.pool {
+            return pool.refused();
+        }
         self.refused.load(Relaxed) != 0
     }
 
     pub(crate) fn kept(&self) -> usize {
+        if let Some(pool) = self.pool {
+            return pool.kept();
+        }
         self.kept.load(Relaxed).min(self.most)
     }
 
@@ -222,9 +251,10 @@ impl Drop for Place {
 
 /// The history of one bucket's deficit.
 #[derive(Debug)]
-pub(crate) struct Floors {
-    levels: [Level; LEVELS],
-    _place: Place,
+pub(crate) struct Floors<H: Home = Own> {
+    levels: [Level<H>; LEVELS],
+    /// Their own place in the limiter's room; those of a region have theirs in its pool.
+    _place: Option<Place>,
 }
 
 /// A return under way: how far the history was already lowered for it, and by how much.
@@ -237,14 +267,22 @@ pub(crate) struct Taking {
 impl Floors {
     /// A history that begins at `now`, for a bucket that takes `filling` nanoseconds from empty to full.
     pub(crate) fn new(filling: u64, now: u64, place: Place) -> Self {
-        let fine = (filling / FINENESS).max(1 << 10).ilog2().min(48);
         let level = |index: usize| {
-            let shift = fine + STEPS[index];
-            Level::new(shift, now >> shift)
+            let shift = fine(filling) + STEPS[index];
+            let words = filled(LEVEL, 0);
+            begin(&words, now >> shift);
+            Level { shift, first: now >> shift, words }
         };
-        Floors { levels: std::array::from_fn(level), _place: place }
+        Floors { levels: std::array::from_fn(level), _place: Some(place) }
     }
+}
 
+/// The shift of the finest level of a bucket that takes `filling` nanoseconds from empty to full.
+fn fine(filling: u64) -> u32 {
+    (filling / FINENESS).max(1 << 10).ilog2().min(48)
+}
+
+impl<H: Home> Floors<H> {
     /// A charge found `deficit` when the token line stood at `position`. To be called before the charge is made.
     pub(crate) fn note(&self, now: u64, position: u64, deficit: u64) {
         for level in &self.levels {
@@ -264,7 +302,7 @@ impl Floors {
     ///
     /// `before` is what this very return has lowered already, when it is tried again.
     pub(crate) fn bound(&self, charged_at: u64, end: u64, before: Option<&Taking>) -> (u64, Taking) {
-        let heads: [u64; LEVELS] = std::array::from_fn(|index| self.levels[index].head.load(Acquire));
+        let heads: [u64; LEVELS] = std::array::from_fn(|index| self.levels[index].head().load(Acquire));
         let mut best = 0;
         for (index, level) in self.levels.iter().enumerate() {
             let bound = match before {

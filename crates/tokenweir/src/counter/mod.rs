@@ -4,7 +4,8 @@
 //! - `bucket`: token bucket with debt, and `floors`: what it takes to give back exactly as if;
 //! - `window`: sliding window of sub-windows;
 //! - `quota`: calendar periods;
-//! - `in_flight`: unsettled permits.
+//! - `in_flight`: unsettled permits; `places`: those of a region, of which the death of a process leaves none in doubt;
+//! - `words`: where the words are.
 //!
 //! Nothing here knows of policies, keys, tables or permits, reads a clock, blocks or allocates (one exception: a
 //! bucket's floors come into being once it is in use). Every operation is lock-free: a loop repeats only because
@@ -14,21 +15,20 @@ pub(crate) mod bucket;
 pub(crate) mod floors;
 pub(crate) mod in_flight;
 pub(crate) mod line;
+pub(crate) mod places;
 pub(crate) mod quota;
 pub(crate) mod window;
+pub(crate) mod words;
 
 #[cfg(all(test, loom))]
 pub(crate) mod loom_models;
+#[cfg(all(test, loom))]
+mod places_loom_models;
 
 /// The largest amount that a window or a quota can hold in its word: what exceeds it saturates, on the strict side,
 /// since no limit is above 2^53.
 pub(crate) const AMOUNT_BITS: u32 = 54;
 pub(crate) const AMOUNT_MAX: u64 = (1 << AMOUNT_BITS) - 1;
-
-/// `words` fresh zeroed words.
-pub(crate) fn zeroed(words: usize) -> Box<[crate::sync::Word]> {
-    (0..words).map(|_| crate::sync::Word::new(0)).collect()
-}
 
 /// A charge worked out on a word as it was seen: made by the swap that finds it so still.
 #[derive(Debug, Clone, Copy, Default)]

@@ -17,7 +17,8 @@
 
 mod saved;
 
-use super::{AMOUNT_BITS, AMOUNT_MAX, Look, Ready, fits, zeroed};
+use super::words::{Home, Own, Shared, filled};
+use super::{AMOUNT_BITS, AMOUNT_MAX, Look, Ready, fits};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},
     Word,
@@ -45,9 +46,7 @@ pub(crate) struct WindowRule {
 /// - `total`: sequence number (9), unused (1), amount (54);
 /// - a slot for each sub-window and one more: sequence number (9), frozen (1), amount (54).
 #[derive(Debug)]
-pub(crate) struct Window {
-    words: Box<[Word]>,
-}
+pub(crate) struct Window<H: Home = Own>(H::Many);
 
 /// The words before the slots.
 const LAST: usize = 0;
@@ -85,24 +84,69 @@ fn amount(word: u64) -> u64 {
 }
 
 impl Window {
-    /// An empty window of `sub_windows` sub-windows.
-    pub(crate) fn new(sub_windows: u32) -> Self {
-        Window { words: zeroed(sub_windows.clamp(1, SUB_WINDOWS_MAX) as usize + 1 + HEADER) }
+    /// What a look that fitted found counted.
+    pub(crate) fn found(ready: &Ready) -> u64 {
+        amount(ready.seen)
     }
 
+    /// An empty window of `sub_windows` sub-windows.
+    pub(crate) fn new(sub_windows: u32) -> Self {
+        Window(filled(Self::words(sub_windows), 0))
+    }
+
+    /// How many words one takes.
+    pub(crate) fn words(sub_windows: u32) -> usize {
+        sub_windows.clamp(1, SUB_WINDOWS_MAX) as usize + 1 + HEADER
+    }
+}
+
+impl Window<Shared> {
+    /// Takes off the total what a process that has ended charged there and did not put down in a sub-window, which would never
+    /// leave. `quiet`: whether nobody is at work on it. False if it has to be tried again.
+    ///
+    /// What is in the sub-windows is read twice, and the other thing asked after either: whoever had changed one of the two
+    /// and not yet the other would have been at work.
+    pub(crate) fn settle_doubt(&self, quiet: impl Fn() -> bool) -> bool {
+        let look = || -> Vec<u64> { self.0.iter().map(|word| word.load(Acquire)).collect() };
+        let last = Last(self.last().load(Acquire));
+        if sequence(self.total().load(Acquire)) != last.sequence() {
+            self.finish(last);
+        }
+        self.empty(last);
+        let words = look();
+        if !quiet() || look() != words || !quiet() {
+            return false;
+        }
+        let (last, total, slots) = (Last(words[LAST]), words[TOTAL], &words[HEADER..]);
+        if sequence(total) != last.sequence() || slots.iter().any(|slot| slot & FROZEN != 0) {
+            return false;
+        }
+        let sum = slots.iter().fold(0, |sum: u64, slot| sum.saturating_add(amount(*slot)));
+        // AcqRel: as every change of it.
+        amount(total) <= sum
+            || self.total().compare_exchange(total, stamped(sequence(total), sum), AcqRel, Relaxed).is_ok()
+    }
+
+    /// One in these words, as many as [`words`](Window::words) says. Zeros are an empty one.
+    pub(crate) fn shared(words: &'static [Word]) -> Self {
+        Window(words)
+    }
+}
+
+impl<H: Home> Window<H> {
     #[inline]
     fn last(&self) -> &Word {
-        &self.words[LAST]
+        &H::many(&self.0)[LAST]
     }
 
     #[inline]
     fn total(&self) -> &Word {
-        &self.words[TOTAL]
+        &H::many(&self.0)[TOTAL]
     }
 
     #[inline]
     fn slots(&self) -> &[Word] {
-        &self.words[HEADER..]
+        &H::many(&self.0)[HEADER..]
     }
 
     #[inline]
@@ -213,11 +257,6 @@ impl Window {
         Look::Fits
     }
 
-    /// What a look that fitted found counted.
-    pub(crate) fn found(ready: &Ready) -> u64 {
-        amount(ready.seen)
-    }
-
     /// Makes the charge that a look showed to fit; `None` if the total has changed since. The receipt names the slot.
     #[inline]
     pub(crate) fn make(&self, ready: &Ready) -> Option<u64> {
@@ -253,6 +292,7 @@ impl Window {
                 break;
             }
         }
+        crate::region::step("window charged");
         Some(self.put_down(n))
     }
 
@@ -298,6 +338,7 @@ impl Window {
                 Err(seen) => word = seen,
             }
         };
+        crate::region::step("sub-window given back");
         let mut total = self.total().load(Acquire);
         loop {
             if amount(total) == AMOUNT_MAX {

@@ -19,6 +19,7 @@ use crate::counter::{Look, Ready};
 use crate::error::Error;
 use crate::policy::MAX_TOKENS;
 use crate::record::{Decided, Requested};
+use crate::region::Head;
 use crate::request::{Estimate, PermitId, Request};
 use crate::store::StoreError;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
@@ -47,7 +48,7 @@ pub(crate) enum Quick {
 }
 
 /// Why charging stopped.
-enum Stop {
+pub(super) enum Stop {
     Refused,
     Stale,
     NotKept(StoreError),
@@ -83,6 +84,7 @@ impl Core {
         quick: Quick,
     ) -> Result<Decision<'_>, Error> {
         check(estimate)?;
+        self.check_region()?;
         let mut refused = matches!(quick, Quick::Refused);
         let mut newest = false;
         loop {
@@ -121,9 +123,10 @@ impl Core {
         }
         self.expire(now, false);
         let legs = route.legs.len();
+        // On a region no look is sure, so one limit needs no test of it.
         let quick = if legs == 1 {
             self.charge_quickly::<1>(route, estimate, now, denied)
-        } else if legs > RECEIPTS {
+        } else if legs > RECEIPTS || self.shared.is_some() {
             Quick::Unsure
         } else if legs <= 4 {
             self.charge_quickly::<4>(route, estimate, now, denied)
@@ -148,6 +151,7 @@ impl Core {
         quick: Quick,
     ) -> Result<Option<Decision<'a>>, Error> {
         check(estimate)?;
+        self.check_region()?;
         if route.is_stale(self.generation()) {
             return Ok(None);
         }
@@ -190,7 +194,7 @@ impl Core {
         let Some(claimed) = self.slab.claim(route.legs.len()) else { return Quick::Unsure };
         for (at, ((_, counter), ready)) in route.each().zip(&ready).enumerate() {
             match Rule::make(&counter.state, ready, now) {
-                Some(receipt) => claimed.slot.receipts[at].store(receipt, Relaxed),
+                Some(receipt) => claimed.slot.receipts()[at].store(receipt, Relaxed),
                 None => return self.charge_rest(route, claimed, at, estimate, now),
             }
         }
@@ -274,11 +278,17 @@ impl Core {
     fn attempt(&self, route: &Resolved, estimate: Estimate, now: Now, mut refused: bool) -> Attempt {
         let mut met_roll_back = false;
         loop {
-            let roll_backs = self.roll_backs.load(Acquire);
+            let roll_backs = self.roll_backs();
             if !std::mem::take(&mut refused) {
                 match self.charge_if_all_fit(route, estimate, now) {
                     Ok(Some((claimed, shadow_refused))) => {
-                        let id = self.open(route, claimed, estimate, now);
+                        let id = match &self.shared {
+                            None => self.open(route, claimed, estimate, now),
+                            Some(shared) => match self.open_in_region(shared, claimed, now) {
+                                Some(id) => id,
+                                None => return Attempt::Exhausted,
+                            },
+                        };
                         if self.observer.is_some() {
                             self.tell_admitted(route, estimate, id, shadow_refused, now);
                         }
@@ -296,7 +306,7 @@ impl Core {
             let Ok(denied) = self.denied(route, estimate, now) else { return Attempt::Stale };
             // A refusal that met a roll-back is looked at again, once; one that no limit stands by any more (others
             // were faster in between), as often as others get through.
-            if !met_roll_back && roll_backs != self.roll_backs.load(Acquire) {
+            if !met_roll_back && roll_backs != self.roll_backs() {
                 met_roll_back = true;
             } else if denied.is_refusal() {
                 if self.observer.is_some() {
@@ -314,6 +324,9 @@ impl Core {
         estimate: Estimate,
         now: Now,
     ) -> Result<Option<(Claimed<'_>, bool)>, Stop> {
+        if let Some(shared) = &self.shared {
+            return self.charge_in_region(shared, route, estimate, now);
+        }
         if route.legs.len() > 1 {
             for (leg, counter) in route.each().filter(|(leg, _)| leg.enforced) {
                 let n = charge_of(leg, estimate.input, estimate.output);
@@ -367,11 +380,11 @@ impl Core {
     pub(super) fn open(&self, route: &Resolved, claimed: Claimed<'_>, estimate: Estimate, now: Now) -> PermitId {
         let slot = claimed.slot;
         let deadline = now.mono.saturating_add(self.permit_ttl);
-        slot.route.store(route.index.load(Relaxed) as u64, Relaxed);
-        slot.charged_at.store(now.mono, Relaxed);
-        slot.deadline.store(deadline, Relaxed);
-        slot.input.store(estimate.input, Relaxed);
-        slot.output.store(estimate.output, Relaxed);
+        slot.route().store(route.index.load(Relaxed) as u64, Relaxed);
+        slot.charged_at().store(now.mono, Relaxed);
+        slot.deadline().store(deadline, Relaxed);
+        slot.input().store(estimate.input, Relaxed);
+        slot.output().store(estimate.output, Relaxed);
         let id = self.slab.open(claimed);
         // After it is open: whoever looks through the open permits meanwhile finds it, or leaves this to be found.
         if deadline < self.next_expiry.load(Acquire) {
@@ -418,11 +431,19 @@ impl Core {
         let mut deadlines = Vec::new();
         self.each_open(|seen, route| {
             let at = route.counters.iter().position(|other| std::ptr::eq(&**other, counter));
-            if at.is_some_and(|at| self.slab.receipt(seen.slot, at).load(Relaxed) != NOT_CHARGED) {
-                deadlines.push(seen.slot.deadline.load(Relaxed));
+            if at.is_some_and(|at| self.slab.receipt_of(seen, at).load(Relaxed) != NOT_CHARGED) {
+                deadlines.push(seen.slot.deadline().load(Relaxed));
             }
         });
         deadlines
+    }
+
+    /// How many roll-backs have been begun and ended.
+    fn roll_backs(&self) -> u64 {
+        match &self.shared {
+            Some(shared) => shared.head(Head::RollBacks).load(Acquire),
+            None => self.roll_backs.load(Acquire),
+        }
     }
 
     #[cold]

@@ -5,19 +5,20 @@ use super::decision::Denied;
 use super::keeper::Keeper;
 use super::route::{Caller, Leg, Resolved, Routes};
 use super::rule::Rule;
+use super::shared::{Shared, Unmade};
 use super::slab::Slab;
 use crate::clock::{Clock, Now};
 use crate::counter::floors::Histories;
 use crate::error::Error;
 use crate::policy::{Mode, Policy};
 use crate::record::Observer;
+use crate::region::{Layout, Memory, RegionError};
 use crate::request::Request;
-use crate::store::StoreError;
 use crate::sync::{
     AtomicU64, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::table::{Counter, Counters, Pins, hasher};
+use crate::table::{Counter, Counters, Hold, Pins, hasher};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use smallvec::SmallVec;
 use std::collections::HashSet;
@@ -65,6 +66,8 @@ pub(crate) struct Core {
     pub(crate) admitted_full: AtomicU64,
     /// Where there is a store.
     pub(crate) keeper: Option<Keeper>,
+    /// Where counters and permits are in a region.
+    pub(crate) shared: Option<Shared>,
 }
 
 /// How long, at most, a sweep that found nothing at rest is believed: pins are let go without a word.
@@ -93,11 +96,47 @@ pub(crate) struct Parts {
 
 impl Core {
     pub(crate) fn new(policy: Policy, parts: Parts) -> Self {
-        let histories = Arc::new(Histories::new(parts.max_histories));
+        Self::with(policy, parts, None)
+    }
+
+    /// One whose counters and permits are in a region.
+    pub(crate) fn in_region(
+        policy: Policy,
+        mut parts: Parts,
+        memory: Arc<dyn Memory>,
+        layout: &Layout,
+    ) -> Result<Self, Error> {
+        if parts.keeper.is_some() {
+            return Err(RegionError::WithStore.into());
+        }
+        let shared = Shared::new(memory, layout, &policy)?;
+        parts.max_permits = layout.permits;
+        parts.max_counters = layout.counters;
+        parts.max_histories = layout.histories;
+        parts.max_routes = layout.callers;
+        let core = Self::with(policy, parts, Some(shared));
+        if let Some(shared) = &core.shared {
+            core.sit_down(shared, core.clamped(None));
+        }
+        Ok(core)
+    }
+
+    fn with(policy: Policy, parts: Parts, shared: Option<Shared>) -> Self {
+        let histories = match &shared {
+            Some(shared) => Histories::shared(shared.pool),
+            None => Histories::new(parts.max_histories),
+        };
+        let histories = Arc::new(histories);
         let lease_part = parts.keeper.as_ref().map(Keeper::lease_part);
         let mut identities = Identities::new(histories.clone(), lease_part);
-        let compiled = identities.compile(policy, parts.clock.mono());
+        // In a region all processes count a bucket's refill from the same instant.
+        let origin = shared.as_ref().map_or_else(|| parts.clock.mono(), Shared::origin);
+        let compiled = identities.compile(policy, origin);
         let random = hasher().hash_one(compiled.generation);
+        let slab = match &shared {
+            Some(shared) => Slab::shared(shared.slots(), shared.first()),
+            None => Slab::new(parts.max_permits, random),
+        };
         Core {
             clock: parts.clock,
             observer: parts.observer,
@@ -111,8 +150,9 @@ impl Core {
             counters: Counters::new(parts.max_counters),
             histories,
             routes: Routes::new(parts.max_routes),
-            slab: Slab::new(parts.max_permits, random),
-            next_expiry: AtomicU64::new(u64::MAX),
+            slab,
+            // In a region another word says so: this one lets everybody look there.
+            next_expiry: AtomicU64::new(if shared.is_some() { 0 } else { u64::MAX }),
             look_after: AtomicU64::new(0),
             roll_backs: AtomicU64::new(0),
             sweep_after: AtomicU64::new(0),
@@ -120,6 +160,16 @@ impl Core {
             refused_full: AtomicU64::new(0),
             admitted_full: AtomicU64::new(0),
             keeper: parts.keeper,
+            shared,
+        }
+    }
+
+    /// Whether this process may use what it has of a region.
+    #[inline]
+    pub(crate) fn check_region(&self) -> Result<(), Error> {
+        match &self.shared {
+            Some(shared) => Ok(shared.check()?),
+            None => Ok(()),
         }
     }
 
@@ -210,8 +260,22 @@ impl Core {
 
     /// Makes the route of a request, pinned for the caller.
     pub(crate) fn resolve(&self, request: &Request<'_>, now: Now) -> Result<Found<Arc<Resolved>>, Error> {
+        self.resolve_when_full(request, self.when_full, now)
+    }
+
+    /// The same with this answer where there is no room for a counter.
+    pub(super) fn resolve_when_full(
+        &self,
+        request: &Request<'_>,
+        when_full: WhenFull,
+        now: Now,
+    ) -> Result<Found<Arc<Resolved>>, Error> {
+        self.check_region()?;
         let compiled = self.compiled.load_full();
         let resolution = compiled.policy.resolve(request)?;
+        if let Some(shared) = &self.shared {
+            shared.check_limits(resolution.applied.len())?;
+        }
         let mut met: Vec<(Leg, Arc<Counter>)> = Vec::with_capacity(resolution.applied.len());
         let mut complete = true;
         for applied in &resolution.applied {
@@ -221,11 +285,11 @@ impl Core {
                 Ok(counter) => counter,
                 Err(failed) => {
                     met.iter().for_each(|(_, counter)| counter.pins.unpin());
-                    return Err(failed.into());
+                    return Err(failed);
                 }
             };
             let Some(counter) = counter else {
-                if enforced && self.when_full == WhenFull::Deny {
+                if enforced && when_full == WhenFull::Deny {
                     met.iter().for_each(|(_, counter)| counter.pins.unpin());
                     self.refused_full.fetch_add(1, Relaxed);
                     let wait = self.next_room(now);
@@ -234,6 +298,11 @@ impl Core {
                 }
                 self.admitted_full.fetch_add(1, Relaxed);
                 complete = false;
+                if let Some(shared) = &self.shared {
+                    // Every process has the same limits for a caller, so that receipts are of the same ones.
+                    let counter = self.counters.apart(identity, &applied.key, shared.absent());
+                    met.push((Leg { limit: applied.limit, charge: applied.charge, enforced: false }, counter));
+                }
                 continue;
             };
             met.push((Leg { limit: applied.limit, charge: applied.charge, enforced }, counter));
@@ -244,6 +313,14 @@ impl Core {
         }
         met.sort_by_key(|(leg, _)| compiled.identities[leg.limit]);
         let (legs, counters): (Vec<Leg>, SmallVec<_>) = met.into_iter().unzip();
+        let key = Caller::new(request, compiled.policy.key_names()).key();
+        let caller_hold = match self.caller(&key, now) {
+            Ok(hold) => hold.map(Box::new),
+            Err(failed) => {
+                counters.iter().for_each(|counter: &Arc<Counter>| counter.pins.unpin());
+                return Err(failed);
+            }
+        };
         let route = Arc::new(Resolved {
             has_places: legs.iter().any(|leg| compiled.rules[leg.limit].is_in_flight()),
             kept: legs.iter().any(|leg| compiled.rules[leg.limit].kept().is_some()),
@@ -251,7 +328,8 @@ impl Core {
             legs: compiled.shared(legs),
             counters,
             pins: Pins::new(),
-            key: Caller::new(request, compiled.policy.key_names()).key(),
+            key,
+            caller_hold,
             index: AtomicUsize::new(0),
             compiled,
         });
@@ -264,6 +342,9 @@ impl Core {
                 return Err(Error::TableFull { limit: String::new(), budget: self.routes.budget() });
             }
         }
+        if let Some(shared) = &self.shared {
+            shared.register(&route);
+        }
         if complete {
             self.routes.publish(&route);
         } else {
@@ -273,6 +354,7 @@ impl Core {
         Ok(Found::Route(route))
     }
 
+    /// The counter of a limit and a key, pinned for the caller; none if there is no room, also after a sweep.
     pub(super) fn counter(
         &self,
         compiled: &Compiled,
@@ -280,19 +362,52 @@ impl Core {
         identity: u32,
         key: &[u8],
         now: Now,
-    ) -> Result<Option<Arc<Counter>>, StoreError> {
-        let rule = &compiled.rules[limit];
-        let fresh = || match (&self.keeper, rule.kept()) {
-            (Some(keeper), Some((_, kept))) => keeper.recorded(kept, key),
-            _ => Ok(rule.fresh()),
-        };
-        if let Some(counter) = self.counters.pin(identity, key, fresh)? {
+    ) -> Result<Option<Arc<Counter>>, Error> {
+        if let Some(counter) = self.known_counter(compiled, limit, identity, key)? {
             return Ok(Some(counter));
         }
         if !self.sweep(now, false) {
             return Ok(None);
         }
-        self.counters.pin(identity, key, fresh)
+        self.known_counter(compiled, limit, identity, key)
+    }
+
+    /// The same, without a sweep.
+    pub(super) fn known_counter(
+        &self,
+        compiled: &Compiled,
+        limit: usize,
+        identity: u32,
+        key: &[u8],
+    ) -> Result<Option<Arc<Counter>>, Error> {
+        let rule = &compiled.rules[limit];
+        let fresh = || match (&self.keeper, rule.kept(), &self.shared) {
+            (_, _, Some(shared)) => shared.counter(compiled.policy.limits()[limit].name(), identity, key, rule),
+            (Some(keeper), Some((_, kept)), None) => keeper.recorded(kept, key).map_err(Unmade::Store),
+            _ => Ok(rule.fresh()),
+        };
+        match self.counters.pin(identity, key, fresh) {
+            Ok(counter) => Ok(counter),
+            Err(Unmade::Full) => Ok(None),
+            Err(Unmade::Store(failed)) => Err(Error::from(failed)),
+            Err(Unmade::Region(error)) => Err(Error::from(error)),
+        }
+    }
+
+    /// The record of a caller, if permits are in a region.
+    fn caller(&self, key: &[u8], now: Now) -> Result<Option<Hold>, Error> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let failed = |unmade| match unmade {
+            Unmade::Region(error) => Error::from(error),
+            _ => Error::TableFull { limit: String::new(), budget: shared.layout.callers },
+        };
+        match shared.caller(key) {
+            Err(Unmade::Full) => {
+                self.sweep(now, true);
+                shared.caller(key).map(Some).map_err(failed)
+            }
+            held => held.map(Some).map_err(failed),
+        }
     }
 
     /// When room for a new counter may be looked for again, from `now` on, in nanoseconds.
@@ -306,6 +421,11 @@ impl Core {
         let after = self.sweep_after.load(Relaxed);
         if !must && now.mono < after && after - now.mono <= SWEEP_BELIEVED {
             return false;
+        }
+        if let Some(shared) = &self.shared
+            && shared.check().is_ok()
+        {
+            self.clear_up(shared, now, true);
         }
         self.expire(now, true);
         let compiled = self.compiled.load();
@@ -325,8 +445,11 @@ impl Core {
             self.collect();
         }
         self.counters.evict(|counter| rests(counter) == Some(0));
+        if let Some(shared) = &self.shared {
+            shared.evict(self, &compiled, now);
+        }
         let mut soonest = SWEEP_BELIEVED;
-        if self.counters.live() >= self.counters.budget() {
+        if self.shared.as_ref().map_or(self.counters.live() >= self.counters.budget(), Shared::is_full) {
             self.counters.each(|counter| soonest = soonest.min(rests(counter).unwrap_or(SWEEP_BELIEVED)));
         } else {
             soonest = 0;
@@ -337,11 +460,20 @@ impl Core {
 
     /// Frees retired routes, and with them their counters, as far as nobody holds them.
     fn collect(&self) {
-        self.routes.collect(|| self.slab.held_routes());
+        let gone = |route: &Arc<Resolved>| {
+            if let Some(shared) = &self.shared {
+                shared.unregister(route);
+            }
+        };
+        self.routes.collect(|| self.slab.held_routes(), gone);
     }
 
     /// Puts another policy in force, as of `now`.
-    pub(crate) fn swap(&self, policy: Policy, now: Option<Now>) {
+    pub(crate) fn swap(&self, policy: Policy, now: Option<Now>) -> Result<(), Error> {
+        if let Some(shared) = &self.shared {
+            // The other processes would go on by the old one.
+            return Ok(shared.check_policy(&policy)?);
+        }
         let mut identities = self.identities.lock();
         let now = self.clamped(now);
         let compiled = Arc::new(identities.compile(policy, now.mono));
@@ -363,6 +495,15 @@ impl Core {
         identities.retain(&compiled, &counted);
         self.routes.evict(&HashSet::new(), |route| route.is_stale(compiled.generation));
         self.collect();
+        Ok(())
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.close();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One model for each race on a permit, and on a change of policy.
 
-use super::slab::{Gone, Seen, Slab, Slot};
+use super::slab::{Cells, Gone, Seen, Slab};
 use crate::counter::bucket::{Bucket, BucketRule, Charged};
 use crate::counter::floors::Histories;
 use crate::counter::loom_models::model;
@@ -89,24 +89,24 @@ fn a_slot_used_again_is_not_reached_by_the_old_id() {
 #[test]
 fn an_owner_claims_its_slot_only_when_it_is_free() {
     model(|| {
-        let slot = Arc::new(Slot::default());
+        let cells = Arc::new(Cells::default());
         let slab = Arc::new(Slab::new(2, 7));
         fn settle(slab: &Slab, seen: Seen<'_>) -> bool {
             slab.begin_settling(seen).map(|_| slab.end_settling(seen.slot)).is_ok()
         }
-        let first = slab.claim_as_owner(&slot, 0).expect("it is free");
+        let first = slab.claim_as_owner(cells.slot(), 0).expect("it is free");
         slab.open(first);
         let other = {
-            let (slot, slab) = (slot.clone(), slab.clone());
+            let (cells, slab) = (cells.clone(), slab.clone());
             thread::spawn(move || {
-                let seen = slab.seen(&slot, 0).expect("it is open");
+                let seen = slab.seen(cells.slot(), 0).expect("it is open");
                 assert!(settle(&slab, seen), "nobody else settles it");
                 assert!(!settle(&slab, seen), "it was settled, whatever came after");
             })
         };
-        let second = slab.claim_as_owner(&slot, 0).map(|claimed| slab.open(claimed));
+        let second = slab.claim_as_owner(cells.slot(), 0).map(|claimed| slab.open(claimed));
         other.join().unwrap();
-        assert_eq!(slab.seen(&slot, 0).is_some(), second.is_some(), "the second is still open");
+        assert_eq!(slab.seen(cells.slot(), 0).is_some(), second.is_some(), "the second is still open");
     });
 }
 
@@ -166,7 +166,7 @@ impl Life {
     /// Opens a permit on the route, which the caller holds.
     fn admit(&self) -> crate::PermitId {
         let claimed = self.slab.claim(1).expect("room");
-        claimed.slot.route.store(7, Relaxed);
+        claimed.slot.route().store(7, Relaxed);
         self.slab.open(claimed)
     }
 

@@ -6,6 +6,7 @@
 //! - `core`: the shared state, and how routes and room are made;
 //! - `admit`, `settle`: a request's life; `slab`: the open permits; `owner`: numbers for threads, which have slots of
 //!   their own;
+//! - `shared`: counters and permits that are in a region which processes share;
 //! - `keeper`: what is used of quotas, recorded in a store in advance;
 //! - `elsewhere`: the same decisions, told of counters that are kept somewhere else;
 //! - `decision`: permits and denials; `view`: looking without taking; `snapshot`: counters that outlive the process.
@@ -22,6 +23,7 @@ mod owner;
 mod route;
 mod rule;
 mod settle;
+mod shared;
 mod slab;
 mod snapshot;
 mod view;
@@ -32,6 +34,7 @@ mod loom_models;
 pub use self::core::WhenFull;
 pub use decision::{Decision, Denied, Observed, Permit, Refusal};
 pub use keeper::{StoreOptions, WhenStoreFails};
+pub(crate) use shared::open_permits;
 pub use snapshot::{LeftOut, LeftOutReason, Restored, Snapshot};
 pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
@@ -42,6 +45,7 @@ use crate::clock::{Clock, Now, SystemClock};
 use crate::error::Error;
 use crate::policy::{Limit, Policy};
 use crate::record::{Observer, Settlement};
+use crate::region::{Layout, Memory};
 use crate::request::{Estimate, Key, PermitId, Request, Usage};
 use crate::store::Store;
 use arc_swap::ArcSwapOption;
@@ -149,6 +153,17 @@ impl LimiterBuilder {
     pub fn store(mut self, store: Arc<dyn Store>, options: StoreOptions) -> Self {
         self.parts.keeper = Some(Keeper::new(store, options));
         self
+    }
+
+    /// The limiter, with its counters and permits in a region: see [`region`](crate::region), and the crate
+    /// `tokenweir-shared`, which maps one. How many of everything there may be is the layout's to say. The clock must be the
+    /// same in all processes.
+    ///
+    /// # Errors
+    /// [`Error::Region`] if the region counts for another policy, has no room for its counters, or cannot have a store.
+    pub fn build_in_region(self, memory: Arc<dyn Memory>, layout: &Layout) -> Result<Limiter, Error> {
+        let core = Core::in_region(self.policy, self.parts, memory, layout)?;
+        Ok(Limiter { core: Arc::new(core) })
     }
 
     /// The limiter.
@@ -278,6 +293,7 @@ impl Limiter {
     }
 
     fn route_now(&self, request: &Request<'_>, now: Option<Now>) -> Result<Route, Error> {
+        self.core.check_region()?;
         let request = Owned::new(request);
         let resolved = request.resolve(&self.core, now)?;
         Ok(Route { core: self.core.clone(), request, resolved, newer: ArcSwapOption::empty() })
@@ -402,13 +418,20 @@ impl Limiter {
     /// scope are (section 5 of the contract); open permits settle against the counters they charged.
     ///
     /// Traffic goes on meanwhile. Takes time in proportion to the number of live counters.
-    pub fn swap_policy(&self, policy: Policy) {
-        self.core.swap(policy, None);
+    ///
+    /// # Errors
+    /// [`RegionError::PolicyFixed`](crate::region::RegionError) on a region, unless it is the policy that the region has:
+    /// other processes would go on by that one. Without a region there is no error.
+    pub fn swap_policy(&self, policy: Policy) -> Result<(), Error> {
+        self.core.swap(policy, None)
     }
 
     /// [`swap_policy`](Limiter::swap_policy) at `now`.
-    pub fn swap_policy_at(&self, policy: Policy, now: Now) {
-        self.core.swap(policy, Some(now));
+    ///
+    /// # Errors
+    /// As [`swap_policy`](Limiter::swap_policy).
+    pub fn swap_policy_at(&self, policy: Policy, now: Now) -> Result<(), Error> {
+        self.core.swap(policy, Some(now))
     }
 
     /// The counters, to be taken up by the limiter of another process with [`restore`](Limiter::restore): after an upgrade,

@@ -3,9 +3,9 @@
 use super::compiled::Compiled;
 use super::rule::Rule;
 use crate::policy::{ChargeRule, Tokens};
-use crate::request::Request;
+use crate::request::{Key, Request};
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
-use crate::table::{Counter, Entries, Pins, hasher};
+use crate::table::{Counter, Entries, Hold, Pins, hasher};
 use ahash::RandomState;
 use arc_swap::Guard;
 use smallvec::SmallVec;
@@ -38,6 +38,8 @@ pub(crate) struct Resolved {
     pub(crate) key: RouteKey,
     /// Where it stands in the registry.
     pub(crate) index: AtomicUsize,
+    /// The caller's record, if permits are in a region.
+    pub(crate) caller_hold: Option<Box<Hold>>,
     pub(crate) wants_wall: bool,
     /// Whether one of its limits counts permits in flight.
     pub(crate) has_places: bool,
@@ -55,6 +57,17 @@ impl Resolved {
     #[inline]
     pub(crate) fn each(&self) -> impl Iterator<Item = (&Leg, &Counter)> {
         self.legs.iter().zip(self.counters.iter().map(|counter| &**counter))
+    }
+
+    /// What permits on it name it by: its place in the registry, or in a region its caller's record.
+    fn named(&self, index: usize) -> usize {
+        self.record().unwrap_or(index)
+    }
+
+    /// What permits on it name it by in a region.
+    #[inline]
+    pub(crate) fn record(&self) -> Option<usize> {
+        self.caller_hold.as_ref().map(|hold| hold.record)
     }
 
     pub(crate) fn name(&self, leg: &Leg) -> &Arc<str> {
@@ -170,6 +183,15 @@ impl<'a> Iterator for Parts<'a> {
     }
 }
 
+/// Passes the request that a route's key is of, as far as a policy with these caller keys can tell.
+pub(crate) fn request_of<T>(key: &[u8], names: &[Arc<str>], act: impl FnOnce(&Request<'_>) -> T) -> T {
+    let mut parts = Parts(key);
+    let mut next = || parts.next().flatten();
+    let (project, deployment) = (next().unwrap_or_default(), next().unwrap_or_default());
+    let keys: SmallVec<[Key<'_>; 8]> = names.iter().filter_map(|name| Some(Key { name, value: next()? })).collect();
+    act(&Request { project, deployment, keys: &keys })
+}
+
 /// An encoded key, as far as its hash goes.
 struct Encoded<'a>(&'a [u8]);
 
@@ -272,7 +294,8 @@ impl Routes {
     /// Retires the routes that nobody holds, neither by a pin nor (`held`) by a permit, and that `gone` says may go.
     pub(crate) fn evict(&self, held: &HashSet<usize>, gone: impl Fn(&Resolved) -> bool) {
         self.entries.each(|index, route| {
-            if !route.pins.held() && !route.pins.retired_unheld() && !held.contains(&index) && gone(route) {
+            if !route.pins.held() && !route.pins.retired_unheld() && !held.contains(&route.named(index)) && gone(route)
+            {
                 self.retire(route);
             }
         });
@@ -282,7 +305,7 @@ impl Routes {
     ///
     /// A retired route that nobody has pinned can get no further permits, so what its permits are is asked after that
     /// was seen, and not before.
-    pub(crate) fn collect<H: Iterator<Item = usize>>(&self, held: impl FnOnce() -> H) {
+    pub(crate) fn collect<H: Iterator<Item = usize>>(&self, held: impl FnOnce() -> H, gone: impl Fn(&Arc<Resolved>)) {
         let mut retired = Vec::new();
         self.entries.each(|index, route| {
             if route.pins.retired_unheld() {
@@ -294,10 +317,11 @@ impl Routes {
         }
         let held: HashSet<usize> = held().collect();
         for (index, route) in retired {
-            if !held.contains(&index) && route.pins.free() {
+            if !held.contains(&route.named(index)) && route.pins.free() {
                 // Whoever retired it may not have got to this.
                 self.entries.retract(self.hash(&route), index, &route);
                 route.counters.iter().for_each(|counter| counter.pins.unpin());
+                gone(&route);
                 self.entries.vacate(index);
             }
         }

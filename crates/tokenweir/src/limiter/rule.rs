@@ -1,7 +1,7 @@
 //! One limit at present, and what it does to the words of one of its counters.
 
 use crate::clock::Now;
-use crate::counter::bucket::{Bucket, BucketRule, Charged, Stale};
+use crate::counter::bucket::{self, Bucket, BucketRule, Charged, Stale};
 use crate::counter::in_flight::InFlight;
 use crate::counter::quota::Quota;
 use crate::counter::window::{Window, WindowRule};
@@ -11,7 +11,7 @@ use crate::sync::{
     Ordering::{Acquire, Release},
     Word,
 };
-use crate::table::State;
+use crate::table::{SharedWords, State};
 use std::sync::Arc;
 
 /// A limit's algorithm with everything it needs that does not change from request to request.
@@ -44,6 +44,20 @@ pub(crate) struct Kept {
     pub(crate) name: Arc<str>,
     /// So much more than is used is recorded at a time.
     pub(crate) lease: u64,
+}
+
+/// Matches a rule with the words of a counter of its algorithm, wherever they are.
+macro_rules! matched {
+    ($rule:expr, $state:expr; $($kind:ident $limit:tt $words:ident => $then:expr),+; $otherwise:expr) => {
+        match ($rule, $state) {
+            $((Rule::$kind $limit, State::$kind($words)) => $then,)+
+            (rule, State::Shared(shared)) => match (rule, &shared.words) {
+                $((Rule::$kind $limit, SharedWords::$kind($words)) => $then,)+
+                _ => $otherwise,
+            },
+            _ => $otherwise,
+        }
+    };
 }
 
 const SIGN: u64 = 1 << 63;
@@ -152,17 +166,14 @@ impl Rule {
     /// Whether a charge of `n` fits at `now`.
     #[inline]
     pub(crate) fn fits(&self, state: &State, n: u64, now: Now) -> Result<bool, Stale> {
-        Ok(match (self, state) {
-            (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.fits(rule, n, now.mono)?,
-            (Rule::Window(rule, _, until), State::Window(window)) => {
-                fits(window.used(rule, now.mono), n, until.bound(rule.amount, n))
-            }
-            (Rule::Quota(rule), State::Quota(quota)) => {
+        Ok(matched!(self, state;
+            Bucket(rule) bucket => bucket.fits(rule, n, now.mono)?,
+            Window(rule, _, until) window => fits(window.used(rule, now.mono), n, until.bound(rule.amount, n)),
+            Quota(rule) quota => {
                 fits(quota.used(rule.bounds(now.wall).start).0, n, rule.until.bound(rule.amount, n))
-            }
-            (Rule::InFlight(amount), State::InFlight(places)) => places.open() < *amount,
-            _ => false,
-        })
+            },
+            InFlight(amount) places => places.open() < *amount;
+            false))
     }
 
     /// Whether a charge of `n` fits, and if so, in `ready`, what makes it, for the common case. Changes nothing.
@@ -198,72 +209,69 @@ impl Rule {
             State::Window(window) => window.make(ready),
             State::Quota(quota) => quota.make(ready),
             State::InFlight(places) => places.make(ready).then_some(0),
+            // No look at one says that a charge fits.
+            State::Shared(_) => None,
         }
     }
 
     /// Charges `n` if it fits; the receipt.
     #[inline]
     pub(crate) fn charge(&self, state: &State, n: u64, now: Now) -> Result<Option<u64>, Stale> {
-        Ok(match (self, state) {
-            (Rule::Bucket(rule), State::Bucket(bucket)) => match bucket.charge(rule, n, now.mono)? {
+        if let (Rule::InFlight(amount), State::InFlight(places)) = (self, state) {
+            return Ok(places.charge(*amount).then_some(0));
+        }
+        // Places in a region are taken with a mark: see `Places`.
+        Ok(matched!(self, state;
+            Bucket(rule) bucket => match bucket.charge(rule, n, now.mono)? {
                 Charged::Taken(receipt) => Some(receipt),
                 Charged::Refused => None,
             },
-            (Rule::Window(rule, _, until), State::Window(window)) => {
-                window.charge(&bound(rule, *until, n), n, now.mono)
-            }
-            (Rule::Quota(rule), State::Quota(quota)) => {
+            Window(rule, _, until) window => window.charge(&bound(rule, *until, n), n, now.mono),
+            Quota(rule) quota => {
                 quota.charge(rule.bounds(now.wall).start, n, rule.until.bound(rule.amount, n))
-            }
-            (Rule::InFlight(amount), State::InFlight(places)) => places.charge(*amount).then_some(0),
-            _ => None,
-        })
+            };
+            None))
     }
 
     /// Charges `n` whatever is left.
     pub(crate) fn force(&self, state: &State, n: u64, now: Now) -> Result<(), Stale> {
-        match (self, state) {
-            (Rule::Bucket(rule), State::Bucket(bucket)) => {
-                bucket.force(rule, n, now.mono)?;
-            }
-            (Rule::Window(rule, ..), State::Window(window)) => {
-                window.force(rule, n, now.mono);
-            }
-            (Rule::Quota(rule), State::Quota(quota)) => {
-                quota.force(rule.bounds(now.wall).start, n);
-            }
-            _ => {}
-        }
-        Ok(())
+        self.force_with_receipt(state, n, now).map(|_| ())
+    }
+
+    /// The same; the receipt.
+    #[inline]
+    pub(crate) fn force_with_receipt(&self, state: &State, n: u64, now: Now) -> Result<u64, Stale> {
+        Ok(matched!(self, state;
+            Bucket(rule) bucket => bucket.force(rule, n, now.mono)?,
+            Window(rule, _, _until) window => window.force(rule, n, now.mono),
+            Quota(rule) quota => quota.force(rule.bounds(now.wall).start, n);
+            0))
     }
 
     /// Gives back `back` of a charge, as if it had been smaller from the first; all of an in-flight place.
     pub(crate) fn give_back(&self, state: &State, made: Made, back: u64, now: Now) -> Result<(), Stale> {
-        match (self, state) {
-            (Rule::Bucket(rule), State::Bucket(bucket)) => {
-                bucket.give_back(rule, (made.charge, made.receipt, made.at), back, now.mono)?;
-            }
-            (Rule::Window(rule, ..), State::Window(window)) => {
-                window.give_back(rule, (made.receipt, made.at), back, now.mono);
-            }
-            (Rule::Quota(rule), State::Quota(quota)) => {
-                quota.give_back(rule.bounds(now.wall).start, made.receipt, back);
-            }
-            (Rule::InFlight(_), State::InFlight(places)) => places.release(),
-            _ => {}
+        if let (Rule::InFlight(_), State::InFlight(places)) = (self, state) {
+            places.release();
+            return Ok(());
         }
+        matched!(self, state;
+            Bucket(rule) bucket => {
+                bucket.give_back(rule, (made.charge, made.receipt, made.at), back, now.mono)?
+            },
+            Window(rule, _, _until) window => window.give_back(rule, (made.receipt, made.at), back, now.mono),
+            Quota(rule) quota => quota.give_back(rule.bounds(now.wall).start, made.receipt, back);
+            0);
         Ok(())
     }
 
     /// What counts as used at `now`: a bucket's deficit, what a window or a quota counts, the places taken.
     pub(crate) fn used(&self, state: &State, now: Now) -> Result<u64, Stale> {
-        Ok(match (self, state) {
-            (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.deficit(rule, now.mono)?,
-            (Rule::Window(rule, ..), State::Window(window)) => window.used(rule, now.mono),
-            (Rule::Quota(rule), State::Quota(quota)) => quota.used(rule.bounds(now.wall).start).0,
-            (Rule::InFlight(_), State::InFlight(places)) => places.open(),
-            _ => 0,
-        })
+        Ok(matched!(self, state;
+            Bucket(rule) bucket => bucket.deficit(rule, now.mono)?,
+            Window(rule, _, _until) window => window.used(rule, now.mono),
+            Quota(rule) quota => quota.used(rule.bounds(now.wall).start).0,
+            InFlight(_amount) places => places.open();
+            0))
     }
 
     /// What would come of a charge of `n`. `deadlines` are those of the permits that hold the counter's in-flight
@@ -292,56 +300,67 @@ impl Rule {
             }
         }
         let never_fits = n > amount;
-        let wait = match (self, state) {
-            _ if fits => Some(0),
-            _ if never_fits => None,
-            (Rule::Bucket(rule), State::Bucket(bucket)) => {
-                bucket.ready(rule, n, now.mono)?.map(|at| at.saturating_sub(now.mono))
-            }
-            (Rule::Window(rule, _, until), State::Window(window)) => {
-                window.ready(&bound(rule, *until, n), n, now.mono).map(|at| at.saturating_sub(now.mono))
-            }
-            (Rule::Quota(rule), State::Quota(_)) => self.resets(state, now).filter(|_| rule.amount > 0),
-            (Rule::InFlight(_), State::InFlight(_)) => release,
-            _ => None,
+        let wait = if fits {
+            Some(0)
+        } else if never_fits {
+            None
+        } else {
+            matched!(self, state;
+                Bucket(rule) bucket => bucket.ready(rule, n, now.mono)?.map(|at| at.saturating_sub(now.mono)),
+                Window(rule, _, until) window => {
+                    window.ready(&bound(rule, *until, n), n, now.mono).map(|at| at.saturating_sub(now.mono))
+                },
+                Quota(rule) _quota => self.resets(state, now).filter(|_| rule.amount > 0),
+                InFlight(_amount) _places => release;
+                None)
         };
         Ok(Outlook { fits, never_fits, remaining: left(amount, used), wait })
     }
 
     /// Nanoseconds of wall time until a quota's period is over; `None` if it never is, or for other algorithms.
     pub(crate) fn resets(&self, state: &State, now: Now) -> Option<u64> {
-        let (Rule::Quota(rule), State::Quota(quota)) = (self, state) else { return None };
+        let Rule::Quota(rule) = self else { return None };
         let bounds = rule.bounds(now.wall);
         // A clock that stepped back is in an older period than the counter: that one's end counts.
-        let (_, start) = quota.used(bounds.start);
+        let start = matched!(self, state; Quota(_rule) quota => quota.used(bounds.start).1; return None);
         let end = if start > bounds.start { rule.period.bounds(start).end } else { bounds.end };
         (end != i64::MAX).then(|| end.saturating_sub(now.wall).max(0) as u64)
     }
 
     /// Nanoseconds until the counter is as good as new if nothing else happens: 0 if it is now, `None` if never.
     pub(crate) fn rests(&self, state: &State, now: Now) -> Result<Option<u64>, Stale> {
-        Ok(match (self, state) {
-            (Rule::Bucket(rule), State::Bucket(bucket)) => {
-                bucket.rests(rule, now.mono)?.map(|at| at.saturating_sub(now.mono))
-            }
-            (Rule::Window(rule, ..), State::Window(window)) => {
-                Some(window.empties(rule, now.mono).saturating_sub(now.mono))
-            }
-            (Rule::Quota(rule), State::Quota(quota)) => {
+        Ok(matched!(self, state;
+            Bucket(rule) bucket => bucket.rests(rule, now.mono)?.map(|at| at.saturating_sub(now.mono)),
+            Window(rule, _, _until) window => Some(window.empties(rule, now.mono).saturating_sub(now.mono)),
+            Quota(rule) quota => {
                 let start = rule.bounds(now.wall).start;
                 let (used, newest) = quota.used(start);
                 // A counter that remembers a newer period than the clock shows must go on remembering it.
                 // One with a lease would come back with all of it used.
                 let leased = quota.leased().is_some_and(|leased| leased.leased > 0 && leased.start() >= start);
                 if used == 0 && newest <= start && !leased { Some(0) } else { self.resets(state, now) }
-            }
-            (Rule::InFlight(_), State::InFlight(places)) => (places.open() == 0).then_some(0),
-            _ => None,
-        })
+            },
+            InFlight(_amount) places => (places.open() == 0).then_some(0);
+            None))
     }
 }
 
 impl Rule {
+    /// A bucket as it stands at `now`, for another process; none of another algorithm.
+    pub(crate) fn save_bucket(&self, state: &State, now: Now) -> Option<bucket::Saved> {
+        matched!(self, state; Bucket(rule) bucket => bucket.save(rule, now.mono).ok(); None)
+    }
+
+    /// The same of a window: what leaves when.
+    pub(crate) fn save_window(&self, state: &State, now: Now) -> Option<Vec<(u64, u64)>> {
+        matched!(self, state; Window(rule, _, _until) window => Some(window.save(rule, now.mono)); None)
+    }
+
+    /// The use in a quota's newest period of all, and that period's start.
+    pub(crate) fn save_quota(&self, state: &State) -> Option<(u64, i64)> {
+        matched!(self, state; Quota(_rule) quota => Some(quota.used(i64::MIN)); None)
+    }
+
     /// Makes this the limit's rule, before anyone can find it.
     pub(crate) fn put_in_force(&self) {
         if let Rule::Bucket(rule) = self {
@@ -351,9 +370,6 @@ impl Rule {
 
     /// Brings a counter under this rule where a change of policy requires it, unless a newer one is in force.
     pub(crate) fn adopt(&self, state: &State) -> Result<(), Stale> {
-        match (self, state) {
-            (Rule::Bucket(rule), State::Bucket(bucket)) => bucket.adopt(rule),
-            _ => Ok(()),
-        }
+        matched!(self, state; Bucket(rule) bucket => bucket.adopt(rule); Ok(()))
     }
 }

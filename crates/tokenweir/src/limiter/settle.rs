@@ -20,7 +20,7 @@ const FEW_PERMITS: usize = 4096;
 
 impl Gone {
     #[cold]
-    fn error(self, id: PermitId) -> Error {
+    pub(super) fn error(self, id: PermitId) -> Error {
         match self {
             Gone::Settled => Error::PermitSettled { id },
             Gone::Unknown => Error::PermitUnknown { id },
@@ -75,8 +75,19 @@ impl Core {
     /// Passes each open permit and its route.
     pub(crate) fn each_open(&self, mut see: impl FnMut(Seen<'_>, &Resolved)) {
         for seen in self.slab.open_slots() {
-            let route = self.routes.at(seen.slot.route.load(Relaxed) as usize);
-            if let Some(route) = route.as_ref() {
+            let named = seen.slot.route().load(Relaxed) as usize;
+            let (known, there);
+            let route = match &self.shared {
+                Some(shared) => {
+                    known = self.route_in_region(shared, named);
+                    known.as_ref()
+                }
+                None => {
+                    there = self.routes.at(named);
+                    there.as_ref()
+                }
+            };
+            if let Some(route) = route {
                 // Unchanged: the permit was open all the while, so this is its route.
                 if self.slab.unchanged(seen) {
                     see(seen, route);
@@ -86,8 +97,12 @@ impl Core {
     }
 
     /// The route of a permit that cannot be freed meanwhile.
-    fn with_route<T>(&self, slot: &Slot, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
-        self.routes.at(slot.route.load(Relaxed) as usize).as_ref().map(|route| act(route))
+    fn with_route<T>(&self, slot: Slot<'_>, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
+        let named = slot.route().load(Relaxed) as usize;
+        match &self.shared {
+            Some(shared) => self.route_in_region(shared, named).map(|route| act(&route)),
+            None => self.routes.at(named).as_ref().map(|route| act(route)),
+        }
     }
 
     pub(crate) fn settle(
@@ -118,11 +133,14 @@ impl Core {
         usage: &Usage,
         now: Option<Now>,
     ) -> Result<Settlement, Error> {
-        let seen = match self.slab.find(id) {
+        if let Some(shared) = &self.shared {
+            return self.end_in_region(shared, id, held, outcome, usage, now);
+        }
+        let seen = match self.slab.find_own(id) {
             Ok(seen) => seen,
             Err(gone) => return Err(gone.error(id)),
         };
-        let registered = seen.slot.route.load(Relaxed) as usize;
+        let registered = seen.slot.route().load(Relaxed) as usize;
         if let Some(route) = held
             // The caller keeps it registered, so no other route has its place. What it holds may be another route.
             && route.index.load(Relaxed) == registered
@@ -156,7 +174,7 @@ impl Core {
     /// no difference.
     #[inline]
     fn check_expiry(&self, seen: Seen<'_>, now: Now) -> Result<(), Gone> {
-        if seen.slot.deadline.load(Relaxed) > now.mono { Ok(()) } else { self.end_expired(seen, now) }
+        if seen.slot.deadline().load(Relaxed) > now.mono { Ok(()) } else { self.end_expired(seen, now) }
     }
 
     #[cold]
@@ -165,7 +183,10 @@ impl Core {
             // The deadline may be another permit's.
             return Err(Gone::Settled);
         }
-        let _ = self.with_route(seen.slot, |route| self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now));
+        let _ = self.with_route(seen.slot, |route| match &self.shared {
+            Some(_) => self.end_seen_in_region(seen, route, Outcome::Expired, &Usage::UNKNOWN, now),
+            None => self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now),
+        });
         Err(Gone::Settled)
     }
 
@@ -185,7 +206,7 @@ impl Core {
             Err(gone) => return Err(gone.error(self.slab.id_of(seen))),
         };
         let slot = seen.slot;
-        let estimate = Estimate { input: slot.input.load(Relaxed), output: slot.output.load(Relaxed) };
+        let estimate = Estimate { input: slot.input().load(Relaxed), output: slot.output().load(Relaxed) };
         // What has been charged so far, in tokens; and what it comes to in the end.
         let charged = (estimate.input.max(observed.0), estimate.output.max(observed.1));
         let (tokens, estimated) = comes_to(outcome, charged, usage);
@@ -206,7 +227,7 @@ impl Core {
             };
             if actual != charged || route.has_places {
                 // What was observed beyond the estimate was charged later: as if it had been a part of it is the strict side.
-                let made = Made { charge: charged, receipt, at: slot.charged_at.load(Relaxed) };
+                let made = Made { charge: charged, receipt, at: slot.charged_at().load(Relaxed) };
                 self.settle_leg(route, leg, counter, made, (charged, actual), now);
             }
             if !cancelled {
@@ -227,7 +248,14 @@ impl Core {
     }
 
     #[cold]
-    fn tell_settled(&self, route: &Resolved, estimate: Estimate, settlement: &Settlement, usage: &Usage, at: Now) {
+    pub(super) fn tell_settled(
+        &self,
+        route: &Resolved,
+        estimate: Estimate,
+        settlement: &Settlement,
+        usage: &Usage,
+        at: Now,
+    ) {
         if let Some(observer) = &self.observer {
             let (project, deployment) = route.caller();
             let requested = Requested { project, deployment, estimate };
@@ -261,9 +289,12 @@ impl Core {
             return Err(Error::UsageInvalid { reason: "observed tokens are above 2^53".to_owned() });
         }
         self.visit(id, now, |seen, route, now| {
+            if let Some(shared) = &self.shared {
+                return self.observe_in_region(shared, seen, route, (input, output), now);
+            }
             let [before, after] = self.slab.observe(seen.slot, input, output)?;
             let slot = seen.slot;
-            let estimate = (slot.input.load(Relaxed), slot.output.load(Relaxed));
+            let estimate = (slot.input().load(Relaxed), slot.output().load(Relaxed));
             let at_least = |tokens: (u64, u64)| (tokens.0.max(estimate.0), tokens.1.max(estimate.1));
             let (before, after) = (at_least(before), at_least(after));
             let mut spent = false;
@@ -292,7 +323,10 @@ impl Core {
     pub(crate) fn renew(&self, id: PermitId, ttl: u64, now: Option<Now>) -> Result<(), Error> {
         self.visit(id, now, |seen, _, now| {
             let deadline = now.mono.saturating_add(ttl);
-            seen.slot.deadline.store(deadline, Relaxed);
+            if let Some(shared) = &self.shared {
+                return self.renew_in_region(shared, seen, deadline);
+            }
+            seen.slot.deadline().store(deadline, Relaxed);
             self.next_expiry.fetch_min(deadline, Relaxed);
             Ok(())
         })
@@ -305,10 +339,14 @@ impl Core {
         now: Option<Now>,
         act: impl FnOnce(Seen<'_>, &Resolved, Now) -> Result<T, Gone>,
     ) -> Result<T, Error> {
+        self.check_region()?;
         let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
         let done = self.with_route(seen.slot, |route| {
             let now = self.time(now, route);
             self.check_expiry(seen, now)?;
+            if self.shared.is_some() {
+                return self.visit_in_region(seen, route, || act(seen, route, now));
+            }
             self.slab.enter(seen)?;
             let done = act(seen, route, now);
             self.slab.leave(seen.slot);
@@ -330,6 +368,9 @@ impl Core {
 
     #[cold]
     fn expire_due(&self, now: Now, due: u64) -> bool {
+        if let Some(shared) = &self.shared {
+            return self.expire_in_region(shared, now);
+        }
         // One looks at a time. AcqRel: what is opened or renewed from here on lowers the word again.
         if self.next_expiry.compare_exchange(due, u64::MAX, AcqRel, Relaxed).is_err() {
             return false;
@@ -338,7 +379,7 @@ impl Core {
         let mut next = now.mono.saturating_add(self.permit_ttl);
         let mut ended = false;
         for seen in self.slab.open_slots() {
-            let deadline = seen.slot.deadline.load(Relaxed);
+            let deadline = seen.slot.deadline().load(Relaxed);
             if !self.slab.unchanged(seen) {
                 continue;
             }
@@ -388,7 +429,7 @@ impl Core {
     pub(crate) fn shadow_refused(&self, id: PermitId) -> Vec<String> {
         let refused = self.visit(id, None, |seen, route, _| {
             let legs = route.each().enumerate();
-            let refused = legs.filter(|(at, _)| self.slab.receipt(seen.slot, *at).load(Relaxed) == NOT_CHARGED);
+            let refused = legs.filter(|(at, _)| self.slab.receipt_of(seen, *at).load(Relaxed) == NOT_CHARGED);
             Ok(refused.map(|(_, (leg, _))| route.name(leg).to_string()).collect())
         });
         refused.unwrap_or_default()

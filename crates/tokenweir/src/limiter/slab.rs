@@ -8,6 +8,7 @@
 //! A slot that is not free also keeps its route from being freed: who wants to free one looks through the slots.
 
 use super::owner::{self, OWNERS};
+use super::shared::Slots;
 use crate::request::PermitId;
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -42,56 +43,45 @@ const GENERATION: u64 = (1 << 40) - 1;
 const GENERATION_SHIFT: u32 = 24;
 const OBSERVER: u64 = 1 << 4;
 const OBSERVERS: u64 = ((1 << 20) - 1) << 4;
-const PHASE: u64 = 0xf;
-const FREE: u64 = 0;
+pub(super) const PHASE: u64 = 0xf;
+pub(super) const FREE: u64 = 0;
 /// Claimed by a request that is being charged.
-const FILLING: u64 = 1;
-const OPEN: u64 = 2;
+pub(super) const FILLING: u64 = 1;
+pub(super) const OPEN: u64 = 2;
 /// Somebody settles it.
-const SETTLING: u64 = 3;
+pub(super) const SETTLING: u64 = 3;
 /// Settled; the last observer frees it.
 const SETTLED: u64 = 4;
 
 /// Observed tokens: closed (1 bit), input (31), output (32).
-const CLOSED: u64 = 1 << 63;
+pub(super) const CLOSED: u64 = 1 << 63;
 const INPUT_MAX: u64 = (1 << 31) - 1;
 const OUTPUT_MAX: u64 = (1 << 32) - 1;
 
-/// What a slot holds of its permit. Written by the request that claims it, read by whoever settles it.
-///
-/// Two cache lines, and no two slots on one.
+/// The words of a slot.
+pub(crate) const SLOT: usize = 8 + RECEIPTS;
+
+/// A slot of the slab's own: two cache lines, and no two slots on one.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Slot {
-    state: Word,
-    /// The route, as an index into the registry of routes.
-    pub(crate) route: Word,
-    pub(crate) charged_at: Word,
-    pub(crate) deadline: Word,
-    pub(crate) input: Word,
-    pub(crate) output: Word,
-    observed: Word,
-    /// 1 + the index of the slot with the next receipts, or 0.
-    more: Word,
-    pub(crate) receipts: [Word; RECEIPTS],
-}
+pub(crate) struct Cells([Word; SLOT]);
 
-impl Default for Slot {
+impl Default for Cells {
     fn default() -> Self {
-        let word = || Word::new(0);
-        Slot {
-            state: word(),
-            route: word(),
-            charged_at: word(),
-            deadline: word(),
-            input: word(),
-            output: word(),
-            observed: word(),
-            more: word(),
-            receipts: std::array::from_fn(|_| word()),
-        }
+        Cells(std::array::from_fn(|_| Word::new(0)))
     }
 }
+
+impl Cells {
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> Slot<'_> {
+        Slot(&self.0)
+    }
+}
+
+/// What a slot holds of its permit. Written by the request that claims it, read by whoever settles it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot<'a>(&'a [Word; SLOT]);
 
 /// Why a permit could not be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,25 +97,30 @@ pub(crate) enum Gone {
 /// An open permit's slot, seen at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen<'a> {
-    pub(crate) slot: &'a Slot,
+    pub(crate) slot: Slot<'a>,
     pub(crate) index: usize,
-    state: u64,
+    pub(super) state: u64,
 }
 
 /// A slot claimed for a request that is being charged. (Two words: they stay in registers.)
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Claimed<'a> {
-    pub(crate) slot: &'a Slot,
+    pub(crate) slot: Slot<'a>,
     /// Its generation, and where a state has the rest, its index.
     generation_index: u64,
 }
 
 const INDEX: u64 = (1 << INDEX_BITS) - 1;
 
+/// The generation that a state is of.
+pub(super) fn generation_of(state: u64) -> u64 {
+    state >> GENERATION_SHIFT
+}
+
 impl<'a> Claimed<'a> {
     /// The next life of a slot that was found `free`, and the state it has while it is claimed.
     #[inline(always)]
-    fn new(slot: &'a Slot, index: usize, free: u64) -> (Self, u64) {
+    pub(super) fn new(slot: Slot<'a>, index: usize, free: u64) -> (Self, u64) {
         let generation = (((free >> GENERATION_SHIFT) + 1) & GENERATION) << GENERATION_SHIFT;
         (Claimed { slot, generation_index: generation | index as u64 }, generation | FILLING)
     }
@@ -133,6 +128,10 @@ impl<'a> Claimed<'a> {
     #[inline(always)]
     pub(crate) fn index(self) -> usize {
         (self.generation_index & INDEX) as usize
+    }
+
+    pub(super) fn generation(self) -> u64 {
+        self.generation_index >> GENERATION_SHIFT
     }
 }
 
@@ -145,11 +144,13 @@ const OWN_FROM: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Slab {
-    slots: Segments<Slot>,
+    slots: Segments<Cells>,
     /// Each owner's slots, once it has asked for one; none in a small slab.
-    own: Box<[OnceBox<[Slot; OWN]>]>,
+    own: Box<[OnceBox<[Cells; OWN]>]>,
     /// Generations start here, at random, so that another limiter's ids are not mistaken for this one's.
     first: u64,
+    /// The slots, if they are a region's: then it has none of its own.
+    shared: Option<Slots>,
 }
 
 #[cfg(not(any(loom, shuttle)))]
@@ -188,7 +189,17 @@ impl Slab {
             slots: Segments::new(most.min(1 << INDEX_BITS) - owners * OWN),
             own: (0..owners).map(|_| OnceBox::new()).collect(),
             first: random & (GENERATION >> 1),
+            shared: None,
         }
+    }
+
+    /// The permits of a region, whose generations start at `first`.
+    pub(crate) fn shared(slots: Slots, first: u64) -> Self {
+        Slab { slots: Segments::new(1), own: Box::new([]), first: first & (GENERATION >> 1), shared: Some(slots) }
+    }
+
+    pub(crate) fn in_region(&self) -> Option<&Slots> {
+        self.shared.as_ref()
     }
 
     #[inline]
@@ -199,20 +210,30 @@ impl Slab {
     }
 
     #[inline]
-    fn get(&self, index: usize) -> Option<&Slot> {
+    fn get(&self, index: usize) -> Option<Slot<'_>> {
+        if let Some(shared) = &self.shared {
+            return shared.slot(index);
+        }
+        self.get_own(index)
+    }
+
+    #[inline]
+    fn get_own(&self, index: usize) -> Option<Slot<'_>> {
         match index.checked_sub(OWN_FIRST) {
-            None => self.slots.get(index),
-            Some(own) => self.own.get(own / OWN)?.get()?.get(own % OWN),
+            None => self.slots.get(index).map(Cells::slot),
+            Some(own) => self.own.get(own / OWN)?.get()?.get(own % OWN).map(Cells::slot),
         }
     }
 
     /// Every slot there is, with its index.
-    fn each(&self) -> impl Iterator<Item = (usize, &Slot)> {
+    fn each(&self) -> impl Iterator<Item = (usize, Slot<'_>)> {
         let own = self.own.iter().enumerate().flat_map(|(owner, slots)| {
             let slots = slots.get().into_iter().flatten().enumerate();
             slots.map(move |(at, slot)| (OWN_FIRST + owner * OWN + at, slot))
         });
-        self.slots.iter().chain(own)
+        let shared = self.shared.iter().flat_map(Slots::each);
+        let own = self.slots.iter().chain(own).map(|(index, cells)| (index, cells.slot()));
+        own.chain(shared)
     }
 
     /// The slot of this thread's own whose turn it is, if it is free: nobody else claims it.
@@ -225,7 +246,7 @@ impl Slab {
             None => make_own(slots),
         };
         let at = turn % OWN;
-        let claimed = self.claim_as_owner(&slots[at], OWN_FIRST + owner * OWN + at);
+        let claimed = self.claim_as_owner(slots[at].slot(), OWN_FIRST + owner * OWN + at);
         if claimed.is_none() {
             owner::move_on();
         }
@@ -234,21 +255,21 @@ impl Slab {
 
     /// Claims a slot that only the caller ever claims.
     #[inline]
-    pub(crate) fn claim_as_owner<'a>(&'a self, slot: &'a Slot, index: usize) -> Option<Claimed<'a>> {
+    pub(crate) fn claim_as_owner<'a>(&'a self, slot: Slot<'a>, index: usize) -> Option<Claimed<'a>> {
         // Acquire: the slot's last permit, which others may have ended, is done with before its words are written anew.
-        let free = slot.state.load(Acquire);
+        let free = slot.state().load(Acquire);
         if free & PHASE != FREE {
             return None;
         }
         let (claimed, state) = Claimed::new(slot, index, free);
         // A plain store: of a free slot only its claimer changes the state.
-        slot.state.store(state, Relaxed);
+        slot.state().store(state, Relaxed);
         Some(claimed)
     }
 
-    fn slot(&self, index: usize) -> &Slot {
+    fn slot(&self, index: usize) -> Slot<'_> {
         // Every index in use comes from `claim`, which found the slot; segments never go away.
-        self.get(index).or_else(|| self.slots.get(0)).expect("the first segment is made with the slab")
+        self.get(index).or_else(|| self.slots.get(0).map(Cells::slot)).expect("the first segment is made with the slab")
     }
 
     /// A free slot, claimed for a permit on `limits` limits; `None` if all are taken.
@@ -258,7 +279,7 @@ impl Slab {
             Some(claimed) => claimed,
             None => self.claim_anyones()?,
         };
-        claimed.slot.more.store(0, Relaxed);
+        claimed.slot.more().store(0, Relaxed);
         if limits > RECEIPTS { self.claim_more(claimed, limits) } else { Some(claimed) }
     }
 
@@ -276,9 +297,9 @@ impl Slab {
                 self.release(claimed.slot);
                 return None;
             };
-            next.slot.more.store(0, Relaxed);
-            next.slot.route.store(NO_ROUTE, Relaxed);
-            last.more.store(next.index() as u64 + 1, Relaxed);
+            next.slot.more().store(0, Relaxed);
+            next.slot.route().store(NO_ROUTE, Relaxed);
+            last.more().store(next.index() as u64 + 1, Relaxed);
             (last, room) = (next.slot, room + RECEIPTS);
         }
         Some(claimed)
@@ -316,41 +337,62 @@ impl Slab {
 
     #[inline]
     fn claim_at(&self, index: usize) -> Option<Claimed<'_>> {
-        let slot = self.slots.get(index)?;
-        let free = slot.state.load(Relaxed);
+        let slot = self.slots.get(index)?.slot();
+        let free = slot.state().load(Relaxed);
         if free & PHASE != FREE {
             return None;
         }
         let (claimed, state) = Claimed::new(slot, index, free);
         // Acquire: the slot's last permit is done with before its words are written anew.
-        slot.state.compare_exchange(free, state, Acquire, Relaxed).ok()?;
+        slot.state().compare_exchange(free, state, Acquire, Relaxed).ok()?;
         Some(claimed)
     }
 
     /// The receipt word of the `limit`-th limit of the permit in `slot`.
     #[inline]
-    pub(crate) fn receipt<'a>(&'a self, slot: &'a Slot, limit: usize) -> &'a Word {
-        match slot.receipts.get(limit) {
+    pub(crate) fn receipt<'a>(&'a self, slot: Slot<'a>, limit: usize) -> &'a Word {
+        match slot.receipts().get(limit) {
             Some(receipt) => receipt,
             None => self.far_receipt(slot, limit),
         }
     }
 
-    #[cold]
-    fn far_receipt<'a>(&'a self, mut slot: &'a Slot, limit: usize) -> &'a Word {
-        for _ in 0..limit / RECEIPTS {
-            slot = self.slot((slot.more.load(Relaxed) as usize).saturating_sub(1));
+    /// The same of a permit that was seen.
+    pub(crate) fn receipt_of<'a>(&'a self, seen: Seen<'a>, limit: usize) -> &'a Word {
+        match &self.shared {
+            Some(shared) => shared.receipt(seen.slot, seen.index, limit),
+            None => self.receipt(seen.slot, limit),
         }
-        &slot.receipts[limit % RECEIPTS]
+    }
+
+    #[cold]
+    fn far_receipt<'a>(&'a self, mut slot: Slot<'a>, limit: usize) -> &'a Word {
+        for _ in 0..limit / RECEIPTS {
+            slot = self.slot((slot.more().load(Relaxed) as usize).saturating_sub(1));
+        }
+        &slot.receipts()[limit % RECEIPTS]
+    }
+
+    /// What was observed of an open permit so far.
+    pub(crate) fn observed(&self, slot: Slot<'_>) -> (u64, u64) {
+        match &self.shared {
+            Some(shared) => shared.observed(slot),
+            None => slot.observed(),
+        }
+    }
+
+    /// The id of a permit of this state.
+    pub(crate) fn id_in(&self, index: usize, state: u64) -> PermitId {
+        self.id(index, state)
     }
 
     /// Opens the claimed slot: from here on the permit can be settled, by anyone who has the id.
     #[inline]
     pub(crate) fn open(&self, claimed: Claimed<'_>) -> PermitId {
-        claimed.slot.observed.store(0, Relaxed);
+        claimed.slot.observed_word().store(0, Relaxed);
         let state = claimed.generation_index & !INDEX;
         // Release: the words are written before anyone can settle by them.
-        claimed.slot.state.store(state | OPEN, Release);
+        claimed.slot.state().store(state | OPEN, Release);
         self.id(claimed.index(), state)
     }
 
@@ -358,9 +400,21 @@ impl Slab {
     #[inline]
     pub(crate) fn find(&self, id: PermitId) -> Result<Seen<'_>, Gone> {
         let index = (id.get() & INDEX) as usize;
-        let slot = self.get(index).ok_or(Gone::Unknown)?;
+        self.see(self.get(index), index, id)
+    }
+
+    /// The same, where the caller knows that the slots are not a region's.
+    #[inline]
+    pub(crate) fn find_own(&self, id: PermitId) -> Result<Seen<'_>, Gone> {
+        let index = (id.get() & INDEX) as usize;
+        self.see(self.get_own(index), index, id)
+    }
+
+    #[inline(always)]
+    fn see<'a>(&self, slot: Option<Slot<'a>>, index: usize, id: PermitId) -> Result<Seen<'a>, Gone> {
+        let slot = slot.ok_or(Gone::Unknown)?;
         let wanted = ((id.get() >> INDEX_BITS).wrapping_sub(self.first)) & GENERATION;
-        let state = slot.state.load(Acquire);
+        let state = slot.state().load(Acquire);
         let present = state >> GENERATION_SHIFT;
         if wanted == present && state & PHASE == OPEN && wanted != 0 {
             Ok(Seen { slot, index, state })
@@ -373,6 +427,9 @@ impl Slab {
 
     /// How many slots there are, open or free.
     pub(crate) fn len(&self) -> usize {
+        if let Some(shared) = &self.shared {
+            return shared.len();
+        }
         self.slots.len()
     }
 
@@ -382,8 +439,8 @@ impl Slab {
     }
 
     /// The slot, if it is open.
-    pub(crate) fn seen<'a>(&self, slot: &'a Slot, index: usize) -> Option<Seen<'a>> {
-        let state = slot.state.load(Acquire);
+    pub(crate) fn seen<'a>(&self, slot: Slot<'a>, index: usize) -> Option<Seen<'a>> {
+        let state = slot.state().load(Acquire);
         (state & PHASE == OPEN).then_some(Seen { slot, index, state })
     }
 
@@ -391,8 +448,8 @@ impl Slab {
     /// now being claimed or freed.
     pub(crate) fn held_routes(&self) -> impl Iterator<Item = usize> {
         // Acquire: who freed the slot is done with its route.
-        let taken = |slot: &&Slot| slot.state.load(Acquire) & PHASE != FREE;
-        self.each().map(|(_, slot)| slot).filter(taken).map(|slot| slot.route.load(Relaxed) as usize)
+        let taken = |slot: &Slot<'_>| slot.state().load(Acquire) & PHASE != FREE;
+        self.each().map(|(_, slot)| slot).filter(taken).map(|slot| slot.route().load(Relaxed) as usize)
     }
 
     #[inline]
@@ -402,7 +459,7 @@ impl Slab {
 
     /// Whether the slot still holds the permit that was seen: what was read in between is then of one piece.
     pub(crate) fn unchanged(&self, seen: Seen<'_>) -> bool {
-        let state = seen.slot.state.load(Acquire);
+        let state = seen.slot.state().load(Acquire);
         (state ^ seen.state) & !OBSERVERS == 0
     }
 
@@ -413,27 +470,30 @@ impl Slab {
         let mut state = seen.state;
         loop {
             // Acquire: the words of the permit, and what its observers wrote, are seen.
-            match slot.state.compare_exchange_weak(state, state & !PHASE | SETTLING, AcqRel, Acquire) {
+            match slot.state().compare_exchange_weak(state, state & !PHASE | SETTLING, AcqRel, Acquire) {
                 Ok(_) => break,
                 Err(now) if (now ^ seen.state) & !OBSERVERS == 0 => state = now,
                 Err(_) => return Err(Gone::Settled),
             }
         }
-        let observed =
-            if state & OBSERVERS == 0 { slot.observed.load(Relaxed) } else { slot.observed.fetch_or(CLOSED, AcqRel) };
+        let observed = if state & OBSERVERS == 0 {
+            slot.observed_word().load(Relaxed)
+        } else {
+            slot.observed_word().fetch_or(CLOSED, AcqRel)
+        };
         Ok(((observed & !CLOSED) >> 32, observed & OUTPUT_MAX))
     }
 
     /// The settlement is done. Whether that freed the slot; otherwise its last observer does.
     #[inline]
-    pub(crate) fn end_settling(&self, slot: &Slot) -> bool {
-        let mut state = slot.state.load(Relaxed);
+    pub(crate) fn end_settling(&self, slot: Slot<'_>) -> bool {
+        let mut state = slot.state().load(Relaxed);
         loop {
             if state & OBSERVERS == 0 {
                 self.release(slot);
                 return true;
             }
-            match slot.state.compare_exchange_weak(state, state & !PHASE | SETTLED, AcqRel, Acquire) {
+            match slot.state().compare_exchange_weak(state, state & !PHASE | SETTLED, AcqRel, Acquire) {
                 Ok(_) => return false,
                 Err(now) => state = now,
             }
@@ -442,8 +502,8 @@ impl Slab {
 
     /// Frees a slot that the caller alone holds, and those that continue it.
     #[inline(always)]
-    pub(crate) fn release(&self, slot: &Slot) {
-        let more = slot.more.load(Relaxed);
+    pub(crate) fn release(&self, slot: Slot<'_>) {
+        let more = slot.more().load(Relaxed);
         if more != 0 {
             self.release_more(more as usize - 1);
         }
@@ -455,7 +515,7 @@ impl Slab {
         // One after the other: a slot is no longer ours once it is free.
         loop {
             let slot = self.slot(index);
-            let more = slot.more.load(Relaxed);
+            let more = slot.more().load(Relaxed);
             free(slot);
             match more {
                 0 => return,
@@ -468,7 +528,7 @@ impl Slab {
     pub(crate) fn enter(&self, seen: Seen<'_>) -> Result<(), Gone> {
         let mut state = seen.state;
         loop {
-            match seen.slot.state.compare_exchange_weak(state, state + OBSERVER, AcqRel, Acquire) {
+            match seen.slot.state().compare_exchange_weak(state, state + OBSERVER, AcqRel, Acquire) {
                 Ok(_) => return Ok(()),
                 Err(now) if (now ^ seen.state) & !OBSERVERS == 0 => state = now,
                 Err(_) => return Err(Gone::Settled),
@@ -477,8 +537,8 @@ impl Slab {
     }
 
     /// Counts an observer out. Whether that freed the slot: the last one does if the permit was settled meanwhile.
-    pub(crate) fn leave(&self, slot: &Slot) -> bool {
-        let state = slot.state.fetch_sub(OBSERVER, AcqRel) - OBSERVER;
+    pub(crate) fn leave(&self, slot: Slot<'_>) -> bool {
+        let state = slot.state().fetch_sub(OBSERVER, AcqRel) - OBSERVER;
         let last = state & PHASE == SETTLED && state & OBSERVERS == 0;
         if last {
             self.release(slot);
@@ -487,8 +547,8 @@ impl Slab {
     }
 
     /// Adds to what was observed: before and after. An observer counted in calls it.
-    pub(crate) fn observe(&self, slot: &Slot, input: u64, output: u64) -> Result<[(u64, u64); 2], Gone> {
-        let word = &slot.observed;
+    pub(crate) fn observe(&self, slot: Slot<'_>, input: u64, output: u64) -> Result<[(u64, u64); 2], Gone> {
+        let word = slot.observed_word();
         let mut seen = word.load(Acquire);
         loop {
             if seen & CLOSED != 0 {
@@ -508,21 +568,73 @@ impl Slab {
 }
 
 #[inline(always)]
-fn free(slot: &Slot) {
-    let state = slot.state.load(Relaxed) & !(PHASE | OBSERVERS);
+fn free(slot: Slot<'_>) {
+    let state = slot.state().load(Relaxed) & !(PHASE | OBSERVERS);
     // Release: whoever claims it next is done reading it after us.
-    slot.state.store(state | FREE, Release);
+    slot.state().store(state | FREE, Release);
 }
 
 #[cold]
-fn make_own(slots: &OnceBox<[Slot; OWN]>) -> &[Slot; OWN] {
-    slots.get_or_init(|| Box::new(std::array::from_fn(|_| Slot::default())))
+fn make_own(slots: &OnceBox<[Cells; OWN]>) -> &[Cells; OWN] {
+    slots.get_or_init(|| Box::new(std::array::from_fn(|_| Cells::default())))
 }
 
-impl Slot {
+impl<'a> Slot<'a> {
+    /// The slot in these words.
+    pub(crate) fn of(words: &'a [Word; SLOT]) -> Self {
+        Slot(words)
+    }
+
+    #[inline(always)]
+    pub(super) fn state(self) -> &'a Word {
+        &self.0[0]
+    }
+
+    /// The route, as an index into the registry of routes; in a region, the caller's record.
+    #[inline(always)]
+    pub(crate) fn route(self) -> &'a Word {
+        &self.0[1]
+    }
+
+    #[inline(always)]
+    pub(crate) fn charged_at(self) -> &'a Word {
+        &self.0[2]
+    }
+
+    #[inline(always)]
+    pub(crate) fn deadline(self) -> &'a Word {
+        &self.0[3]
+    }
+
+    #[inline(always)]
+    pub(crate) fn input(self) -> &'a Word {
+        &self.0[4]
+    }
+
+    #[inline(always)]
+    pub(crate) fn output(self) -> &'a Word {
+        &self.0[5]
+    }
+
+    #[inline(always)]
+    pub(super) fn observed_word(self) -> &'a Word {
+        &self.0[6]
+    }
+
+    /// 1 + the index of the slot with the next receipts, or 0.
+    #[inline(always)]
+    fn more(self) -> &'a Word {
+        &self.0[7]
+    }
+
+    #[inline(always)]
+    pub(crate) fn receipts(self) -> &'a [Word] {
+        &self.0[8..]
+    }
+
     /// What was observed so far.
-    pub(crate) fn observed(&self) -> (u64, u64) {
-        let observed = self.observed.load(Relaxed) & !CLOSED;
+    pub(crate) fn observed(self) -> (u64, u64) {
+        let observed = self.observed_word().load(Relaxed) & !CLOSED;
         (observed >> 32, observed & OUTPUT_MAX)
     }
 }

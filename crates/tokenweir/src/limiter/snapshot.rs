@@ -55,6 +55,8 @@ pub enum LeftOutReason {
     Changed,
     /// A store keeps the limit's use: it is read there.
     Kept,
+    /// Counters are in a region, which has them already.
+    Shared,
     /// The limiter has no room for the counter, or for the permits that hold its places: build it with larger
     /// `max_counters`, `max_routes` or `max_permits`.
     NoRoom,
@@ -62,15 +64,21 @@ pub enum LeftOutReason {
 
 impl LeftOutReason {
     /// All of them.
-    pub const ALL: [LeftOutReason; 4] =
-        [LeftOutReason::NoSuchLimit, LeftOutReason::Changed, LeftOutReason::Kept, LeftOutReason::NoRoom];
+    pub const ALL: [LeftOutReason; 5] = [
+        LeftOutReason::NoSuchLimit,
+        LeftOutReason::Changed,
+        LeftOutReason::Kept,
+        LeftOutReason::Shared,
+        LeftOutReason::NoRoom,
+    ];
 
-    /// The word for other languages: `no_such_limit`, `changed`, `kept` or `no_room`.
+    /// The word for other languages: `no_such_limit`, `changed`, `kept`, `shared` or `no_room`.
     pub const fn as_str(self) -> &'static str {
         match self {
             LeftOutReason::NoSuchLimit => "no_such_limit",
             LeftOutReason::Changed => "changed",
             LeftOutReason::Kept => "kept",
+            LeftOutReason::Shared => "shared",
             LeftOutReason::NoRoom => "no_room",
         }
     }
@@ -129,6 +137,9 @@ impl SavedLimit {
 impl Core {
     pub(crate) fn snapshot(&self, now: Now) -> Snapshot {
         let now = self.clamped(Some(now));
+        if let Some(shared) = &self.shared {
+            self.know_all(shared, now);
+        }
         // No change of policy until this is done: every counter is under the rule by which it is read.
         let _steady = self.identities.lock();
         let compiled = self.compiled.load_full();
@@ -152,12 +163,12 @@ impl Core {
     fn held(&self, now: Now) -> HashMap<*const Counter, Held> {
         let mut held: HashMap<*const Counter, Held> = HashMap::new();
         self.each_open(|seen, route| {
-            let (slot, observed) = (seen.slot, seen.slot.observed());
-            let input = slot.input.load(Relaxed).max(observed.0);
-            let output = slot.output.load(Relaxed).max(observed.1);
-            let deadline = slot.deadline.load(Relaxed);
+            let (slot, observed) = (seen.slot, self.slab.observed(seen.slot));
+            let input = slot.input().load(Relaxed).max(observed.0);
+            let output = slot.output().load(Relaxed).max(observed.1);
+            let deadline = slot.deadline().load(Relaxed);
             for (at, (leg, counter)) in route.each().enumerate() {
-                if self.slab.receipt(slot, at).load(Relaxed) != NOT_CHARGED {
+                if self.slab.receipt_of(seen, at).load(Relaxed) != NOT_CHARGED {
                     let held = held.entry(std::ptr::from_ref(counter)).or_default();
                     held.charges = held.charges.saturating_add(charge_of(leg, input, output));
                     held.until.extend((deadline > now.mono).then_some(deadline));
@@ -185,6 +196,7 @@ impl Core {
                 None => left_out(all, LeftOutReason::NoSuchLimit),
                 Some((_, limit)) if !saved.is_of(limit) => left_out(all, LeftOutReason::Changed),
                 Some((limit, _)) if compiled.rules[limit].kept().is_some() => left_out(all, LeftOutReason::Kept),
+                Some(_) if self.shared.is_some() => left_out(all, LeftOutReason::Shared),
                 Some((limit, _)) => {
                     let taken = self.take_up(&compiled, limit, &saved.algorithm, snapshot.0.taken_at, now);
                     left_out(all - taken, LeftOutReason::NoRoom);
@@ -247,7 +259,7 @@ impl Core {
             (SavedAlgorithm::InFlight { counters }, Rule::InFlight(_)) => {
                 place.each(counters, |counter, Open { until }| {
                     let still: Vec<u64> = until.iter().filter_map(|until| due(*until)).collect();
-                    counter.settled.fetch_add((until.len() - still.len()) as u64, Relaxed);
+                    counter.settled().fetch_add((until.len() - still.len()) as u64, Relaxed);
                     still.is_empty() || place.hold(counter, &still)
                 })
             }
@@ -268,26 +280,28 @@ fn save(saved: &mut SavedAlgorithm, counter: &Counter, key: Vec<KeyPart>, rule: 
         let wall = i128::from(now.wall) + i128::from(mono) - i128::from(now.mono);
         wall.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
     };
-    let spent = counter.settled.load(Relaxed).saturating_add(held.map_or(0, |held| held.charges));
-    match (saved, rule, &counter.state) {
-        (SavedAlgorithm::Bucket { counters, .. }, Rule::Bucket(rule), State::Bucket(bucket)) => {
+    let spent = counter.settled().load(Relaxed).saturating_add(held.map_or(0, |held| held.charges));
+    let state = &counter.state;
+    match (saved, rule) {
+        (SavedAlgorithm::Bucket { counters, .. }, Rule::Bucket(_)) => {
             // Never stale: the policy does not change meanwhile.
-            if let Ok(bucket) = bucket.save(rule, now.mono) {
+            if let Some(bucket) = rule.save_bucket(state, now) {
                 let is_full = bucket.is_full();
                 push(counters, key, spent, is_full, Balance { balance: bucket.balance });
             }
         }
-        (SavedAlgorithm::Window { counters, .. }, Rule::Window(rule, ..), State::Window(window)) => {
-            let counted = window.save(rule, now.mono).into_iter();
+        (SavedAlgorithm::Window { counters, .. }, Rule::Window(..)) => {
+            let counted = rule.save_window(state, now).into_iter().flatten();
             let counted: Vec<_> = counted.map(|(leaves, amount)| (wall_of(leaves), amount)).collect();
             push(counters, key, spent, counted.is_empty(), Counted { counted });
         }
-        (SavedAlgorithm::Quota { counters, .. }, Rule::Quota(_), State::Quota(quota)) => {
+        (SavedAlgorithm::Quota { counters, .. }, Rule::Quota(_)) => {
             // The newest period of all: whatever the clock shows, a period that is over is not to be begun again.
-            let (used, period_start) = quota.used(i64::MIN);
-            push(counters, key, spent, used == 0 && period_start == i64::MIN, Used { period_start, used });
+            if let Some((used, period_start)) = rule.save_quota(state) {
+                push(counters, key, spent, used == 0 && period_start == i64::MIN, Used { period_start, used });
+            }
         }
-        (SavedAlgorithm::InFlight { counters }, Rule::InFlight(_), State::InFlight(_)) => {
+        (SavedAlgorithm::InFlight { counters }, Rule::InFlight(_)) => {
             let until: Vec<_> = held.into_iter().flat_map(|held| &held.until).map(|until| wall_of(*until)).collect();
             // Each is settled when it is over.
             push(counters, key, spent.saturating_sub(until.len() as u64), until.is_empty(), Open { until });
@@ -319,7 +333,7 @@ impl Place<'_> {
                 return false;
             };
             let taken_up = take_up(&counter, &saved.state);
-            counter.settled.fetch_add(saved.settled.min(SETTLED_MOST), Relaxed);
+            counter.settled().fetch_add(saved.settled.min(SETTLED_MOST), Relaxed);
             counter.pins.unpin();
             taken_up
         };
@@ -343,6 +357,7 @@ impl Place<'_> {
             pins: Pins::new(),
             key: Caller::new(&request, &[]).key(),
             index: AtomicUsize::new(0),
+            caller_hold: None,
             wants_wall: false,
             has_places: true,
             kept: false,
@@ -368,7 +383,7 @@ impl Place<'_> {
         let (State::InFlight(places), Some(claimed)) = (&counter.state, self.core.slab.claim(1)) else { return false };
         // Also where the limit is lower by now.
         places.charge(u64::MAX);
-        claimed.slot.receipts[0].store(0, Relaxed);
+        claimed.slot.receipts()[0].store(0, Relaxed);
         let id = self.core.open(route, claimed, Estimate::default(), self.now);
         // Only a limiter whose permits live for no time at all has ended it already.
         let _ = self.core.renew(id, until - self.now.mono, Some(self.now));

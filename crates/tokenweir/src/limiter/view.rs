@@ -5,6 +5,7 @@ use super::decision::Denied;
 use super::keeper::Keeper;
 use super::route::{Leg, Resolved, charge_of};
 use super::rule::Outlook;
+use super::shared::Shared;
 use super::slab::NOT_CHARGED;
 use crate::clock::Now;
 use crate::error::Error;
@@ -196,16 +197,19 @@ impl Core {
 
     pub(crate) fn usage(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
         let now = self.clamped(Some(now));
+        if let Some(shared) = &self.shared {
+            self.know_all(shared, now);
+        }
         // What open permits hold of each counter, and those whose time is over though nobody has ended them yet.
         let mut held: HashMap<*const Counter, (u64, u64)> = HashMap::new();
         self.each_open(|seen, route| {
             let slot = seen.slot;
-            let expired = slot.deadline.load(Relaxed) <= now.mono;
-            let observed = slot.observed();
-            let input = slot.input.load(Relaxed).max(observed.0);
-            let output = slot.output.load(Relaxed).max(observed.1);
+            let expired = slot.deadline().load(Relaxed) <= now.mono;
+            let observed = self.slab.observed(slot);
+            let input = slot.input().load(Relaxed).max(observed.0);
+            let output = slot.output().load(Relaxed).max(observed.1);
             for (at, (leg, counter)) in route.each().enumerate() {
-                if self.slab.receipt(slot, at).load(Relaxed) != NOT_CHARGED {
+                if self.slab.receipt_of(seen, at).load(Relaxed) != NOT_CHARGED {
                     let held = held.entry(std::ptr::from_ref(counter)).or_default();
                     let charge = charge_of(leg, input, output);
                     *(if expired { &mut held.1 } else { &mut held.0 }) += charge;
@@ -247,7 +251,7 @@ impl Core {
                 remaining: i64::try_from(amount).unwrap_or(i64::MAX).saturating_sub_unsigned(used),
                 resets_at: rests
                     .map(|wait| Now::new(now.mono.saturating_add(wait), now.wall.saturating_add_unsigned(wait))),
-                settled_total: counter.settled.load(Relaxed) + expired,
+                settled_total: counter.settled().load(Relaxed) + expired,
             });
         });
         usage.sort_by(|a, b| (&a.limit, &a.scope).cmp(&(&b.limit, &b.scope)));
@@ -256,7 +260,7 @@ impl Core {
 
     pub(crate) fn stats(&self) -> Stats {
         Stats {
-            counters: self.counters.live(),
+            counters: self.shared.as_ref().map_or_else(|| self.counters.live(), Shared::live),
             max_counters: self.counters.budget(),
             evicted: self.counters.evicted(),
             refused_full: self.refused_full.load(Relaxed),

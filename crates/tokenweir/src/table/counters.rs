@@ -1,8 +1,10 @@
 //! The counters of all limits, by limit and key.
 
-use super::{Entries, Pins, hasher};
-use crate::counter::{bucket::Bucket, in_flight::InFlight, quota::Quota, window::Window};
-use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use super::{Directory, Entries, Pins, hasher};
+use crate::counter::{
+    bucket::Bucket, in_flight::InFlight, places::Places, quota::Quota, window::Window, words::Shared,
+};
+use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed, Word};
 use ahash::RandomState;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -14,6 +16,48 @@ pub(crate) enum State {
     Window(Window),
     Quota(Quota),
     InFlight(InFlight),
+    Shared(Box<SharedState>),
+}
+
+/// The words of one counter in a region.
+#[derive(Debug)]
+pub(crate) struct SharedState {
+    pub(crate) words: SharedWords,
+    /// The sum of all settled charges since the counter began.
+    pub(crate) settled: &'static Word,
+    /// Not 0: a process that has ended may have left more in it than there are charges.
+    pub(crate) doubt: &'static Word,
+    /// Keeps the record; none of a counter that is only looked at.
+    pub(crate) _hold: Option<Hold>,
+}
+
+/// The same, by algorithm.
+#[derive(Debug)]
+pub(crate) enum SharedWords {
+    Bucket(Bucket<Shared>),
+    Window(Window<Shared>),
+    Quota(Quota<Shared>),
+    InFlight(Places),
+    /// There was no room for the counter, and requests pass it uncounted.
+    Absent,
+}
+
+/// A record of a directory, kept as long as this lives.
+pub(crate) struct Hold {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) record: usize,
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Hold").field(&self.record).finish()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.directory.release(self.record);
+    }
 }
 
 /// What one limit has counted for one key.
@@ -28,8 +72,26 @@ pub(crate) struct Counter {
     pub(crate) key: SmallVec<[u8; 24]>,
     /// Held by each route that leads here.
     pub(crate) pins: Pins,
-    /// The sum of all settled charges since the counter began.
+    /// The sum of all settled charges since the counter began, unless the counter is in a region.
     pub(crate) settled: AtomicU64,
+}
+
+impl Counter {
+    /// The sum of all settled charges since the counter began, wherever it is.
+    pub(crate) fn settled(&self) -> &Word {
+        match &self.state {
+            State::Shared(shared) => shared.settled,
+            _ => &self.settled,
+        }
+    }
+
+    /// Its words in a region.
+    pub(crate) fn shared(&self) -> Option<&SharedState> {
+        match &self.state {
+            State::Shared(shared) => Some(shared),
+            _ => None,
+        }
+    }
 }
 
 /// All live counters, at most as many as the budget says.
@@ -70,22 +132,28 @@ impl Counters {
                 // A look may miss what is there while its neighbours leave: before a new key is refused, look again.
                 return Ok(self.entries.find(hash, hold));
             }
-            let counter = Arc::new(Counter {
-                state: new()?,
-                identity,
-                low: AtomicBool::new(false),
-                key: key.into(),
-                pins: Pins::new(),
-                settled: AtomicU64::new(0),
-            });
-            let held = counter.pins.pin();
-            debug_assert!(held, "nobody else has seen it");
+            let counter = self.apart(identity, key, new()?);
             let Some(place) = self.entries.settle(&counter, |_| ()) else { continue };
             if self.entries.publish(hash, place, |other| is_it(other) && !other.pins.freed()).is_ok() {
                 return Ok(Some(counter));
             }
             self.entries.vacate(place);
         }
+    }
+
+    /// A counter that is in no table, pinned for the caller.
+    pub(crate) fn apart(&self, identity: u32, key: &[u8], state: State) -> Arc<Counter> {
+        let counter = Arc::new(Counter {
+            state,
+            identity,
+            low: AtomicBool::new(false),
+            key: key.into(),
+            pins: Pins::new(),
+            settled: AtomicU64::new(0),
+        });
+        let held = counter.pins.pin();
+        debug_assert!(held, "nobody else has seen it");
+        counter
     }
 
     /// Evicts every counter that nobody holds and that `rests`.

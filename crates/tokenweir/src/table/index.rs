@@ -13,6 +13,7 @@
 //! Whoever fails at a step does so because another has made one: nobody waits. A tag returns after 2^38 changes, and
 //! only a thread that sleeps between two steps through exactly so many changes of one word is deceived.
 
+use crate::counter::words::{Home, Own, Shared, filled};
 use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
     Word,
@@ -48,8 +49,8 @@ pub(crate) trait Links {
 }
 
 /// The heads of the chains.
-pub(crate) struct Index {
-    heads: Box<[Word]>,
+pub(crate) struct Index<H: Home = Own> {
+    heads: H::Many,
 }
 
 /// A place in a chain where an entry that is not leaving stood while it was looked at.
@@ -75,10 +76,24 @@ impl Index {
     /// An index of up to `entries` entries, at most 2^24. Its size is fixed: 16 to 32 bytes for each of them, at most 32
     /// MiB.
     pub(crate) fn new(entries: usize) -> Self {
-        let heads = (entries.clamp(1, MOST) * SPREAD).next_power_of_two().min(HEADS);
-        Index { heads: (0..heads).map(|_| Word::new(0)).collect() }
+        Index { heads: filled(Self::heads_for(entries), 0) }
     }
 
+    /// How many heads an index of so many entries has: a power of two.
+    pub(crate) fn heads_for(entries: usize) -> usize {
+        (entries.clamp(1, MOST) * SPREAD).next_power_of_two().min(HEADS)
+    }
+}
+
+impl Index<Shared> {
+    /// The index with these heads, of which there are as many as [`heads_for`](Index::heads_for) says. Zeros are an empty
+    /// one.
+    pub(crate) fn shared(heads: &'static [Word]) -> Self {
+        Index { heads }
+    }
+}
+
+impl<H: Home> Index<H> {
     /// Passes the entries in the chain of `hash` to `see` until it returns something. Quick, and writes nothing, but
     /// while entries are removed it may miss one, or pass one that has left, with another key by now: `see` takes hold
     /// of the entry before it believes what it reads, and who finds nothing goes on to [`insert`](Index::insert).
@@ -184,7 +199,10 @@ impl Index {
 
     #[inline]
     fn head(&self, hash: u64) -> &Word {
-        &self.heads[hash as usize & (self.heads.len() - 1)]
+        {
+            let heads = H::many(&self.heads);
+            &heads[hash as usize & (heads.len() - 1)]
+        }
     }
 }
 

@@ -4,15 +4,18 @@
 //! - `segments`: an array that grows without moving;
 //! - `index`: hash to place in such an array, without locks;
 //! - `entries`: what is found by hash and named by place: counters, and routes;
+//! - `directory`: records in a region that processes share, found by key;
 //! - `counters`: the counters of all limits, by limit and key.
 
 mod counters;
+mod directory;
 mod entries;
 mod index;
 mod pins;
 mod segments;
 
-pub(crate) use counters::{Counter, Counters, State};
+pub(crate) use counters::{Counter, Counters, Hold, SharedState, SharedWords, State};
+pub(crate) use directory::{Directory, NoRecord, PROCESSES, Shape};
 pub(crate) use entries::Entries;
 pub(crate) use pins::Pins;
 pub(crate) use segments::Segments;
@@ -23,5 +26,7 @@ pub(crate) fn hasher() -> ahash::RandomState {
     if cfg!(shuttle) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() }
 }
 
+#[cfg(all(test, loom))]
+mod directory_loom_models;
 #[cfg(all(test, loom))]
 mod loom_models;

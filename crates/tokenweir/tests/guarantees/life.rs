@@ -163,7 +163,7 @@ fn s5_a_route_settles_any_permit_on_the_counters_that_it_was_charged_on() {
     assert_eq!(route_b.settle_at(keyed, Usage::new(0, 2), at(1)).expect("open").output, 2);
 
     let policy = Policy::from_json(&json!({ "limit": limits }).to_string()).expect("a valid policy");
-    limiter.swap_policy_at(policy, at(1));
+    limiter.swap_policy_at(policy, at(1)).unwrap();
     let after_the_swap = [admit(&route_a), admit(&route_b)];
     for [of_a, of_b] in [before_the_swap, after_the_swap] {
         assert!(route_b.cancel_at(of_b, at(2)).is_ok());
@@ -229,7 +229,7 @@ fn s5_a_raised_limit_does_not_revive_what_the_brim_swallowed() {
     limiter.settle_at(id, Usage::new(0, 0), at(0)).expect("it is open");
     let early = open(&limiter, 1, at(SECOND)).expect("it fits");
     // Ten seconds later the bucket is full, and the new brim is ten above it: the balance stays 10.
-    limiter.swap_policy_at(policy(20), at(10 * SECOND));
+    limiter.swap_policy_at(policy(20), at(10 * SECOND)).unwrap();
     assert_eq!(view(&limiter, at(10 * SECOND))[0].remaining, 10);
     limiter.settle_at(early, Usage::new(0, 0), at(10 * SECOND)).expect("it is open");
     assert_eq!(view(&limiter, at(10 * SECOND))[0].remaining, 10);

@@ -92,7 +92,7 @@ fn s3_s5_the_books_are_right_while_time_policy_and_counters_change() {
         let workers: Vec<_> = (0..WORKERS).map(|seed| scope.spawn(move || work(limiter, time, seed))).collect();
         let mut random = Random::new(WORKERS);
         while !workers.iter().all(|worker| worker.is_finished()) {
-            limiter.swap_policy_at(policy(2000 + random.below(2000)), time.now(&mut random));
+            limiter.swap_policy_at(policy(2000 + random.below(2000)), time.now(&mut random)).unwrap();
             limiter.sweep_at(time.now(&mut random));
             for counter in limiter.usage_at(&UsageFilter::default(), time.now(&mut random)) {
                 assert!(counter.limit != "few tokens" || counter.used <= FEW, "{counter:?}");

@@ -291,10 +291,10 @@ fn s5_threads_keep_consumption_while_the_policy_changes() {
         let mut amount = 1 << 40;
         while !workers.iter().all(|worker| worker.is_finished()) {
             amount ^= 1 << 39;
-            limiter.swap_policy_at(policy(&limits(amount)), NOW);
+            limiter.swap_policy_at(policy(&limits(amount)), NOW).unwrap();
         }
         // Back to the first, so that the bucket's capacity has not changed in the end.
-        limiter.swap_policy_at(policy(&limits(1 << 40)), NOW);
+        limiter.swap_policy_at(policy(&limits(1 << 40)), NOW).unwrap();
     });
     let settled = settled.load(Relaxed);
     for counter in limiter.usage_at(&UsageFilter::default(), NOW) {

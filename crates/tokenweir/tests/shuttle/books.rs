@@ -37,7 +37,7 @@ fn admission_settlement_eviction_and_change_of_policy() {
         let mut parts = vec![caller(0, 5, 3), caller(1, 9, 4), caller(2, 2, 1)];
         parts.push(part(&limiter, move |limiter| {
             limiter.sweep_at(at(0));
-            limiter.swap_policy_at(after, at(0));
+            limiter.swap_policy_at(after, at(0)).unwrap();
             limiter.sweep_at(at(0));
             ([0; 3], 0)
         }));

@@ -30,8 +30,8 @@ fn settlement_against_changes_of_capacity() {
                 settle(limiter, permit, 1, at(0)).input
             }),
             part(&limiter, move |limiter| {
-                limiter.swap_policy_at(high, at(0));
-                limiter.swap_policy_at(low, at(0));
+                limiter.swap_policy_at(high, at(0)).unwrap();
+                limiter.swap_policy_at(low, at(0)).unwrap();
                 0
             }),
         ];
@@ -56,7 +56,7 @@ fn the_next_decision_is_the_new_policys() {
         let low = low.clone();
         let parts = vec![
             part(&limiter, move |limiter| {
-                limiter.swap_policy_at(low, at(0));
+                limiter.swap_policy_at(low, at(0)).unwrap();
                 assert!(matches!(call(limiter, "a", 4, at(0)), Came::Refused(_)), "4 never fit 3");
                 0
             }),
@@ -98,9 +98,9 @@ fn a_limit_that_leaves_and_comes_back() {
         let parts = vec![
             part(&limiter, move |limiter| settle(limiter, early, 6, at(0)).input),
             part(&limiter, move |limiter| {
-                limiter.swap_policy_at(part_of_it, at(0));
+                limiter.swap_policy_at(part_of_it, at(0)).unwrap();
                 limiter.sweep_at(at(0));
-                limiter.swap_policy_at(whole, at(0));
+                limiter.swap_policy_at(whole, at(0)).unwrap();
                 0
             }),
             part(&limiter, |limiter| {
@@ -133,8 +133,8 @@ fn a_counter_made_while_the_parts_of_a_token_change() {
             settle(limiter, permit, 8, at(0)).input
         });
         let change = part(&limiter, move |limiter| {
-            limiter.swap_policy_at(fast, at(0));
-            limiter.swap_policy_at(faster, at(0));
+            limiter.swap_policy_at(fast, at(0)).unwrap();
+            limiter.swap_policy_at(faster, at(0)).unwrap();
             0
         });
         together(vec![user, change]);

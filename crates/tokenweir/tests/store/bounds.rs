@@ -129,7 +129,7 @@ proptest! {
                 Step::Swap { amount: next } => {
                     amount = next;
                     widest = widest.max(next);
-                    limiter.swap_policy(policy(amount, 50));
+                    limiter.swap_policy(policy(amount, 50)).unwrap();
                 }
             }
             for project in PROJECTS {

@@ -117,7 +117,7 @@ fn decide(policy: &Policy) {
             }
             let _ = limiter.explain_at(request, Estimate::new(1, 1), now);
         }
-        limiter.swap_policy_at(policy.clone(), now);
+        limiter.swap_policy_at(policy.clone(), now).unwrap();
         limiter.sweep_at(now);
         for counter in limiter.usage_at(&UsageFilter::default(), now) {
             assert_eq!(counter.remaining, counter.amount as i64 - counter.used as i64, "{counter:?}");

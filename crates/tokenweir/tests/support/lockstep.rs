@@ -195,7 +195,7 @@ impl<'a> Lockstep<'a> {
         let now = Now::new(self.newest, self.now.wall);
         let limits = self.limits.iter().enumerate().filter(|(at, _)| self.absent >> at & 1 == 0);
         let policy = policy(&limits.map(|(_, limit)| limit.clone()).collect::<Vec<_>>());
-        self.limiter.swap_policy_at(policy.clone(), now);
+        self.limiter.swap_policy_at(policy.clone(), now).unwrap();
         if !self.quiet {
             self.twin.swap(policy.clone(), now);
             self.exact.swap(policy, now);

@@ -277,6 +277,18 @@ async fn soak(streams: u64, rounds: u64, seed: u64) -> Result<(), Failure> {
     Ok(())
 }
 
+/// All lines of the usage log, which begins a new file where one is full.
+fn records(directory: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    for file in std::fs::read_dir(directory)? {
+        let path = file?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("usage.jsonl")) {
+            text += &std::fs::read_to_string(path)?;
+        }
+    }
+    Ok(text)
+}
+
 async fn check(
     gateway: &Gateway,
     clients: &Clients,
@@ -284,10 +296,9 @@ async fn check(
     received: &HashMap<u64, u64>,
     written: &Written,
 ) -> Result<(), Failure> {
-    let log = gateway.directory.join("usage.jsonl");
     let deadline = Instant::now() + Duration::from_secs(60);
     let records = loop {
-        let text = std::fs::read_to_string(&log)?;
+        let text = records(&gateway.directory)?;
         if text.lines().count() >= received.len() {
             break text;
         }

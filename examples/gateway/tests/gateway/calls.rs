@@ -63,6 +63,7 @@ async fn every_api_of_the_sample_is_metered() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&config(upstream.address, LIMIT)).await;
     let words = r#""messages":[{"role":"user","content":"word"}]"#;
+    let gemini = r#"{"contents":[{"role":"user","parts":[{"text":"word"}]}],"generationConfig":{"maxOutputTokens":6}}"#;
     let mut expected = 0;
     for (path, body, used) in [
         ("/v1/chat/completions", format!(r#"{{"model":"sample",{words}}}"#), 8 + 24),
@@ -74,6 +75,9 @@ async fn every_api_of_the_sample_is_metered() {
         ("/v1/responses", r#"{"model":"sample","input":"word","stream":true}"#.to_owned(), 1 + 3 + 24),
         ("/v1/messages", format!(r#"{{"model":"sample","max_tokens":9,{words}}}"#), 8 + 9),
         ("/v1/messages", format!(r#"{{"model":"sample","max_tokens":9,"stream":true,{words}}}"#), 8 + 9),
+        ("/v1beta/models/sample:generateContent", gemini.to_owned(), 8 + 6),
+        ("/v1beta/models/sample:streamGenerateContent", gemini.to_owned(), 8 + 6),
+        ("/v1beta/models/sample:streamGenerateContent?alt=sse", gemini.to_owned(), 8 + 6),
         ("/openai/deployments/sample/chat/completions?api-version=1", format!("{{{words}}}"), 8 + 24),
     ] {
         let answer = gateway.post(path, KEY, &body).await;
@@ -107,6 +111,10 @@ async fn what_is_not_there_is_refused_in_words() {
     assert_eq!(answer.status, 404);
     assert!(answer.json()["error"]["message"].as_str().expect("text").contains("no deployment \"nothing\""));
     assert_eq!(gateway.post("/v1/elsewhere", KEY, "{}").await.status, 404);
+    let looked_at = gateway.get("/v1/chat/completions", KEY).await;
+    assert_eq!((looked_at.status, looked_at.header("allow")), (405, "POST"));
+    assert!(looked_at.text.contains("Send the request by POST"), "{}", looked_at.text);
+    assert_eq!(gateway.used(), []);
     assert_eq!(gateway.get("/healthz", "").await.text, "ok\n");
     let page = gateway.get("/status", "").await;
     assert!(
@@ -146,6 +154,7 @@ async fn a_model_that_is_named_twice_is_nobodys() {
         r#"{"model":"dear","messages":[],"model":"same"}"#,
         r#"{"model":"same","messages":[],"\u006dodel":null}"#,
         r#"{"model":{"model":"same"},"messages":[],"model":"same"}"#,
+        r#"{"model":"same","messages":[],"Model":"dear"}"#,
     ] {
         let answer = gateway.post("/v1/chat/completions", KEY, body).await;
         assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (400, Some("invalid_request_error")));

@@ -1,6 +1,7 @@
 //! A bucket's state as another process can take it up.
 
 use super::super::line::Line;
+use super::super::words::Home;
 use super::{Bucket, BucketRule, POSITION, Stale, length};
 
 /// What a bucket has, and what its limit was.
@@ -22,7 +23,7 @@ impl Saved {
     }
 }
 
-impl Bucket {
+impl<H: Home> Bucket<H> {
     /// The bucket as it stands at `now`, whatever time others have seen: what comes after `now` is still to be refilled.
     pub(crate) fn save(&self, rule: &BucketRule, now: u64) -> Result<Saved, Stale> {
         let deficit = (self.load(rule)? & POSITION).saturating_sub(rule.line.position(now));

@@ -116,7 +116,7 @@ fn no_more_buckets_keep_a_history_than_there_is_room_for() {
         for _ in 0..3 {
             assert!(matches!(bucket.charge(&rule, RATE / 4, 0), Ok(Charged::Taken(_))), "with a history or without");
         }
-        assert_eq!(bucket.word.load(Relaxed) & FLOORS != 0, at < 3);
+        assert_eq!(bucket.word().load(Relaxed) & FLOORS != 0, at < 3);
         let mut ready = Ready::default();
         assert_eq!(bucket.look(&rule, 1, 0, &mut ready), Look::Fits, "the quick way is open to either");
     }
@@ -145,10 +145,10 @@ fn a_rule_that_is_far_behind_moves_nothing() {
     for (newest, rule) in rules.iter().enumerate() {
         rule.put_in_force();
         bucket.charge(rule, 10, newest as u64).unwrap();
-        let word = bucket.word.load(Relaxed);
+        let word = bucket.word().load(Relaxed);
         for behind in (1..EPOCHS as usize).filter(|behind| *behind <= newest) {
             assert_eq!(bucket.fits(&rules[newest - behind], 1, 0), Err(Stale), "{behind} behind {newest}");
-            assert_eq!(bucket.word.load(Relaxed), word);
+            assert_eq!(bucket.word().load(Relaxed), word);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A window's state as another process can take it up.
 
+use super::super::words::Home;
 use super::{FROZEN, Last, Window, WindowRule, amount, sequence};
 use crate::sync::Ordering::Acquire;
 
-impl Window {
+impl<H: Home> Window<H> {
     /// What counts at `now`, oldest first: the monotonic instant at which it leaves, and how much it is.
     pub(crate) fn save(&self, rule: &WindowRule, now: u64) -> Vec<(u64, u64)> {
         loop {

@@ -251,6 +251,7 @@ fn restored(restored: &Restored) -> Value {
             LeftOutReason::NoSuchLimit => "there is no such limit",
             LeftOutReason::Changed => "the limit counts something else now",
             LeftOutReason::Kept => "a store keeps it",
+            LeftOutReason::Shared => "a region has it",
             LeftOutReason::NoRoom => "there is no room for it",
         };
         json!({ "limit": left_out.limit, "counters": left_out.counters, "reason": reason })

@@ -79,6 +79,7 @@ impl From<GateError> for ConsoleError {
     fn from(error: GateError) -> Self {
         match error {
             GateError::Compile(error) => error.into(),
+            GateError::Limiter(error) => error.into(),
             other => ConsoleError::of(Code::GatewayAlreadyExists.as_str(), &other.to_string()),
         }
     }

@@ -30,6 +30,9 @@ pub enum GateError {
     /// The limits cannot be put in force.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// The limiter does not take up the new limits.
+    #[error(transparent)]
+    Limiter(#[from] crate::Error),
     /// The resource has another gateway now: gateways never share counters.
     #[error("the resource's gateway is {now:?} now, and this gate is that of {was:?}; build a new gate for it")]
     AnotherGateway {
@@ -207,7 +210,7 @@ impl Gate {
         }
         let policy = policy(resource, &self.inner.terms)?;
         if policy != self.inner.limiter.policy() {
-            self.inner.limiter.swap_policy_at(policy, now);
+            self.inner.limiter.swap_policy_at(policy, now)?;
         }
         self.inner.standing.store(Arc::new(standing));
         Ok(())
