@@ -130,9 +130,23 @@ assert(C.tokenweir_abi_version() == 1, "another release of the library than this
 
 local tokenweir = { C = C }
 
+-- Types by their names, which are read once.
+local types = setmetatable({}, {
+  __index = function(known, name)
+    known[name] = ffi.typeof(name)
+    return known[name]
+  end,
+})
+local pointers = setmetatable({}, {
+  __index = function(known, name)
+    known[name] = ffi.typeof(name .. " *[1]")
+    return known[name]
+  end,
+})
+
 -- Calls a function with a place for its error, and raises what it says.
 function tokenweir.done(call, ...)
-  local place = ffi.new("tokenweir_error *[1]")
+  local place = pointers.tokenweir_error()
   local count = select("#", ...)
   local arguments = { ... }
   arguments[count + 1] = place
@@ -146,7 +160,7 @@ end
 
 -- A handle that a call makes, freed with the value.
 function tokenweir.made(type, free, call, ...)
-  local place = ffi.new(type .. " *[1]")
+  local place = pointers[type]()
   local count = select("#", ...)
   local arguments = { ... }
   arguments[count + 1] = place
@@ -156,8 +170,8 @@ end
 
 -- A plain struct that says its size.
 function tokenweir.struct(type, fields)
-  local value = ffi.new(type, fields or {})
-  value.size = ffi.sizeof(type)
+  local value = types[type](fields or {})
+  value.size = ffi.sizeof(types[type])
   return value
 end
 

@@ -314,6 +314,11 @@ impl Core {
                 }
                 return Attempt::Denied(denied);
             }
+            if route.has_places {
+                // A place of an expired permit counts as free, and is not yet: whoever was to end it may have been stopped, or
+                // killed. Nobody waits for that.
+                self.end_overdue(now, u64::MAX, u64::MAX);
+            }
         }
     }
 

@@ -183,11 +183,38 @@ impl Core {
             // The deadline may be another permit's.
             return Err(Gone::Settled);
         }
-        let _ = self.with_route(seen.slot, |route| match &self.shared {
+        let _ = self.with_route(seen.slot, |route| self.end_as_expired(seen, route, now));
+        Err(Gone::Settled)
+    }
+
+    fn end_as_expired(&self, seen: Seen<'_>, route: &Resolved, now: Now) -> bool {
+        let ended = match &self.shared {
             Some(_) => self.end_seen_in_region(seen, route, Outcome::Expired, &Usage::UNKNOWN, now),
             None => self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now),
-        });
-        Err(Gone::Settled)
+        };
+        ended.is_ok()
+    }
+
+    /// Ends every open permit whose time is over at `now`. Whether there were any, and when the next one's is: `latest` at the
+    /// latest, `unresolved` if there is one whose route cannot be had.
+    pub(crate) fn end_overdue(&self, now: Now, latest: u64, unresolved: u64) -> (bool, u64) {
+        let (mut ended, mut next) = (false, latest);
+        for seen in self.slab.open_slots() {
+            let deadline = seen.slot.deadline().load(Relaxed);
+            if !self.slab.unchanged(seen) {
+                continue;
+            }
+            if deadline > now.mono {
+                next = next.min(deadline);
+                continue;
+            }
+            // Somebody else may settle it at the same time; then there is nothing left to do.
+            match self.with_route(seen.slot, |route| self.end_as_expired(seen, route, now)) {
+                Some(it) => ended |= it,
+                None => next = next.min(unresolved),
+            }
+        }
+        (ended, next)
     }
 
     /// Ends a permit, exactly once: whoever comes second finds it gone. What it returns is written once and handed on
@@ -376,21 +403,7 @@ impl Core {
             return false;
         }
         // At the latest when a permit expires that is being opened just now and is not seen.
-        let mut next = now.mono.saturating_add(self.permit_ttl);
-        let mut ended = false;
-        for seen in self.slab.open_slots() {
-            let deadline = seen.slot.deadline().load(Relaxed);
-            if !self.slab.unchanged(seen) {
-                continue;
-            }
-            if deadline <= now.mono {
-                // Somebody else may settle it at the same time; then there is nothing left to do.
-                let end = |route: &Resolved| self.end_seen(seen, route, Outcome::Expired, &Usage::UNKNOWN, now).is_ok();
-                ended |= self.with_route(seen.slot, end) == Some(true);
-            } else {
-                next = next.min(deadline);
-            }
-        }
+        let (ended, next) = self.end_overdue(now, now.mono.saturating_add(self.permit_ttl), u64::MAX);
         // 0: whoever comes next may look, even if its clock is behind this one.
         let many = self.slab.len() > FEW_PERMITS;
         let after = if many { now.mono.saturating_add(self.permit_ttl / 256) } else { 0 };

@@ -251,20 +251,9 @@ impl Core {
         if now.mono < due || next_expiry.compare_exchange(due, meanwhile, AcqRel, Relaxed).is_err() {
             return ended;
         }
-        let mut next = now.mono.saturating_add(self.permit_ttl);
-        for seen in self.slab.open_slots() {
-            let deadline = seen.slot.deadline().load(Relaxed);
-            if !self.slab.unchanged(seen) {
-                continue;
-            }
-            if deadline > now.mono {
-                next = next.min(deadline);
-            } else if let Some(route) = self.route_in_region(shared, seen.slot.route().load(Relaxed) as usize) {
-                ended |= self.end_seen_in_region(seen, &route, Outcome::Expired, &Usage::UNKNOWN, now).is_ok();
-            } else {
-                next = next.min(meanwhile);
-            }
-        }
+        step("expiry begun");
+        let (any, next) = self.end_overdue(now, now.mono.saturating_add(self.permit_ttl), meanwhile);
+        ended |= any;
         // Unless others have lowered it, or look themselves by now.
         if next_expiry.compare_exchange(meanwhile, next, AcqRel, Relaxed).is_err() {
             next_expiry.fetch_min(next, AcqRel);
