@@ -95,6 +95,9 @@ function Gate:access(project)
   if not valid then
     return fail(400, tostring(why))
   end
+  if asked.model == nil or asked.model_length == 0 then
+    return fail(400, "the request names no model; name one in the field \"model\"")
+  end
   local request = struct("tokenweir_request", {
     project = project, project_length = #project, deployment = asked.model, deployment_length = asked.model_length,
   })

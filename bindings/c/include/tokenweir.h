@@ -1395,7 +1395,7 @@ tokenweir_code tokenweir_limiter_permit(const tokenweir_limiter *limiter,
 /// tokenweir_denial_json() has it), and under `limits` what each limit of the request says: limit, mode, charge, amount,
 /// remaining, fits, never_fits and wait_ns (0 if it fits, null if no waiting helps).
 ///
-/// Codes: as tokenweir_limiter_route().
+/// Codes: as tokenweir_limiter_route(), and ESTIMATE_TOO_LARGE.
 tokenweir_code tokenweir_limiter_peek(const tokenweir_limiter *limiter,
                                       const tokenweir_request *request,
                                       const tokenweir_estimate *estimate,
@@ -1406,7 +1406,7 @@ tokenweir_code tokenweir_limiter_peek(const tokenweir_limiter *limiter,
 /// Every limit of the policy, in JSON: under `applied` those that the request meets, each as in tokenweir_limiter_peek()
 /// with its `scope`, the counter's values; under `skipped` the others, each with the reason. Walks the whole policy.
 ///
-/// Codes: as tokenweir_limiter_route().
+/// Codes: as tokenweir_limiter_route(), and ESTIMATE_TOO_LARGE.
 tokenweir_code tokenweir_limiter_explain(const tokenweir_limiter *limiter,
                                          const tokenweir_request *request,
                                          const tokenweir_estimate *estimate,

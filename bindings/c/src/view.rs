@@ -113,7 +113,7 @@ unsafe fn limiter_at<'a>(
 /// tokenweir_denial_json() has it), and under `limits` what each limit of the request says: limit, mode, charge, amount,
 /// remaining, fits, never_fits and wait_ns (0 if it fits, null if no waiting helps).
 ///
-/// Codes: as tokenweir_limiter_route().
+/// Codes: as tokenweir_limiter_route(), and ESTIMATE_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tokenweir_limiter_peek(
     limiter: *const tokenweir_limiter,
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn tokenweir_limiter_peek(
 /// Every limit of the policy, in JSON: under `applied` those that the request meets, each as in tokenweir_limiter_peek()
 /// with its `scope`, the counter's values; under `skipped` the others, each with the reason. Walks the whole policy.
 ///
-/// Codes: as tokenweir_limiter_route().
+/// Codes: as tokenweir_limiter_route(), and ESTIMATE_TOO_LARGE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tokenweir_limiter_explain(
     limiter: *const tokenweir_limiter,

@@ -1,6 +1,6 @@
 //! Instants and clocks.
 
-use crate::convert::span;
+use crate::convert::{not_whole, span, whole};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -37,14 +37,17 @@ impl std::hash::Hash for Now {
 #[pymethods]
 impl Now {
     #[new]
-    fn new(mono: u64, wall: i64) -> Self {
-        Now(tokenweir::Now::new(mono, wall))
+    fn new(mono: &Bound<'_, PyAny>, wall: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let most = i64::MAX.unsigned_abs();
+        let mono = whole("mono", mono, 0..=most)?;
+        let wall = wall.extract().map_err(|error| not_whole("wall", wall, "from -2**63 to 2**63 - 1", error))?;
+        Ok(Now(tokenweir::Now::new(mono, wall)))
     }
 
     /// The same number of nanoseconds since 1970 for both readings: recorded traffic has only one time line.
     #[staticmethod]
-    fn at(nanos: u64) -> Self {
-        Now(tokenweir::Now::at(nanos))
+    fn at(nanos: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Now(tokenweir::Now::at(whole("nanos", nanos, 0..=i64::MAX.unsigned_abs())?)))
     }
 
     /// Monotonic nanoseconds.
@@ -71,16 +74,18 @@ impl Now {
 /// The operating system's clocks, as a limiter reads them if it is given no other: `SystemClock(*, past=0.0)`.
 ///
 /// `past` seconds is how far its monotonic reading goes back. Give a limiter that takes up a snapshot a clock with a past
-/// of at least the longest window: what the window counted then leaves when it would have. ValueError if it is below 0.
+/// of at least the longest window: what the window counted then leaves when it would have. It may be a timedelta.
+/// ValueError if it is below 0.
 #[pyclass(frozen, module = "tokenweir")]
 pub struct SystemClock(pub Arc<tokenweir::SystemClock>);
 
 #[pymethods]
 impl SystemClock {
     #[new]
-    #[pyo3(signature = (*, past=0.0))]
-    fn new(past: f64) -> PyResult<Self> {
-        Ok(SystemClock(Arc::new(tokenweir::SystemClock::with_past(span("past", past)?))))
+    #[pyo3(signature = (*, past=None), text_signature = "(*, past=0.0)")]
+    fn new(past: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let past = past.map(|past| span("past", past)).transpose()?.unwrap_or_default();
+        Ok(SystemClock(Arc::new(tokenweir::SystemClock::with_past(past))))
     }
 
     /// What it shows.
@@ -123,8 +128,8 @@ impl ManualClock {
         self.0.set(now.get().0);
     }
 
-    /// Moves both readings on by `seconds`, to the nearest nanosecond. ValueError if it is below 0.
-    fn advance(&self, seconds: f64) -> PyResult<()> {
+    /// Moves both readings on by `seconds`, to the nearest nanosecond; or by a timedelta. ValueError if it is below 0.
+    fn advance(&self, seconds: &Bound<'_, PyAny>) -> PyResult<()> {
         let nanos = span("seconds", seconds)?.as_nanos();
         self.0.advance(u64::try_from(nanos).unwrap_or(u64::MAX));
         Ok(())

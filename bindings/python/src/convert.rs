@@ -1,9 +1,10 @@
 //! Names, tokens, instants and waits between Python and the core.
 
 use crate::clock::Now;
+use crate::errors::{estimate_too_large, raise};
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyMemoryView, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyDelta, PyDict, PyFloat, PyInt, PyMapping, PyMemoryView, PyString};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::io;
@@ -15,18 +16,25 @@ use tokenweir::{Key, Request};
 /// The bytes of a name: text as UTF-8, where a surrogate escape stands for the byte that it escapes; or bytes.
 #[inline]
 pub fn bytes<'a>(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
-    if let Ok(text) = value.cast::<PyString>()
-        && let Ok(text) = text.to_str()
-    {
-        return Ok(Cow::Borrowed(text.as_bytes()));
-    }
-    unusual_bytes(what, value)
+    usual_bytes(value).map_or_else(|| unusual_bytes(what, value), Ok)
+}
+
+#[inline]
+fn usual_bytes<'a>(value: &'a Bound<'_, PyAny>) -> Option<Cow<'a, [u8]>> {
+    let text = value.cast::<PyString>().ok()?.to_str().ok()?;
+    Some(Cow::Borrowed(text.as_bytes()))
 }
 
 #[cold]
 fn unusual_bytes<'a>(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Cow::Owned(text.call_method1("encode", ("utf-8", "surrogateescape"))?.extract()?));
+        let Ok(bytes) = text.call_method1("encode", ("utf-8", "surrogateescape")) else {
+            let shown = text.repr()?;
+            return Err(PyValueError::new_err(format!(
+                "{what} has half of a surrogate pair: {shown}; give text or bytes"
+            )));
+        };
+        return Ok(Cow::Owned(bytes.extract()?));
     }
     match value.cast::<PyBytes>() {
         Ok(bytes) => Ok(Cow::Borrowed(bytes.as_bytes())),
@@ -57,29 +65,60 @@ pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>
     }
 }
 
-/// A whole number of tokens.
-pub fn tokens(what: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    value.extract().map_err(|error| not_a_count(what, value, error))
+/// A whole number of tokens that a request is expected to take. One that is too large for the core is the error that the
+/// core has for those that are too large.
+pub fn tokens(what: &'static str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    value.extract().map_err(|error| {
+        if is_huge(value) {
+            return estimate_too_large(what, value);
+        }
+        not_tokens(what, value, error)
+    })
 }
 
-/// A whole number of tokens, or `None`.
+/// A whole number of tokens that was reported, or `None`.
 pub fn known(what: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
-    value.map(|value| tokens(what, value)).transpose()
+    let reported = |value: &Bound<'_, PyAny>| {
+        value.extract().map_err(|error| {
+            if is_huge(value) {
+                return raise(tokenweir::Error::UsageInvalid { reason: format!("{what} tokens are above 2^53") });
+            }
+            not_tokens(what, value, error)
+        })
+    };
+    value.map(reported).transpose()
 }
 
 #[cold]
-fn not_a_count(what: &str, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+fn is_huge(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyInt>() && value.gt(0).unwrap_or(false)
+}
+
+#[cold]
+fn not_tokens(what: &str, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    not_whole(what, value, "of tokens from 0 to 2**53", error)
+}
+
+/// The exception of what is not a whole number as it should be.
+#[cold]
+pub fn not_whole(what: &str, value: &Bound<'_, PyAny>, range: &str, error: PyErr) -> PyErr {
     let py = value.py();
     if !error.is_instance_of::<PyOverflowError>(py) && !error.is_instance_of::<PyTypeError>(py) {
         return error;
     }
     if value.is_instance_of::<PyInt>() {
-        return PyValueError::new_err(format!("{what} is {value}; give a whole number from 0 to 2**53"));
+        return PyValueError::new_err(format!("{what} is {value}; give a whole number {range}"));
     }
     match kind(value) {
-        Ok(kind) => PyTypeError::new_err(format!("{what} is {kind}; give a whole number of tokens as int")),
+        Ok(kind) => PyTypeError::new_err(format!("{what} is {kind}; give a whole number as int, {range}")),
         Err(error) => error,
     }
+}
+
+/// How many there may be at most: a whole number, and not below the least.
+pub fn count(what: &str, value: &Bound<'_, PyAny>, least: u64) -> PyResult<usize> {
+    let number = whole(what, value, least..=i64::MAX.unsigned_abs())?;
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// A whole number within a range. What is not raises ValueError, a number that is not whole or finite too; TypeError for what is
@@ -88,7 +127,8 @@ pub fn whole(what: &str, value: &Bound<'_, PyAny>, range: RangeInclusive<u64>) -
     match value.extract::<u64>() {
         Ok(number) if range.contains(&number) => Ok(number),
         Err(error) if !value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyFloat>() => {
-            Err(not_a_count(what, value, error))
+            let range = format!("from {} to {}", range.start(), range.end());
+            Err(not_whole(what, value, &range, error))
         }
         _ => {
             let (least, most) = (range.start(), range.end());
@@ -97,12 +137,23 @@ pub fn whole(what: &str, value: &Bound<'_, PyAny>, range: RangeInclusive<u64>) -
     }
 }
 
-fn kind(value: &Bound<'_, PyAny>) -> PyResult<String> {
+pub fn kind(value: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(value.get_type().name()?.to_string())
 }
 
+/// A span of time, in seconds or as a timedelta.
+pub fn span(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    if let Ok(seconds) = value.extract() {
+        return span_of(what, seconds);
+    }
+    if value.is_instance_of::<PyDelta>() {
+        return span_of(what, value.call_method0("total_seconds")?.extract()?);
+    }
+    Err(PyTypeError::new_err(format!("{what} is {}; give seconds, or a timedelta", kind(value)?)))
+}
+
 /// A span of time in seconds.
-pub fn span(what: &str, seconds: f64) -> PyResult<Duration> {
+pub fn span_of(what: &str, seconds: f64) -> PyResult<Duration> {
     // Beyond what a clock can show it is for ever.
     if seconds >= 1e10 {
         return Ok(Duration::from_secs(10_000_000_000));
@@ -155,9 +206,17 @@ fn with_keys<T>(keys: &Bound<'_, PyAny>, act: impl FnOnce(&[Key<'_>]) -> PyResul
     let mut names: SmallVec<[&str; 8]> = SmallVec::new();
     let mut values: SmallVec<[Cow<'_, [u8]>; 8]> = SmallVec::new();
     for (name, value) in &pairs {
-        let name = name.cast::<PyString>().map_err(|_| PyTypeError::new_err("keys: a name is not str"))?.to_str()?;
+        let Ok(text) = name.cast::<PyString>() else {
+            let (shown, kind) = (name.repr()?, kind(name)?);
+            return Err(PyTypeError::new_err(format!("keys has the name {shown}, which is {kind}; give str")));
+        };
+        let Ok(name) = text.to_str() else {
+            let shown = text.repr()?;
+            return Err(PyValueError::new_err(format!("keys has the name {shown}, which is no text; give a name")));
+        };
         names.push(name);
-        values.push(bytes(name, value)?);
+        let bytes = usual_bytes(value).map_or_else(|| unusual_bytes(&format!("keys[{name:?}]"), value), Ok)?;
+        values.push(bytes);
     }
     let keys: SmallVec<[Key<'_>; 8]> = names.iter().zip(&values).map(|(name, value)| Key { name, value }).collect();
     act(&keys)

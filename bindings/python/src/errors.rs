@@ -29,6 +29,15 @@ pub fn raise(error: Error) -> PyErr {
     })
 }
 
+/// The exception of an estimate that is too large for the core to be told of.
+#[cold]
+pub fn estimate_too_large(what: &'static str, value: &Bound<'_, PyAny>) -> PyErr {
+    let error = Error::EstimateTooLarge { what, tokens: u64::MAX };
+    let said = error.to_string().replace(&u64::MAX.to_string(), &value.to_string());
+    let made = coded(value.py(), "RequestError", &said, error.code(), error.name());
+    made.map_or_else(|failed| failed, PyErr::from_value)
+}
+
 /// The exception of a policy that was refused.
 pub fn invalid_policy(error: PolicyError) -> PyErr {
     raise(Error::Policy(error))

@@ -1,13 +1,14 @@
 //! What issues permits and ends them: the inside of a limiter, or of a route.
 
 use crate::clock::Now;
-use crate::convert::{instant, left_dict, span, tokens};
+use crate::convert::{instant, known, left_dict, span};
 use crate::denial::Denial;
 use crate::errors::raise;
 use crate::permit::{Permit, Settlement};
 use crate::record::Callback;
 use crate::spare::Spares;
 use crate::store::released;
+use crate::waiting::Waiters;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
@@ -30,6 +31,7 @@ pub struct Issuer {
     renewer: Mutex<Option<Renewer>>,
     callback: Option<Arc<Callback>>,
     spares: Mutex<Spares>,
+    pub waiters: Arc<Waiters>,
 }
 
 impl Drop for Issuer {
@@ -43,7 +45,8 @@ impl Drop for Issuer {
 impl Issuer {
     pub fn of_limiter(limiter: tokenweir::Limiter, renewer: Option<Renewer>, callback: Option<Arc<Callback>>) -> Self {
         let (waits, renewer) = (renewer.is_some(), Mutex::new(renewer));
-        Issuer { limiter, waits, route: None, of: None, renewer, callback, spares: Mutex::default() }
+        let waiters = Arc::default();
+        Issuer { limiter, waits, route: None, of: None, renewer, callback, spares: Mutex::default(), waiters }
     }
 
     /// Of a route: settling by it needs no look-up.
@@ -57,6 +60,7 @@ impl Issuer {
             renewer: Mutex::default(),
             callback: None,
             spares: Mutex::default(),
+            waiters: of.waiters.clone(),
         }
     }
 
@@ -71,12 +75,27 @@ impl Issuer {
         drop(spares);
     }
 
+    /// What the observer raised in this call that no call may swallow.
+    #[inline(always)]
+    pub fn interrupted(&self) -> Option<PyErr> {
+        let of = self.of.as_ref().map_or(self, Py::get);
+        if of.callback.is_some() { Callback::interruption() } else { None }
+    }
+
     /// A decision, for Python.
     #[inline(always)]
     pub fn decided<'py>(
         issuer: &Bound<'py, Self>,
         decision: Result<Decision<'_>, tokenweir::Error>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(interruption) = issuer.get().interrupted() {
+            if let Ok(Decision::Admitted(permit)) = decision {
+                // Nobody gets it, so no request goes out.
+                let _ = issuer.get().cancel(permit.into_id(), None);
+                let _ = issuer.get().interrupted();
+            }
+            return Err(interruption);
+        }
         match decision {
             Ok(Decision::Admitted(permit)) => Self::permit(issuer, permit.into_id()),
             Ok(Decision::Denied(denied)) => Ok(Bound::new(issuer.py(), Denial(denied))?.into_any()),
@@ -104,6 +123,9 @@ impl Issuer {
         settlement: &tokenweir::Settlement,
         permit: Option<&Bound<'py, Permit>>,
     ) -> PyResult<Bound<'py, Settlement>> {
+        if let Some(interruption) = self.interrupted() {
+            return Err(interruption);
+        }
         let spare = self.spares.try_lock().ok().and_then(|mut spares| {
             if let Some(permit) = permit {
                 spares.keep(permit);
@@ -120,10 +142,24 @@ impl Issuer {
         Ok(made)
     }
 
+    /// Ends a permit, and tells who waits for what it held.
+    #[inline(always)]
+    fn end(&self, id: PermitId, end: impl FnOnce() -> Ended + Send) -> Ended {
+        if !self.waiters.any() {
+            return released(self.waits, end);
+        }
+        let held = self.limiter.counters_held(id);
+        let ended = released(self.waits, end);
+        if ended.is_ok() {
+            self.waiters.tell(Some(&held));
+        }
+        ended
+    }
+
     #[inline(always)]
     pub fn settle(&self, id: PermitId, usage: tokenweir::Usage, now: Option<&Bound<'_, Now>>) -> Ended {
         let now = instant(now);
-        released(self.waits, || match (&self.route, now) {
+        self.end(id, || match (&self.route, now) {
             (Some(route), None) => route.settle(id, usage),
             (Some(route), Some(now)) => route.settle_at(id, usage, now),
             (None, None) => self.limiter.settle(id, usage),
@@ -133,7 +169,7 @@ impl Issuer {
 
     pub fn cancel(&self, id: PermitId, now: Option<&Bound<'_, Now>>) -> Ended {
         let now = instant(now);
-        released(self.waits, || match (&self.route, now) {
+        self.end(id, || match (&self.route, now) {
             (Some(route), None) => route.cancel(id),
             (Some(route), Some(now)) => route.cancel_at(id, now),
             (None, None) => self.limiter.cancel(id),
@@ -143,7 +179,7 @@ impl Issuer {
 
     pub fn abandon(&self, id: PermitId, now: Option<&Bound<'_, Now>>) -> Ended {
         let now = instant(now);
-        released(self.waits, || match now {
+        self.end(id, || match now {
             None => self.limiter.abandon(id),
             Some(now) => self.limiter.abandon_at(id, now),
         })
@@ -156,8 +192,7 @@ impl Issuer {
         output: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<bool> {
-        let more = |what, value: Option<&Bound<'_, PyAny>>| value.map_or(Ok(0), |value| tokens(what, value));
-        let (input, output) = (more("input", input)?, more("output", output)?);
+        let (input, output) = (known("input", input)?.unwrap_or(0), known("output", output)?.unwrap_or(0));
         let now = instant(now);
         let observed = released(self.waits, || match now {
             None => self.limiter.observe(id, input, output),
@@ -166,7 +201,7 @@ impl Issuer {
         observed.map(|observed| observed.spent).map_err(raise)
     }
 
-    pub fn renew(&self, id: PermitId, ttl: f64, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
+    pub fn renew(&self, id: PermitId, ttl: &Bound<'_, PyAny>, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         let ttl = span("ttl", ttl)?;
         let renewed = match instant(now) {
             None => self.limiter.renew(id, ttl),

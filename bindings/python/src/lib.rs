@@ -4,7 +4,8 @@
 //! - `errors`: the core's errors as the package's exceptions (`tokenweir/_errors.py`);
 //! - `clock`, `policy`, `limiter`, `route`, `permit`, `denial`, `view`, `record`, `snapshot`, `store`, `replay`: one for each room of the
 //!   API;
-//! - `issuer`: what a limiter and a route have in common, `spare`: objects for use again;
+//! - `issuer`: what a limiter and a route have in common, `spare`: objects for use again, `waiting`: who is told when a
+//!   permit ends;
 //! - `console`, `apim`: what `tokenweir.gateway` and `tokenweir.apim` are made of;
 //! - `wire`: `tokenweir.wire`, what passes between a client and a model.
 //!
@@ -14,7 +15,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tokenweir::policy::Meter;
+use tokenweir::policy::{Meter, Mode, Until};
 use tokenweir::{Event, LeftOutReason, Outcome};
 use tokenweir_wire::{Api, Dialect};
 
@@ -27,6 +28,7 @@ mod errors;
 mod issuer;
 mod limiter;
 mod permit;
+mod plain;
 mod policy;
 mod record;
 mod region;
@@ -37,6 +39,7 @@ mod spare;
 mod store;
 mod value;
 mod view;
+mod waiting;
 mod wire;
 
 /// Every word that a field of few words may have, by class and field: what the stubs' Literals are tested against.
@@ -52,6 +55,16 @@ fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     words.set_item("Endpoint.api", apis)?;
     words.set_item("Asked.api", apis)?;
     Ok(words)
+}
+
+/// Every word that a field of a value may have.
+fn each_word() -> impl Iterator<Item = &'static str> {
+    let mode = Mode::Enforce.as_str();
+    let words = [mode, Mode::Shadow.as_str(), Until::Reached.as_str(), Until::Passed.as_str()];
+    let (meters, apis) = (Meter::ALL.map(Meter::as_str), Api::ALL.map(Api::as_str));
+    let reasons = LeftOutReason::ALL.map(LeftOutReason::as_str);
+    let others = ["bucket", "window", "quota", "in_flight", "complete", "failed", "broken"];
+    words.into_iter().chain(meters).chain(apis).chain(reasons).chain(others).chain(Event::WORDS)
 }
 
 /// The engine. Import `tokenweir`, which has everything that is in here.

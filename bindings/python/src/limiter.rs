@@ -1,7 +1,7 @@
 //! The limiter.
 
 use crate::clock::{self, Now};
-use crate::convert::{bytes, instant, scope_of, span, with_request};
+use crate::convert::{bytes, count, instant, scope_of, span, whole, with_request};
 use crate::errors::{bad_snapshot, raise};
 use crate::issuer::Issuer;
 use crate::permit::{Number, Settlement, usage};
@@ -12,9 +12,10 @@ use crate::route::{Route, estimate, granted};
 use crate::snapshot::{self, Restored};
 use crate::store::{QuotaStore, released};
 use crate::view::{CounterUsage, Explanation, Peek, Stats, explanation, peeked, used};
+use crate::waiting;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Arc;
 use tokenweir::region::RegionError;
@@ -24,17 +25,37 @@ use tokenweir_redb::Renewer;
 /// Decides which requests may pass, holds their tokens and settles them.
 ///
 /// Every method may be called from any thread at once, and none waits, but for a store: with one, a call that needs a lease
-/// waits for the disk, and other threads run meanwhile. In an event loop let leases be renewed in the background. Tokens are whole numbers; spans of time are
-/// seconds. `now` is the instant of the call, for hosts that own the time; left out, the limiter's clock is read. Do not
-/// mix the two on one limiter unless they tell the same time.
+/// waits for the disk, and other threads run meanwhile. In an event loop let leases be renewed in the background. Tokens are
+/// whole numbers; spans of time are seconds. `now` is the instant of the call, for hosts that own the time; left out, the
+/// limiter's clock is read. Do not mix the two on one limiter unless they tell the same time.
 ///
-/// `store` is a QuotaStore: there the use of calendar quotas outlives the process. A lease is one part of `lease_part` (100)
-/// of a quota's amount: what a killed process may at most leave behind as used beyond what it has used. `when_store_fails`:
-/// "refuse" raises StoreError, "admit" decides by what is known in memory. Leases are renewed in a thread unless
-/// `renew_in_background` is false. Make a limiter with a store after a fork, and `close()` it at the end.
+/// All arguments but the policy are by keyword, and None is the default:
 ///
-/// `region` is a SharedRegion, whose counters and permits the limiter shares with those of other processes. Its time is the
-/// host's, it has no store, and how much room there is the region says. Make it after a fork: in a child it raises RegionError.
+/// - `clock`: where the time comes from; a SystemClock. Set a ManualClock to its beginning first.
+/// - `observer`: a RecordRing, or a callable that is told a Record of everything, on the thread that did it; nobody. An
+///   Exception that it raises goes to `sys.unraisablehook`. What is none, such as KeyboardInterrupt, is raised by the call in
+///   which it came, after the decision or settlement: a permit that was just admitted is cancelled then. (Where an object
+///   is freed, it goes to `sys.unraisablehook` as well.)
+/// - `max_counters`: the most counters that may live at once, 1 or more; 100,000. About 18 bytes each are taken at once.
+/// - `max_routes`: the most callers (project, deployment and keys) that are kept resolved, 1 to 2**24; as many as counters, or
+///   65,536 if that is more.
+/// - `max_permits`: the most permits that may be open at once, 1 to 2**24; 2**20. One more raises CapacityError.
+/// - `when_full`: what a new caller gets when every counter is in use: "deny", or "admit"; "deny".
+/// - `permit_ttl`: after how long a permit expires that nobody ends or renews, in seconds or as a timedelta; 600 seconds.
+/// - `max_histories`: the most buckets that may keep a history of their deficit, 12 KiB each, 0 or more; 5,000. One without
+///   gives back less.
+/// - `store`: a QuotaStore, where the use of calendar quotas outlives the process; none. Make a limiter with a store after a
+///   fork, and `close()` it at the end.
+/// - `lease_part`: a lease is one part of so many of a quota's amount, 1 or more; 100. It is what a killed process may at
+///   most leave behind as used beyond what it has used.
+/// - `when_store_fails`: "refuse" raises StoreError, "admit" decides by what is known in memory; "refuse".
+/// - `renew_in_background`: whether leases are renewed in a thread; true.
+/// - `region`: a SharedRegion, whose counters and permits the limiter shares with those of other processes; none. Its time is
+///   the host's, it has no store, and how much room there is the region says. Make it after a fork: in a child it raises
+///   RegionError.
+///
+/// Raises ValueError for a number or a word that is out of range and TypeError for what is of another kind, by the name of the
+/// argument; ValueError for a store that was given to another limiter before; StoreError if there can be no thread for it.
 #[pyclass(frozen, subclass, dict, weakref, module = "tokenweir")]
 pub struct Limiter {
     /// Always there; an option because the interpreter may collect garbage between making the object, whose memory is zeros
@@ -54,6 +75,14 @@ impl Limiter {
 
     pub fn inner(&self) -> &tokenweir::Limiter {
         &self.issuer().get().limiter
+    }
+
+    /// There may be room in any counter.
+    fn room(&self) {
+        let waiters = &self.issuer().get().waiters;
+        if waiters.any() {
+            waiters.tell(None);
+        }
     }
 
     /// Whether calls may wait for a store; see [`released`].
@@ -81,14 +110,14 @@ impl Limiter {
         policy: &Bound<'_, Policy>,
         clock: Option<&Bound<'_, PyAny>>,
         observer: Option<&Bound<'_, PyAny>>,
-        max_counters: Option<usize>,
-        max_routes: Option<usize>,
-        max_permits: Option<usize>,
+        max_counters: Option<&Bound<'_, PyAny>>,
+        max_routes: Option<&Bound<'_, PyAny>>,
+        max_permits: Option<&Bound<'_, PyAny>>,
         when_full: Option<&str>,
-        permit_ttl: Option<f64>,
-        max_histories: Option<usize>,
+        permit_ttl: Option<&Bound<'_, PyAny>>,
+        max_histories: Option<&Bound<'_, PyAny>>,
         store: Option<&Bound<'_, QuotaStore>>,
-        lease_part: Option<u64>,
+        lease_part: Option<&Bound<'_, PyAny>>,
         when_store_fails: Option<&str>,
         renew_in_background: bool,
         region: Option<&Bound<'_, SharedRegion>>,
@@ -110,21 +139,17 @@ impl Limiter {
                 return Err(PyTypeError::new_err("observer cannot be called; give a RecordRing or a callable"));
             }
         }
-        let most = |what: &str, most: Option<usize>| match most {
-            Some(0) => Err(PyValueError::new_err(format!("{what} is 0; give at least 1"))),
-            most => Ok(most),
-        };
-        if let Some(most) = most("max_counters", max_counters)? {
-            builder = builder.max_counters(most);
+        if let Some(most) = max_counters {
+            builder = builder.max_counters(count("max_counters", most, 1)?);
         }
-        if let Some(most) = most("max_routes", max_routes)? {
-            builder = builder.max_routes(most);
+        if let Some(most) = max_routes {
+            builder = builder.max_routes(count("max_routes", most, 1)?);
         }
-        if let Some(most) = most("max_permits", max_permits)? {
-            builder = builder.max_permits(most);
+        if let Some(most) = max_permits {
+            builder = builder.max_permits(count("max_permits", most, 1)?);
         }
         if let Some(most) = max_histories {
-            builder = builder.max_histories(most);
+            builder = builder.max_histories(count("max_histories", most, 0)?);
         }
         match when_full {
             None => {}
@@ -191,7 +216,7 @@ impl Limiter {
     /// Decides whether a request may pass, and if so holds its estimate on every limit that it meets: on all or on none.
     ///
     /// `project` calls `deployment`; `keys` are further caller keys, such as `{"user": "u-17"}`. Each value is str or bytes
-    /// and not empty. `input` and `output` are the tokens it is expected to take at most, 0 where that is not known.
+    /// and not empty. `input` and `output` are the tokens it is expected to take at most, 0 (or None) where that is not known.
     ///
     /// Returns a Permit, which is truthy, or a Denial, which is falsy. Raises RequestError if the request cannot be matched
     /// with the policy, CapacityError if there are too many open permits.
@@ -251,7 +276,8 @@ impl Limiter {
                 None => inner.route(request),
                 Some(now) => inner.route_at(request, now),
             });
-            Route::new(slf, slf.get().issuer().bind(slf.py()), route.map_err(raise)?)
+            let route = route.map_err(raise)?;
+            Route::new(slf, slf.get().issuer().bind(slf.py()), (project, deployment), route)
         })
     }
 
@@ -308,9 +334,9 @@ impl Limiter {
         issuer.ended(py, &issuer.abandon(id.0, now).map_err(raise)?, None)
     }
 
-    /// Lets a permit live for `ttl` seconds from now on, by id; see Permit.renew.
+    /// Lets a permit live for `ttl` from now on, in seconds or as a timedelta, by id; see Permit.renew.
     #[pyo3(signature = (id, ttl, *, now=None))]
-    fn renew(&self, id: Number, ttl: f64, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
+    fn renew(&self, id: Number, ttl: &Bound<'_, PyAny>, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         self.issuer().get().renew(id.0, ttl, now)
     }
 
@@ -375,7 +401,8 @@ impl Limiter {
 
     /// The counters, sorted by limit and key: only those of the limit of this name, and whose scope has these values
     /// (`{"project": "search"}`), where given. Walks all counters and open permits: for consoles, not for the path of a
-    /// request.
+    /// request. Raises ValueError for a limit that the policy in force has not, and for a part of a scope by which none of these
+    /// limits counts.
     #[pyo3(signature = (limit=None, scope=None, *, now=None))]
     fn usage(
         slf: &Bound<'_, Self>,
@@ -385,6 +412,7 @@ impl Limiter {
     ) -> PyResult<Vec<CounterUsage>> {
         let scope = scope.map_or(Ok(Vec::new()), |scope| scope_of("scope", scope))?;
         let inner = slf.get().inner();
+        known_filter(&inner.policy(), limit.as_deref(), &scope)?;
         let now = instant(now).unwrap_or_else(|| inner.now());
         let counters = inner.usage_at(&UsageFilter { limit, scope }, now);
         counters.into_iter().map(|counter| used(slf.py(), counter)).collect()
@@ -408,6 +436,7 @@ impl Limiter {
             None => self.inner().swap_policy(policy),
             Some(now) => self.inner().swap_policy_at(policy, now),
         });
+        self.room();
         swapped.map_err(raise)
     }
 
@@ -450,12 +479,34 @@ impl Limiter {
     /// Expires permits whose time is over and evicts counters at rest that nobody holds. This happens by itself when room is
     /// needed; a host may call it when it is idle.
     #[pyo3(signature = (*, now=None))]
-    fn sweep(&self, now: Option<&Bound<'_, Now>>) {
+    fn sweep(&self, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         let now = instant(now);
         released(self.waits(), || match now {
             None => self.inner().sweep(),
             Some(now) => self.inner().sweep_at(now),
         });
+        self.room();
+        self.issuer().get().interrupted().map_or(Ok(()), Err)
+    }
+
+    /// The counters that a request may be refused by, as `(limit, key)`: who shares one has the same key.
+    #[pyo3(signature = (project, deployment, keys))]
+    fn _counters(
+        slf: &Bound<'_, Self>,
+        project: &Bound<'_, PyAny>,
+        deployment: &Bound<'_, PyAny>,
+        keys: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<(String, Py<PyBytes>)>> {
+        let inner = slf.get().inner();
+        with_request(project, deployment, keys, |request| {
+            let counters = released(slf.get().waits(), || inner.counters_of(request)).map_err(raise)?;
+            Ok(waiting::for_python(slf.py(), &counters).into_iter().map(|(limit, key)| (limit, key.unbind())).collect())
+        })
+    }
+
+    /// From here on the object of this weak reference is told when a permit ends, and nobody if it is None.
+    fn _tell_when_freed(&self, lines: Option<Py<PyAny>>) {
+        self.issuer().get().waiters.set(lines);
     }
 
     fn __repr__(&self) -> String {
@@ -475,12 +526,30 @@ impl Limiter {
     }
 }
 
-fn store_options(lease_part: Option<u64>, when_it_fails: Option<&str>) -> PyResult<StoreOptions> {
+/// Whether a filter of counters names what the policy has.
+fn known_filter(policy: &tokenweir::Policy, limit: Option<&str>, scope: &[(String, Vec<u8>)]) -> PyResult<()> {
+    let limits = match limit {
+        None => policy.limits(),
+        Some(name) => match policy.limit(name) {
+            Some(limit) => std::slice::from_ref(limit),
+            None => return Err(PyValueError::new_err(format!("the policy has no limit {name:?}; see policy.limits"))),
+        },
+    };
+    for (part, _) in scope {
+        if !limits.iter().any(|limit| limit.scope().iter().any(|known| known.to_string() == *part)) {
+            let what =
+                limit.map_or_else(|| "no limit counts".to_owned(), |name| format!("limit {name:?} does not count"));
+            let how = "give project, deployment, or key: and a name, as the limit's scope has it";
+            return Err(PyValueError::new_err(format!("{what} by {part:?}; {how}")));
+        }
+    }
+    Ok(())
+}
+
+fn store_options(lease_part: Option<&Bound<'_, PyAny>>, when_it_fails: Option<&str>) -> PyResult<StoreOptions> {
     let mut options = StoreOptions::new();
-    match lease_part {
-        None => {}
-        Some(0) => return Err(PyValueError::new_err("lease_part is 0; give at least 1")),
-        Some(parts) => options = options.lease_part(parts),
+    if let Some(parts) = lease_part {
+        options = options.lease_part(whole("lease_part", parts, 1..=i64::MAX.unsigned_abs())?);
     }
     match when_it_fails {
         None | Some("refuse") => Ok(options),

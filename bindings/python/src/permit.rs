@@ -4,7 +4,7 @@ use crate::clock::Now;
 use crate::convert::known;
 use crate::errors::raise;
 use crate::issuer::Issuer;
-use crate::value::repr;
+use crate::value::{reduce, repr};
 use pyo3::PyTraverseError;
 use pyo3::PyVisit;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -56,6 +56,8 @@ impl PartialEq for Settlement {
     }
 }
 
+const FIELDS: [&str; 6] = ["id", "outcome", "input", "cached_input", "output", "estimated"];
+
 #[pymethods]
 impl Settlement {
     /// The permit's id.
@@ -95,7 +97,27 @@ impl Settlement {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        repr(slf.as_any(), &["id", "outcome", "input", "cached_input", "output", "estimated"])
+        repr(slf.as_any(), &FIELDS)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        reduce(slf.as_any(), &FIELDS)
+    }
+
+    #[staticmethod]
+    fn _unpickled(fields: (u64, String, u64, u64, u64, bool)) -> PyResult<Self> {
+        let (id, outcome, input, cached_input, output, estimated) = fields;
+        let known = Outcome::ALL.iter().position(|known| known.as_str() == outcome.as_str());
+        let outcome = known
+            .ok_or_else(|| PyValueError::new_err(format!("{outcome:?} is no outcome of this version of tokenweir")))?;
+        Ok(Settlement {
+            id: id.into(),
+            outcome: outcome.into(),
+            input: input.into(),
+            cached_input: cached_input.into(),
+            output: output.into(),
+            estimated: estimated.into(),
+        })
     }
 }
 
@@ -175,18 +197,25 @@ impl Permit {
         }
     }
 
-    /// Ends it without a word, if that is still to be done.
-    fn let_go(&self) {
+    /// Ends it without a word, if that is still to be done. What the observer raised then that no call may swallow.
+    fn let_go(&self) -> PyResult<()> {
         if self.ours.swap(false, Relaxed) {
             // An expired permit has been settled already; there is nobody to tell.
             let _ = self.issuer.get().abandon(self.permit(), None);
+            if let Some(interruption) = self.issuer.get().interrupted() {
+                return Err(interruption);
+            }
         }
+        Ok(())
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.let_go();
+        if let Err(interruption) = self.let_go() {
+            // Nothing can be raised where an object is freed: Python says it as it does of `__del__`.
+            Python::attach(|py| interruption.write_unraisable(py, None));
+        }
     }
 }
 
@@ -252,10 +281,10 @@ impl Permit {
         Self::ended(slf, slf.get().issuer.get().abandon(slf.get().permit(), now))
     }
 
-    /// Lets the permit live for `ttl` seconds from now on, for streams longer than the limiter's `permit_ttl`. Raises
-    /// PermitError if it has ended.
+    /// Lets the permit live for `ttl` from now on, in seconds or as a timedelta, for streams longer than the limiter's
+    /// `permit_ttl`. Raises PermitError if it has ended, ValueError if `ttl` is below 0.
     #[pyo3(signature = (ttl, *, now=None))]
-    fn renew(&self, ttl: f64, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
+    fn renew(&self, ttl: &Bound<'_, PyAny>, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         self.issuer.get().renew(self.permit(), ttl, now)
     }
 
@@ -281,12 +310,21 @@ impl Permit {
     }
 
     /// Ends the permit without a word, unless it has ended or was detached.
-    fn __exit__(&self, _kind: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>, _traceback: &Bound<'_, PyAny>) {
-        self.let_go();
+    fn __exit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.let_go()
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.ours.load(Relaxed) { "open" } else { "ended or detached" };
+        let state = match (self.limiter().is_open(self.permit()), self.ours.load(Relaxed)) {
+            (true, true) => "open",
+            (true, false) => "detached",
+            (false, _) => "ended",
+        };
         format!("<Permit {} {state}>", self.permit().get())
     }
 

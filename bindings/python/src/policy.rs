@@ -70,12 +70,11 @@ impl Policy {
         tokenweir::Policy::from_json(text).map(Policy).map_err(invalid_policy)
     }
 
-    /// Takes the same tables and lists as Python values: `{"limit": [{"name": "tpm", ...}]}`. Raises PolicyError, and
-    /// TypeError for values that JSON does not know.
+    /// Takes the same tables and lists as Python values: `{"limit": [{"name": "tpm", ...}]}`. Raises PolicyError; TypeError and
+    /// ValueError for what is no value of a policy, by its place in the document.
     #[staticmethod]
     fn from_dict(document: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let text: String = document.py().import("json")?.call_method1("dumps", (document,))?.extract()?;
-        Self::from_json(&text)
+        Self::from_json(&crate::plain::json(document)?)
     }
 
     /// Reads a file whose name ends in `.toml` or `.json`. Raises PolicyError, which names the file and the line; OSError if

@@ -1,14 +1,15 @@
 //! Decisions and settlements for who watches: by polling, or as they happen.
 
 use crate::clock::Now;
-use crate::convert::text;
+use crate::convert::{count, text};
 use crate::denial::Denial;
 use crate::permit::Settlement;
 use crate::value::value;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{PyTraverseError, PyVisit};
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokenweir::{Decided, Event, Observer, Settled};
 
@@ -113,8 +114,9 @@ pub struct RecordRing(pub Arc<tokenweir::RecordRing>);
 #[pymethods]
 impl RecordRing {
     #[new]
-    fn new(capacity: usize) -> Self {
-        RecordRing(Arc::new(tokenweir::RecordRing::new(capacity)))
+    fn new(capacity: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let capacity = count("capacity", capacity, 0)?;
+        Ok(RecordRing(Arc::new(tokenweir::RecordRing::new(capacity))))
     }
 
     /// The oldest record that nobody has read yet; None if there is none.
@@ -146,6 +148,10 @@ impl RecordRing {
     }
 }
 
+thread_local! {
+    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
 /// A callable that is told of everything, on the thread that did it.
 pub struct Callback(Mutex<Option<Py<PyAny>>>);
 
@@ -168,6 +174,11 @@ impl Callback {
         drop(callable);
     }
 
+    /// What the callable has raised on this thread that is no Exception: whoever has called the limiter gets it.
+    pub fn interruption() -> Option<PyErr> {
+        RAISED.with(|raised| raised.borrow_mut().take())
+    }
+
     fn tell(&self, at: tokenweir::Now, requested: tokenweir::Requested<'_>, event: Event) {
         // While the interpreter shuts down there is nobody to tell.
         let told = Python::try_attach(|py| {
@@ -178,7 +189,12 @@ impl Callback {
             let names = (requested.project, requested.deployment);
             let record = Record::new(py, at, names, requested.estimate, event);
             if let Err(error) = record.and_then(|record| callable.call1(py, (record,))) {
-                error.write_unraisable(py, Some(callable.bind(py)));
+                if error.is_instance_of::<PyException>(py) {
+                    error.write_unraisable(py, Some(callable.bind(py)));
+                } else {
+                    // Ctrl-C, or an exit: the call in which it came raises it.
+                    RAISED.with(|raised| *raised.borrow_mut() = Some(error));
+                }
             }
             if let Some(pending) = pending {
                 pending.restore(py);

@@ -1,6 +1,6 @@
 //! Recorded traffic through the engine.
 
-use crate::convert::{seconds, unreadable};
+use crate::convert::{count, seconds, unreadable};
 use crate::errors::bad_trace;
 use crate::policy::Policy;
 use crate::value::value;
@@ -86,6 +86,10 @@ impl Rows {
         }))
     }
 
+    fn __repr__(&self) -> &'static str {
+        "<Rows of a replay>"
+    }
+
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("cannot pickle Rows: a limiter of this process makes them; keep each row's json"))
     }
@@ -97,13 +101,16 @@ impl Rows {
 /// `azure-llm` (the CSV of the public Azure LLM inference traces). With `jsonl`, `start` is the RFC 3339 instant that
 /// `"at": 0` names, 1970 if left out. With `azure-llm`, `project` and `deployment` name what the trace leaves out,
 /// `estimate_output` is the expected output in tokens (`"400"`) or as a factor of the real one (`"4x"`), and a request
-/// takes `duration` seconds and `duration_per_token` more for each token of its output.
+/// takes `duration` seconds (or a timedelta) and `duration_per_token` more for each token of its output; with `jsonl` each
+/// line says these itself, and giving one is an error. `max_counters` is as Limiter has it.
 ///
 /// Returns an iterator over Row. The same policy and trace give the same rows. Raises OSError if the file cannot be read,
 /// ValueError for a wrong option, and, while iterating, TraceError at the first line that is wrong.
 #[pyfunction]
-#[pyo3(signature = (policy, trace, *, format="jsonl", start=None, project="default", deployment="default",
-                    estimate_output="1x", duration=0.0, duration_per_token=0.0, max_counters=262_144))]
+#[pyo3(signature = (policy, trace, *, format="jsonl", start=None, project=None, deployment=None, estimate_output=None,
+                    duration=None, duration_per_token=None, max_counters=None),
+       text_signature = "(policy, trace, *, format='jsonl', start=None, project='default', deployment='default', \
+                         estimate_output='1x', duration=0.0, duration_per_token=0.0, max_counters=262144)")]
 #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
 pub fn replay(
     py: Python<'_>,
@@ -111,19 +118,33 @@ pub fn replay(
     trace: &Bound<'_, PyAny>,
     format: &str,
     start: Option<&str>,
-    project: &str,
-    deployment: &str,
-    estimate_output: &str,
-    duration: f64,
-    duration_per_token: f64,
-    max_counters: usize,
+    project: Option<&str>,
+    deployment: Option<&str>,
+    estimate_output: Option<&str>,
+    duration: Option<&Bound<'_, PyAny>>,
+    duration_per_token: Option<&Bound<'_, PyAny>>,
+    max_counters: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Rows> {
     let wrong = |what: String| Err(PyValueError::new_err(what));
-    let nanos = |what: &str, seconds: f64| -> PyResult<i64> {
+    let nanos = |what: &str, seconds: Option<&Bound<'_, PyAny>>| -> PyResult<i64> {
+        let Some(seconds) = seconds else { return Ok(0) };
         let span = crate::convert::span(what, seconds)?;
         i64::try_from(span.as_nanos())
             .map_err(|_| PyValueError::new_err(format!("{what} is {seconds}; give less than 292 years")))
     };
+    let of_azure = [
+        ("project", project.is_some()),
+        ("deployment", deployment.is_some()),
+        ("estimate_output", estimate_output.is_some()),
+        ("duration", duration.is_some()),
+        ("duration_per_token", duration_per_token.is_some()),
+    ];
+    if format == "jsonl"
+        && let Some((name, _)) = of_azure.iter().find(|(_, given)| *given)
+    {
+        return wrong(format!("{name} is of no use: each line of jsonl says it itself; leave it out"));
+    }
+    let (project, deployment) = (project.unwrap_or("default"), deployment.unwrap_or("default"));
     let format = match format {
         "jsonl" => Format::Jsonl(Jsonl {
             start: match start.map(|text| (text, instant::rfc3339(text))) {
@@ -139,6 +160,7 @@ pub fn replay(
             project: project.to_owned(),
             deployment: deployment.to_owned(),
             output: estimate_output
+                .unwrap_or("1x")
                 .parse()
                 .map_err(|reason| PyValueError::new_err(format!("estimate_output {reason}")))?,
             duration: nanos("duration", duration)?,
@@ -157,6 +179,7 @@ pub fn replay(
             Box::new(BufReader::with_capacity(1 << 16, file))
         }
     };
-    let replay = Replay::with_max_counters(policy.get().0.clone(), max_counters.max(1));
+    let most = max_counters.map(|most| count("max_counters", most, 1)).transpose()?.unwrap_or(262_144);
+    let replay = Replay::with_max_counters(policy.get().0.clone(), most);
     Ok(Rows(Mutex::new(replay.rows(Trace::new(source, format)))))
 }

@@ -18,15 +18,23 @@ use std::sync::Arc;
 #[pyclass(frozen, weakref, module = "tokenweir")]
 pub struct Route {
     inner: Arc<tokenweir::Route>,
+    /// The project and the deployment.
+    of: (Py<PyAny>, Py<PyAny>),
     issuer: Py<Issuer>,
     owner: Py<Limiter>,
 }
 
 impl Route {
-    pub fn new(owner: &Bound<'_, Limiter>, of: &Bound<'_, Issuer>, inner: tokenweir::Route) -> PyResult<Self> {
+    pub fn new(
+        owner: &Bound<'_, Limiter>,
+        of: &Bound<'_, Issuer>,
+        (project, deployment): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
+        inner: tokenweir::Route,
+    ) -> PyResult<Self> {
         let inner = Arc::new(inner);
         let issuer = Py::new(of.py(), Issuer::of_route(of, inner.clone()))?;
-        Ok(Route { inner, issuer, owner: owner.clone().unbind() })
+        let of = (project.clone().unbind(), deployment.clone().unbind());
+        Ok(Route { inner, of, issuer, owner: owner.clone().unbind() })
     }
 }
 
@@ -74,11 +82,17 @@ impl Route {
         self.owner.clone_ref(py)
     }
 
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<Route of {} to {}>", self.of.0.bind(py).repr()?, self.of.1.bind(py).repr()?))
+    }
+
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("cannot pickle a Route: its counters live in this process; make one per process"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.of.0)?;
+        visit.call(&self.of.1)?;
         visit.call(&self.issuer)?;
         visit.call(&self.owner)
     }

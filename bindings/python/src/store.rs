@@ -36,6 +36,9 @@ impl QuotaFile {
 impl QuotaFile {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        if path.as_os_str().is_empty() {
+            return Err(PyValueError::new_err("path is empty; give the place of a file"));
+        }
         let file = py.detach(|| tokenweir_redb::QuotaFile::open(&path)).map_err(bad_quota_file)?;
         Ok(QuotaFile { path, file: Mutex::new(Some(file)) })
     }
@@ -49,6 +52,9 @@ impl QuotaFile {
     /// The store of this name, for one limiter: `Limiter(policy, store=file.store("gateway"))`. By the name it is found again.
     /// Raises QuotaFileError (1014) while another store of this name is there.
     fn store(&self, name: &str) -> PyResult<QuotaStore> {
+        if name.is_empty() {
+            return Err(PyValueError::new_err("name is empty; name the store, so that it is found again"));
+        }
         let store = self.file()?.store(name).map_err(bad_quota_file)?;
         Ok(QuotaStore { name: name.to_owned(), store: Mutex::new(Some(Arc::new(store))) })
     }

@@ -299,6 +299,8 @@ def test_any_document_is_a_policy_or_a_clear_error(document: Any) -> None:
         Policy.from_dict(document)
     except tokenweir.PolicyError as error:
         assert error.problems
+    except ValueError as error:
+        assert "no value of a policy" in str(error)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -40,8 +40,11 @@ impl Answer {
     /// `None`: that is no answer of these scripts.
     pub(crate) fn read(bytes: &[u8], limits: usize) -> Option<Self> {
         let mut numbers = unpacked(bytes);
-        let status = match numbers.next()? as u8 {
-            0 => Status::Done,
+        let status = numbers.next()? as u8;
+        // Everything fits, and nothing but what is used is said.
+        let short = status == 4;
+        let status = match status {
+            0 | 4 => Status::Done,
             1 => Status::Not,
             2 => Status::OtherPeriod,
             3 => Status::Taken,
@@ -49,6 +52,12 @@ impl Answer {
         };
         let now = numbers.next()? as i64;
         let mut said = Vec::with_capacity(limits);
+        while short
+            && said.len() < limits
+            && let Some(used) = numbers.next()
+        {
+            said.push(Said { fits: true, used, more: 0.0 });
+        }
         while said.len() < limits
             && let (Some(fits), Some(used), Some(more)) = (numbers.next(), numbers.next(), numbers.next())
         {

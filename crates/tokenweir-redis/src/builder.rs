@@ -23,6 +23,8 @@ pub struct Builder {
     pub(crate) back_off: Duration,
     pub(crate) leases: Option<Leases>,
     pub(crate) scripts: Scripts,
+    /// So many calls of one route are on their way before others wait to go together.
+    pub(crate) alone: usize,
 }
 
 impl Builder {
@@ -38,6 +40,7 @@ impl Builder {
             back_off: Duration::from_secs(2),
             leases: None,
             scripts: Scripts::new(),
+            alone: crate::together::ALONE,
         }
     }
 

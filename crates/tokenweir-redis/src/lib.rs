@@ -38,6 +38,7 @@ mod plan;
 mod record;
 mod script;
 mod server;
+mod together;
 
 pub use blocking::{BlockingDecision, BlockingLimiter, BlockingPermit};
 pub use builder::Builder;

@@ -137,6 +137,8 @@ pub(crate) struct Inner {
     /// Endings that the keeper is telling just now.
     pub(crate) telling: AtomicU64,
     pub(crate) leasing: Option<Leasing>,
+    pub(crate) alone: usize,
+    pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) detached: Detached,
     prefix: String,
     slot_by: Option<ScopePart>,
@@ -189,8 +191,19 @@ impl Inner {
     pub(crate) fn start(builder: Builder) -> Result<Arc<Self>, Error> {
         let runtime =
             tokio::runtime::Handle::try_current().map_err(|error| Error::Runtime { reason: error.to_string() })?;
-        let Builder { server, policy, deadline, permit_ttl, prefix, slot_by, when_away, back_off, leases, scripts } =
-            builder;
+        let Builder {
+            server,
+            policy,
+            deadline,
+            permit_ttl,
+            prefix,
+            slot_by,
+            when_away,
+            back_off,
+            leases,
+            scripts,
+            alone,
+        } = builder;
         let local = local_of(&policy, when_away, permit_ttl);
         let rules = Rules::new(policy, &prefix, slot_by.clone(), local, leases.is_some())?;
         let inner = Arc::new(Inner {
@@ -207,6 +220,8 @@ impl Inner {
             given_up: AtomicU64::new(0),
             telling: AtomicU64::new(0),
             leasing: leases.map(Leasing::new),
+            alone,
+            runtime: runtime.clone(),
             detached: Detached::default(),
             prefix,
             slot_by,
@@ -397,7 +412,7 @@ impl RedisLimiter {
         let mut returned = false;
         for _ in 0..3 {
             let mut unanswered = Unanswered { inner, plan: plan.clone(), id: Some(id.get()) };
-            let answer = inner.ask((&plan, &charges), (id.get(), estimate), (0.0, inner.permit_ttl), by).await;
+            let answer = self.inner.decide(&plan, &charges, (id.get(), estimate), by).await;
             // Nothing was sent, or it was answered: nothing to give back.
             if !matches!(answer, Err(Failure::Late)) {
                 unanswered.id = None;

@@ -39,6 +39,7 @@ use trace::{DAY, OBSERVED_MOST, Op, START, Scenario, Which, tokens, used, with_r
 /// How often each of these was seen, to be sure that something was.
 #[derive(Debug, Default)]
 struct Seen {
+    scenarios: u64,
     admitted: u64,
     denied: u64,
     ended: u64,
@@ -276,6 +277,9 @@ async fn run(server: &RedisServer, scenario: &Scenario, seen: &mut Seen) {
     server.command(&["SET", "clock", &now.to_string()]);
     let mut builder = RedisLimiter::builder(Server::parse(&server.url()).unwrap(), scenario.policy());
     builder.scripts = Scripts::with_clock("clock");
+    // Every other one by the script that decides on many.
+    builder.alone = usize::from(seen.scenarios.is_multiple_of(2));
+    seen.scenarios += 1;
     let ttl = Duration::from_nanos(scenario.ttl).min(Duration::from_secs(300 * 86_400));
     let limiter = builder.deadline(Duration::from_secs(20)).permit_ttl(ttl).connect().await.unwrap();
     let mut model = Model::new(scenario.policy(), exact);

@@ -2,6 +2,7 @@
 
 use crate::numbers::unpacked;
 use crate::plan::{MOST_LEGS, Plan, Rules};
+use crate::together::Queue;
 use tokenweir::Estimate;
 use tokenweir::policy::ChargeRule;
 
@@ -31,14 +32,15 @@ pub(crate) fn write(plan: &Plan, estimate: Estimate) -> Vec<u8> {
 
 /// Reads a whole record; `None` if it is none.
 pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> {
-    let mut head = unpacked(bytes.get(..40)?);
+    let mut head = unpacked(bytes.get(..48)?);
     let (kind, _deadline, legs) = (head.next()?, head.next()?, head.next()?);
     let observed = (head.next()? as u64, head.next()? as u64);
     let count = legs as usize;
-    if kind != 1004.0 || count > MOST_LEGS {
+    if kind != 2004.0 || count > MOST_LEGS {
         return None;
     }
-    let mut rest = bytes.get(40 + 56 * count..)?;
+    // After this come the limits' parts, which only the scripts read.
+    let mut rest = bytes.get(48..)?;
     let estimate = Estimate::new(word(&mut rest)?, word(&mut rest)?);
     let mut legs = Vec::with_capacity(count);
     for _ in 0..count {
@@ -56,7 +58,7 @@ pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> 
         }
         legs.push(rules.leg(key.to_vec(), from..to, charge, places == 1));
     }
-    Some(Record { plan: Plan { legs, tag, allowances: Vec::new() }, estimate, observed })
+    Some(Record { plan: Plan { legs, tag, allowances: Vec::new(), queue: Queue::default() }, estimate, observed })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

@@ -11,6 +11,7 @@ pub(crate) struct Script {
 #[derive(Debug)]
 pub(crate) struct Scripts {
     pub(crate) admit: Script,
+    pub(crate) many: Script,
     pub(crate) settle: Script,
     pub(crate) renew: Script,
 }
@@ -47,6 +48,7 @@ impl Scripts {
         };
         Scripts {
             admit: script(&[head, include_str!("lua/quick.lua"), common, include_str!("lua/admit.lua")]),
+            many: script(&[head, include_str!("lua/many.lua")]),
             settle: script(&[head, common, include_str!("lua/settle.lua")]),
             renew: script(&[head, common, include_str!("lua/renew.lua")]),
         }

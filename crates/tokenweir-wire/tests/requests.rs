@@ -38,6 +38,11 @@ fn every_field_that_bounds_the_output_counts_and_the_largest_binds() {
         (Api::ChatCompletions, r#"{"max_tokens":-1}"#, None),
         (Api::ChatCompletions, r#"{"messages":[{"role":"user","content":"{\"max_tokens\":5}"}]}"#, None),
         (Api::ChatCompletions, r#"{"max_tokens":0}"#, Some(0)),
+        (Api::ChatCompletions, r#"{"max_tokens":1e4}"#, Some(10_000)),
+        (Api::Messages, r#"{"max_tokens":10.2}"#, Some(11)),
+        (Api::Responses, r#"{"max_output_tokens":1000000000000000000000000000000}"#, Some(1 << 53)),
+        (Api::ChatCompletions, r#"{"max_tokens":5,"n":2.0}"#, Some(10)),
+        (Api::ChatCompletions, r#"{"max_tokens":-1e4,"n":-2}"#, None),
         (Api::ChatCompletions, r#"{"max_tokens":18446744073709551615,"n":18446744073709551615}"#, Some(1 << 53)),
     ] {
         assert_eq!(asked(api, body).output, output, "{body}");

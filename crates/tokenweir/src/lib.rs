@@ -58,9 +58,9 @@ pub use clock::{Clock, CoarseClock, ManualClock, Now, SystemClock};
 pub use error::Error;
 pub use limiter::elsewhere;
 pub use limiter::{
-    CounterUsage, Decision, Denied, ExplainedLimit, Explanation, LeftOut, LeftOutReason, LimitView, Limiter,
-    LimiterBuilder, Observed, Peek, Permit, Refusal, Restored, Route, Snapshot, Stats, StoreOptions, UsageFilter,
-    WhenFull, WhenStoreFails,
+    CounterKey, CounterUsage, Decision, Denied, ExplainedLimit, Explanation, LeftOut, LeftOutReason, LimitView,
+    Limiter, LimiterBuilder, Observed, Peek, Permit, Refusal, Restored, Route, Snapshot, Stats, StoreOptions,
+    UsageFilter, WhenFull, WhenStoreFails,
 };
 pub use policy::{Policy, PolicyError};
 pub use record::{Decided, Event, Observer, Outcome, Record, RecordRing, Requested, Settled, Settlement};

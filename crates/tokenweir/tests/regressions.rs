@@ -216,3 +216,14 @@ fn a_bucket_gets_back_what_a_stream_was_observed_to_bring_and_did_not_use() {
     // As if 4 and then 53 had been charged.
     assert_eq!(used(&limiter, at(3)), 54);
 }
+
+#[test]
+fn too_large_an_estimate_is_an_error_of_those_who_look_as_of_those_who_ask() {
+    let limiter = builder(&bucket(60, 100)).build();
+    let request = Request::new("p", "m");
+    for estimate in [Estimate::new((1 << 53) + 1, 0), Estimate::new(0, u64::MAX)] {
+        assert!(matches!(limiter.peek(&request, estimate), Err(Error::EstimateTooLarge { .. })));
+        assert!(matches!(limiter.explain(&request, estimate), Err(Error::EstimateTooLarge { .. })));
+    }
+    assert!(limiter.peek(&request, Estimate::new(1 << 53, 0)).is_ok());
+}

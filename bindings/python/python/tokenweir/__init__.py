@@ -24,7 +24,7 @@ really used, and answers for every token afterwards. The engine is written in Ru
 
 Tokens are whole numbers, spans of time are seconds as float, instants are nanoseconds (`Now`). Names are str or bytes;
 bytes that are not UTF-8 come back as str with surrogate escapes, as `os.fsdecode` has them. Every object may be used from
-any thread. All exceptions are a tokenweir.Error, with the `code` and `name` that all languages share; a refusal is not an
+any thread. All exceptions are a tokenweir.Error, with a stable `code` and `name` (see there); a refusal is not an
 error but a value, unless the caller asked for a permit or nothing (`reserve`, `acquire`).
 
 `tokenweir.wire` reads requests to models and their responses, `tokenweir.asgi` is a middleware for FastAPI and Starlette,

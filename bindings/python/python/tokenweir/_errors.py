@@ -10,8 +10,10 @@ from tokenweir._native import Denial
 class Error(Exception):
     """An error of tokenweir. It changes nothing: no counter has moved.
 
-    `code` is the stable number of this kind of error and `name` its stable name, the same in all languages; 0 and "" of
-    the kinds that only Python has. A GatewayError has a name without a number: the console's code.
+    `code` is the stable number of this kind of error and `name` its stable name, never used again for another. The engine's
+    (1 to 40), those of quota files and stores (1010 to 1014), and 1006 and 1007 are the same in all languages that have that
+    call; 50 is of traces, which C does not read. 0 and "" are of the kinds that only Python has (ApimError, Denied,
+    AcquireTimeout). A GatewayError has a name without a number: the console's code.
     """
 
     code: int = 0
@@ -83,8 +85,8 @@ class SnapshotError(Error, ValueError):
 
 
 class TraceError(Error, ValueError):
-    """A line of a trace is wrong (code 50), or the engine cannot decide on it; then `__cause__` is what the engine said, and
-    the code is its own."""
+    """A line of a trace is wrong (code 50, which Rust and Python have), or the engine cannot decide on it; then `__cause__` is
+    what the engine said, and the code is its own."""
 
     line: int = 0
     """The number of the line, counted from 1."""
@@ -129,7 +131,9 @@ class ApimError(Error, ValueError):
 
 
 class Denied(Error):
-    """A permit was asked for with `reserve` or `acquire`, and refused. `denial` says everything about it."""
+    """A permit was asked for with `reserve` or `acquire`, and refused. `denial` says everything about it.
+
+    Like its denial it is not pickled (TypeError): pass on the denial's status, limit and retry_after."""
 
     denial: Denial
 
@@ -139,13 +143,17 @@ class Denied(Error):
 
 
 class AcquireTimeout(Error, TimeoutError):
-    """`acquire` has waited as long as it was allowed to. `denial` is the last answer; None if others were always first."""
+    """`acquire` has waited as long as it was allowed to. `denial` is the last answer; None if there was none, because others
+    who had come earlier waited all the time."""
 
     denial: Denial | None
 
     def __init__(self, denial: Denial | None) -> None:
-        super().__init__(denial or "others with the same project, deployment and keys came first")
+        super().__init__("others who wait for the same limit came first" if denial is None else denial)
         self.denial = denial
+
+    def __reduce__(self) -> tuple[type[AcquireTimeout], tuple[Denial | None]]:
+        return type(self), (self.denial,)
 
 
 for _public in (

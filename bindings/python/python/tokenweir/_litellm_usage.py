@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_ATTACHMENT_TOKENS = 1024
-"""What an image, a sound or a file in the input is expected to take."""
+from tokenweir import BodyError
+from tokenweir.wire import Asked
+
+_READ = ("messages", "prompt", "input", "contents", "system", "systemInstruction", "system_instruction", "instructions")
+"""Where a request has its input."""
+_BESIDES = ("suffix", "tools", "functions", "response_format", "text")
+"""What the model reads besides."""
+_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
+_ANSWERS = ("n", "best_of", "candidateCount", "candidate_count")
 _NO_OUTPUT = ("embedding", "moderation", "rerank", "transcription", "speech", "image")
 """Kinds of call that produce no output tokens."""
+_MOST = 2**53
+"""The most tokens that a request can be expected to take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,30 +32,59 @@ class Usage:
     cached: int | None = None
 
 
-def estimate(data: Mapping[str, Any], call_type: str, bytes_per_token: int, default_output: int) -> tuple[int, int]:
-    """The input tokens of a request by its bytes, and the most output tokens that it asks for."""
-    said = [
-        data[name] for name in ("messages", "prompt", "input", "contents", "system", "instructions") if name in data
-    ]
-    if not said:
+def estimate(data: Mapping[str, Any], call_type: str, default_output: int) -> tuple[int, int]:
+    """The input tokens of a request by the rules of `tokenweir.wire`, and the most output tokens that it asks for.
+
+    Raises BodyError for what cannot be written as JSON.
+    """
+    if not any(name in data for name in _READ):
         return 0, 0
-    size = sum(_bytes(part, bytes_per_token) for part in [*said, data.get("tools")])
-    taken = -(-size // bytes_per_token)
+    body = {name: data[name] for name in (*_READ, *_BESIDES) if data.get(name) is not None}
+    # What is read of a request is the same in every API, but for a prompt. Of these two none has prompts of its own.
+    api = "completions" if isinstance(data.get("prompt"), (str, list)) else "chat_completions"
     if any(kind in call_type for kind in _NO_OUTPUT):
-        return taken, 0
-    limits = (data.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
-    output = max((limit for limit in map(_count, limits) if limit is not None), default=default_output)
-    return taken, output * max(_count(data.get("n")) or 1, _count(data.get("best_of")) or 1)
+        api = "embeddings"
+        body.setdefault("input", body.get("prompt"))
+    # The proxy passes on what clients write in many forms.
+    places = [data, *(data[name] for name in ("generationConfig", "config") if isinstance(data.get(name), Mapping))]
+    for name, names in (("max_tokens", _BOUNDS), ("n", _ANSWERS)):
+        stated = [count for place in places for count in map(_whole, map(place.get, names)) if count is not None]
+        if stated:
+            body[name] = max(stated)
+    asked = Asked.read(api, _json(body))
+    return asked.input, min(default_output * asked.answers, _MOST) if asked.output is None else asked.output
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=str)
+    except (ValueError, RecursionError) as error:
+        raise BodyError(f"the request cannot be read as JSON: {error}") from error
+    return text.encode("utf-8", "replace")
+
+
+def _whole(value: Any) -> int | None:
+    """A bound as a whole number, however it is written; on the strict side, so up, where it is none. Bounds below 0 are none."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        return None
+    # Whatever is not below it, infinity and what is no number included.
+    return math.ceil(value) if value < _MOST else _MOST
 
 
 def _count(value: Any) -> int | None:
+    """A count of tokens as a provider reports it."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value)
-    return value if type(value) is int and 0 <= value <= 2**63 else None
+    return value if type(value) is int and 0 <= value <= _MOST else None
 
 
-def _bytes(value: Any, bytes_per_token: int) -> int:
-    """The bytes of all text in a part of a request; what is not text counts as so many tokens."""
+def _bytes(value: Any) -> int:
+    """The bytes of all text in a part of an answer."""
     size = 0
     rest = [value]
     while rest:
@@ -53,16 +92,10 @@ def _bytes(value: Any, bytes_per_token: int) -> int:
         if isinstance(value, str):
             size += len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
         elif isinstance(value, Mapping):
-            if {"image_url", "input_audio", "file", "source", "image"} & value.keys():
-                size += _ATTACHMENT_TOKENS * bytes_per_token
-            else:
-                rest.extend(value.values())
-                rest.extend(value.keys())
+            rest.extend(value.values())
+            rest.extend(value.keys())
         elif isinstance(value, (list, tuple)):
             rest.extend(value)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            # A token by its number.
-            size += bytes_per_token
     return size
 
 
@@ -103,11 +136,11 @@ def answer_bytes(response: Any) -> int:
         message = _get(choice, "message")
         size += _words(choice if message is None else message)
     for item in _list(response, "output"):
-        size += _bytes(_get(item, "arguments"), 1)
+        size += _bytes(_get(item, "arguments"))
         for part in (*_list(item, "summary"), *_list(item, "content")):
-            size += _bytes(_get(part, "text"), 1)
+            size += _bytes(_get(part, "text"))
     for block in _list(response, "content"):
-        size += _bytes([_get(block, name) for name in ("text", "thinking", "input")], 1)
+        size += _bytes([_get(block, name) for name in ("text", "thinking", "input")])
     return size
 
 
@@ -118,9 +151,9 @@ def _list(value: Any, name: str) -> list[Any]:
 
 def _words(part: Any) -> int:
     """The bytes of text in a message, a delta or a completion."""
-    size = _bytes([_get(part, name) for name in ("content", "reasoning_content", "text")], 1)
+    size = _bytes([_get(part, name) for name in ("content", "reasoning_content", "text")])
     for tool in _list(part, "tool_calls"):
-        size += _bytes(_get(_get(tool, "function"), "arguments"), 1)
+        size += _bytes(_get(_get(tool, "function"), "arguments"))
     return size
 
 
@@ -144,7 +177,7 @@ def _event(event: Any) -> tuple[int, Usage | None]:
     """An event of the Responses route or of Anthropic's messages."""
     delta = _get(event, "delta")
     texts = ("text", "thinking", "partial_json")
-    size = _bytes(delta if isinstance(delta, str) else [_get(delta, name) for name in texts], 1)
+    size = _bytes(delta if isinstance(delta, str) else [_get(delta, name) for name in texts])
     kind = _get(event, "type")
     if kind in ("response.completed", "response.incomplete", "response.failed"):
         return size, usage_of(_get(event, "response"))

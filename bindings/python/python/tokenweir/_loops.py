@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Hashable
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol, TypeVar
+
+_Argument = TypeVar("_Argument")
 
 
 class Turn(Protocol):
     """A place in a line."""
 
     def come(self) -> None:
-        """It is this one's turn."""
+        """It is this one's turn: who waits, or waits next, goes on. To be called in the loop."""
 
     async def wait(self, seconds: float | None) -> None:
-        """Returns when its turn has come, or after `seconds`."""
+        """Returns when its turn has come since the last time, or after `seconds`."""
 
 
 class Loop(Protocol):
@@ -31,8 +34,9 @@ class Loop(Protocol):
     def turn(self) -> Turn:
         """A place in a line."""
 
-    async def sleep(self, seconds: float) -> None:
-        """Lets others run meanwhile."""
+    def soon(self, call: Callable[[_Argument], object], argument: _Argument) -> None:
+        """Calls it in the loop. Any thread may ask for it, and whatever it is interrupted in; of a loop that is over nothing
+        comes."""
 
     async def checkpoint(self) -> None:
         """Lets a cancellation in, where the framework has it that every asynchronous call does."""
@@ -40,15 +44,29 @@ class Loop(Protocol):
 
 class _AsyncioTurn:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._came: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._came = False
+        self._waiting: asyncio.Future[None] | None = None
 
     def come(self) -> None:
-        if not self._came.done():
-            self._came.set_result(None)
+        self._came = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def wait(self, seconds: float | None) -> None:
-        # Unlike wait_for, this neither cancels the future nor swallows a cancellation that comes with it.
-        await asyncio.wait([self._came], timeout=seconds)
+        if not self._came:
+            self._waiting = self._loop.create_future()
+            timer = None if seconds is None else self._loop.call_later(seconds, self._go_on)
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+                if timer is not None:
+                    timer.cancel()
+        self._came = False
 
 
 class _Asyncio:
@@ -59,8 +77,9 @@ class _Asyncio:
     def turn(self) -> Turn:
         return _AsyncioTurn(self.identity)
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def soon(self, call: Callable[[_Argument], object], argument: _Argument) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.identity.call_soon_threadsafe(call, argument)
 
     async def checkpoint(self) -> None:
         pass
@@ -77,12 +96,13 @@ class _TrioTurn:
     async def wait(self, seconds: float | None) -> None:
         with self._trio.move_on_after(float("inf") if seconds is None else seconds):
             await self._came.wait()
+        self._came = self._trio.Event()
 
 
 class _Trio:
     def __init__(self, trio: Any) -> None:
         self._trio = trio
-        self.identity: Hashable = trio.lowlevel.current_trio_token()
+        self.identity: Any = trio.lowlevel.current_trio_token()
 
     def time(self) -> float:
         now: float = self._trio.current_time()
@@ -91,8 +111,10 @@ class _Trio:
     def turn(self) -> Turn:
         return _TrioTurn(self._trio)
 
-    async def sleep(self, seconds: float) -> None:
-        await self._trio.sleep(seconds)
+    def soon(self, call: Callable[[_Argument], object], argument: _Argument) -> None:
+        # A run that has finished says so by a RuntimeError of its own.
+        with contextlib.suppress(RuntimeError):
+            self.identity.run_sync_soon(call, argument)
 
     async def checkpoint(self) -> None:
         await self._trio.lowlevel.checkpoint()

@@ -16,20 +16,24 @@ what has streamed. Until then the permit is renewed: a request may take longer t
 
 What a limit's scope and match see of a request:
 
-- `deployment` is the model that the client asked for; where a request names none, `route:` and the kind of call.
+- `deployment` is the model that the client asked for; where a request names none, `route:` and the kind of call. A request
+  for several models (`"model": "a,b"`, which the proxy would answer with a call to each) is refused with 400: name one. A
+  comma in the name of one of the proxy's own models is allowed on all routes but chat completions, where the proxy takes it
+  for a list.
 - `project` is the first of `project` (a setting, default `[team, key]`) that the caller has, else `anonymous`.
 - `key:NAME` is an attribute of the caller: `key` (the hash of the API key), `key_alias`, `team`, `team_alias`, `user`,
   `end_user`, `org`, `project`, `agent`. Any other name is looked up in the metadata of the key, then of the team.
 
 The other settings: `default_output` (1024), the output tokens that a request is expected to take at most if it does not
-say so itself; `bytes_per_token` (4), for the input, and for the output where its usage is not known; `failed`, what a call
-counts that failed at the provider: `request` (it counts as a request and takes no tokens), `nothing` or `estimate`;
-`cut_streams` (false), whether a stream that has outrun its estimate ends when a limit of it is spent; `headers` (true),
-whether responses and refusals say what the rates have left; `quota_file`, a file beside the configuration in which the use of
+say so itself (a bound that is no whole number is rounded up, and one above 2**53 is 2**53); `bytes_per_token` (4), for the
+output where its usage is not known (the input is estimated as `tokenweir.wire` reads requests); `failed`, what a call counts
+that failed at the provider: `request` (it counts as a request and takes no tokens), `nothing` or `estimate`; `cut_streams`
+(false), whether a stream that has outrun its estimate ends when a limit of it is spent; `headers` (true), whether responses and refusals say what the rates have left; `quota_file`, a file beside the configuration in which the use of
 calendar quotas outlives the proxy; and `permit_ttl`, `max_counters`, `max_permits`, `when_full`, and `lease_part` and
 `when_store_fails` for the file, of the Limiter.
 
-All other counters live in the process: run the proxy with one worker. A request that the limiter has no room for, or whose
+All other counters live in the process, and one process has the file open: run the proxy with one worker. Another worker that
+opens the file ends, and says so in the proxy's log. A request that the limiter has no room for, or whose
 use cannot be recorded in the file, is answered with 503.
 """
 
@@ -40,7 +44,7 @@ import atexit
 import contextlib
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +52,7 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 from fastapi import HTTPException
+from litellm._logging import verbose_proxy_logger
 from litellm.integrations.custom_logger import CustomLogger
 
 import tokenweir
@@ -272,11 +277,11 @@ class Gate(CustomLogger):
             if not earlier.ended:
                 earlier.abandon()
         project, keys = self._caller(user_api_key_dict)
-        deployment = str(data.get("model") or f"route:{call_type}")
-        wanted = estimate(data, call_type, self._settings.bytes_per_token, self._settings.default_output)
+        deployment = _deployment(data.get("model"), call_type)
         try:
+            wanted = estimate(data, call_type, self._settings.default_output)
             decision = self.limiter.admit(project, deployment, *wanted, keys=keys)
-        except tokenweir.RequestError as error:
+        except (tokenweir.RequestError, tokenweir.BodyError) as error:
             raise HTTPException(400, str(error)) from error
         except tokenweir.CapacityError as error:
             raise HTTPException(503, str(error)) from error
@@ -453,6 +458,31 @@ class Gate(CustomLogger):
         return refusal
 
 
+def _deployment(model: Any, call_type: str) -> str:
+    """The one deployment that a request is for, or the refusal of several."""
+    if not model:
+        return f"route:{call_type}"
+    if isinstance(model, str) and ("," not in model or (call_type not in _SPLIT and model in _model_names())):
+        return model
+    from litellm.proxy._types import ProxyException
+
+    what = f"model is {model!r}" if isinstance(model, str) else f"model is {type(model).__name__}"
+    many: Exception = ProxyException(
+        f"{what}: limits are counted by model; name one model in each request", "invalid_request_error", "model", 400
+    )
+    raise many
+
+
+_SPLIT = ("completion", "acompletion")
+"""The kinds of call where the proxy reads a comma as a list of models, whatever its models are called, and calls each."""
+
+
+def _model_names() -> Collection[str]:
+    from litellm.proxy import proxy_server
+
+    return getattr(getattr(proxy_server, "llm_router", None), "model_names", ())
+
+
 _gate: Gate | None = None
 
 
@@ -468,5 +498,15 @@ def __getattr__(name: str) -> Any:
         if not isinstance(settings, Mapping):
             raise ValueError("callback_settings.tokenweir is missing in the proxy's configuration; give it a policy")
         file = getattr(proxy_server, "user_config_file_path", None)
-        _gate = Gate(settings, folder=Path(file).parent if file else Path("."))
+        try:
+            _gate = Gate(settings, folder=Path(file).parent if file else Path("."))
+        except Exception as error:
+            # A worker process of the proxy that cannot start says nothing of why, and is started again and again.
+            verbose_proxy_logger.error("tokenweir cannot be the proxy's limiter: %s%s", error, _next_step(error))
+            raise
     return _gate
+
+
+def _next_step(error: Exception) -> str:
+    in_use = isinstance(error, tokenweir.QuotaFileError) and error.name == "QUOTA_FILE_IN_USE"
+    return " (one process has a quota file open: run the proxy with one worker, --num_workers 1)" if in_use else ""

@@ -25,8 +25,8 @@ POLICY = {
     ]
 }
 CALLER = SimpleNamespace(team_id="t", api_key="k", metadata={}, team_metadata=None)
-DATA = {"litellm_call_id": "1", "model": "m", "messages": [{"role": "user", "content": "x" * 25}], "max_tokens": 50}
-"""It is admitted with 10 input tokens for 40 bytes of message, and 50 output tokens."""
+DATA = {"litellm_call_id": "1", "model": "m", "messages": [{"role": "user", "content": "x" * 9}], "max_tokens": 50}
+"""It is admitted with 10 input tokens (3 for the text, 4 for the message, 3 for the request) and 50 output tokens."""
 
 
 class Requests:

@@ -159,6 +159,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
             "callback_settings": {"tokenweir": {"policy": "policy.toml", "default_output": 100, "cut_streams": True}},
         }
         config["model_list"].append(model("mocked", upstream, mock_response="a mock response"))
+        config["model_list"].append(model("half,whole", upstream, "embedding"))
         config["model_list"].append(model("retried", upstream, "flaky-2", max_retries=0))
         with proxy(folder, config) as address:
             proxied = Proxied(address, provider)
@@ -191,8 +192,8 @@ def test_an_answer_without_usage_leaves_the_estimate_of_its_input_and_counts_its
     usage = proxied.chat("t.silent", "no-usage", max_tokens=40).json().get("usage") or {}
     # LiteLLM 1.108 writes usage of 0 tokens where the provider has sent none.
     assert usage.get("completion_tokens", 0) == 0
-    # The prompt has 20 bytes; "seven words" are 11.
-    assert proxied.settled("silent") == {"requests": 1, "input": 5, "output": 3, "uncached": 5}
+    # "hello" is 2 tokens, its message 4 and the request 3; "seven words" are 11 bytes.
+    assert proxied.settled("silent") == {"requests": 1, "input": 9, "output": 3, "uncached": 9}
 
 
 def test_embeddings_without_usage_leave_the_estimate(proxied: Proxied) -> None:
@@ -202,7 +203,7 @@ def test_embeddings_without_usage_leave_the_estimate(proxied: Proxied) -> None:
 
 
 def test_the_responses_route_without_usage_counts_the_text(proxied: Proxied) -> None:
-    assert proxied.post("t.hushed", "/v1/responses", model="no-usage", input="x" * 40).status_code == 200
+    assert proxied.post("t.hushed", "/v1/responses", model="no-usage", input="x" * 28).status_code == 200
     assert proxied.settled("hushed") == {"requests": 1, "input": 10, "output": 3, "uncached": 10}
 
 
@@ -256,8 +257,8 @@ def leave(proxied: Proxied, key: str, path: str, words: int = 0, *, ends: bool =
     until(lambda: proxied.provider.held == 0, "the provider is let go")
 
 
-PROMPT = [{"role": "user", "content": "x" * 80}]
-"""95 bytes: 24 tokens."""
+PROMPT = [{"role": "user", "content": "x" * 68}]
+"""24 tokens: 17 for the text, 4 for the message, 3 for the request."""
 
 
 def test_a_client_that_leaves_pays_for_what_has_streamed(proxied: Proxied) -> None:
@@ -267,7 +268,7 @@ def test_a_client_that_leaves_pays_for_what_has_streamed(proxied: Proxied) -> No
 
 
 def test_so_does_one_that_leaves_the_responses_route(proxied: Proxied) -> None:
-    leave(proxied, "t.goes", "/v1/responses", words=2, model="ok", stream=True, input="x" * 80)
+    leave(proxied, "t.goes", "/v1/responses", words=2, model="ok", stream=True, input="x" * 68)
     assert proxied.settled("goes") == {"requests": 1, "input": 20, "output": 2, "uncached": 20}
 
 
@@ -297,7 +298,7 @@ def test_a_stream_that_breaks_pays_for_what_has_streamed(proxied: Proxied) -> No
     # The end of the connection may overtake what came before it.
     words = answer.count('"word"')
     assert 1 <= words <= 5, answer
-    assert proxied.settled("breaks") == {"requests": 1, "input": 5, "output": words, "uncached": 5}
+    assert proxied.settled("breaks") == {"requests": 1, "input": 9, "output": words, "uncached": 9}
 
 
 def test_a_failed_call_counts_as_a_request_and_takes_no_tokens(proxied: Proxied) -> None:
@@ -349,7 +350,7 @@ def test_one_that_breaks_after_its_first_words_is_not_taken_over(proxied: Proxie
     # The end of the connection may overtake what came before it.
     words = answer.count('"word"')
     assert 1 <= words <= 5 and proxied.provider.calls["ok"] == before, answer
-    assert proxied.settled("cracks") == {"requests": 1, "input": 5, "output": words, "uncached": 5}
+    assert proxied.settled("cracks") == {"requests": 1, "input": 9, "output": words, "uncached": 9}
 
 
 def test_retries_that_are_used_up_are_one_failed_request(proxied: Proxied) -> None:
@@ -460,7 +461,7 @@ def test_estimates_are_held_so_that_calls_at_once_cannot_pass_together(proxied: 
     async def offer() -> list[int]:
         async with httpx.AsyncClient(base_url=proxied.address, timeout=60) as http:
             # 1,200 tokens with the prompt: 6,000 of burst hold five, and the next fits after 12 seconds.
-            body = {"model": "ok", "max_tokens": 1_195, "messages": [{"role": "user", "content": "hello"}]}
+            body = {"model": "ok", "max_tokens": 1_191, "messages": [{"role": "user", "content": "hello"}]}
             headers = {"authorization": "Bearer t.crowd.small"}
             with proxied.provider.holding():
                 posts = (http.post("/v1/chat/completions", headers=headers, json=body) for _ in range(30))
@@ -475,10 +476,10 @@ def test_estimates_are_held_so_that_calls_at_once_cannot_pass_together(proxied: 
 
 
 def test_many_keys_that_offer_at_once_get_their_limits_and_no_more(proxied: Proxied) -> None:
-    """Answers take 30 tokens, and are held with 35 for 58 bytes of prompt."""
+    """Answers take 30 tokens, and are held with 35, of which the prompt is 18."""
 
     async def burst(http: httpx.AsyncClient, key: str) -> int:
-        body = {"model": "mocked", "max_tokens": 20, "messages": [{"role": "user", "content": "x" * 43}]}
+        body = {"model": "mocked", "max_tokens": 17, "messages": [{"role": "user", "content": "x" * 43}]}
         headers = {"authorization": f"Bearer t.{key}"}
         calls = [http.post("/v1/chat/completions", headers=headers, json=body) for _ in range(30)]
         statuses = [answer.status_code for answer in await asyncio.gather(*calls)]
@@ -536,8 +537,36 @@ def test_calls_with_the_same_id_do_not_end_one_another(proxied: Proxied) -> None
     assert proxied.settled("twice") == {"requests": 2, "input": 20, "output": 14, "uncached": 12}
 
 
-def test_a_huge_estimate_is_the_caller_s_mistake(proxied: Proxied) -> None:
-    assert proxied.chat("t.huge", max_tokens=2**60).status_code == 400
+def test_an_output_that_never_fits_is_refused_however_it_is_written(proxied: Proxied) -> None:
+    for bound in (2**60, 10**30, 1e30, 2e6):
+        refusal = proxied.chat("t.huge", max_tokens=bound)
+        assert refusal.status_code == 403 and "larger than the whole" in refusal.text, refusal.text
+    assert proxied.settled("huge") == dict.fromkeys(("requests", "input", "output", "uncached"), 0)
+
+
+@pytest.mark.parametrize("model", ["ok,no-usage", "no-usage, ok", ["ok", "no-usage"]])
+@pytest.mark.parametrize("fastest", [True, False])
+def test_a_list_of_models_is_refused_in_the_proxy_s_form_before_any_call(
+    proxied: Proxied, model: Any, fastest: bool
+) -> None:
+    before = proxied.provider.calls.copy()
+    refusal = proxied.chat("t.many", model, fastest_response=fastest)
+    assert refusal.status_code == 400, refusal.text
+    if isinstance(model, str):
+        error = refusal.json()["error"]
+        assert error["param"] == "model" and error["type"] == "invalid_request_error" and error["code"] == "400"
+        assert "name one model in each request" in error["message"]
+    assert proxied.provider.calls == before
+    assert proxied.limiter.usage(scope={"key:key": "many"}) == []
+
+
+def test_a_model_with_a_comma_in_its_name_is_served_where_the_proxy_takes_it_whole(proxied: Proxied) -> None:
+    assert proxied.chat("t.comma", "half,whole").status_code == 400, "the proxy would split it"
+    answer = proxied.post("t.comma", "/v1/embeddings", model="half,whole", input="x" * 40)
+    assert answer.status_code == 200, answer.text
+    assert proxied.settled("comma")["input"] == 9
+    (counter,) = proxied.limiter.usage("input", {"key:key": "comma"})
+    assert counter.scope["deployment"] == "half,whole"
 
 
 def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:

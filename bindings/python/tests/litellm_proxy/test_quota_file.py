@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import tokenweir
+
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 SCENE = """
 import resource, signal, sys
@@ -72,3 +75,22 @@ def test_quotas_outlive_the_proxy_and_a_disk_that_fails_is_503(tmp_path: Path) -
     assert done.returncode == 0, done.stderr[-3000:]
     with tokenweir.QuotaFile(tmp_path / "quotas.redb") as file:
         assert [(record.store, record.used) for record in file.records()] == [("litellm", 34)]
+
+
+def test_a_worker_that_cannot_have_the_file_says_so_in_the_proxy_s_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends without a word otherwise, and is started again and again."""
+    import litellm
+    import tokenweir.litellm
+
+    limit = {"name": "l", "meter": "total", "algorithm": "quota", "amount": 9, "period": "never"}
+    settings = {"policy": {"limit": [limit]}, "quota_file": str(tmp_path / "quotas.redb")}
+    monkeypatch.setattr(litellm, "callback_settings", {"tokenweir": settings})
+    monkeypatch.setattr(tokenweir.litellm, "_gate", None)
+    monkeypatch.setattr(logging.getLogger("LiteLLM Proxy"), "propagate", True)
+    with tokenweir.QuotaFile(tmp_path / "quotas.redb"), pytest.raises(tokenweir.QuotaFileError) as raised:
+        tokenweir.litellm.__getattr__("gate")
+    assert raised.value.name == "QUOTA_FILE_IN_USE"
+    (said,) = (record.getMessage() for record in caplog.records if "tokenweir" in record.getMessage())
+    assert "quotas.redb is open already" in said and "run the proxy with one worker, --num_workers 1" in said

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tokenweir.litellm
 from fastapi import HTTPException
-from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy._types import ProxyException, UserAPIKeyAuth
+from tokenweir._litellm_usage import estimate
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -27,8 +29,8 @@ CALLER = UserAPIKeyAuth(
     metadata={"tier": "gold"},
     team_metadata={"tier": "team's", "region": "north"},
 )
-DATA = {"litellm_call_id": "1", "model": "m", "messages": [{"role": "user", "content": "x" * 25}]}
-"""40 bytes."""
+DATA = {"litellm_call_id": "1", "model": "m", "messages": [{"role": "user", "content": "x" * 9}]}
+"""10 tokens of input: 3 for the text, 4 for the message, 3 for the request."""
 
 
 def quota(meter: str, amount: int = 10**6, **more: Any) -> dict[str, Any]:
@@ -97,7 +99,119 @@ def test_the_estimate_is_as_the_settings_say() -> None:
     assert amounts(gate()) == {"input": 10, "output": 1024}
     assert amounts(gate(default_output=7)) == {"input": 10, "output": 7}
     assert amounts(gate(default_output=7), max_tokens=3, n=2) == {"input": 10, "output": 6}
-    assert amounts(gate(bytes_per_token=20, default_output=0)) == {"input": 2, "output": 0}
+    assert amounts(gate(default_output=0)) == {"input": 10, "output": 0}
+
+
+@pytest.mark.parametrize(
+    ("bound", "output"),
+    [
+        (1e4, 10_000),
+        ("1e4", 10_000),
+        (10.2, 11),
+        ("12", 12),
+        (0, 0),
+        (10**30, 2**53),
+        ("9" * 5_000, 2**53),
+        (float("inf"), 2**53),
+        (float("nan"), 2**53),
+        (-1, 1024),
+        (True, 1024),
+        ("many", 1024),
+    ],
+)
+def test_a_bound_is_read_however_it_is_written_and_on_the_strict_side(bound: Any, output: int) -> None:
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+        assert estimate(DATA | {name: bound}, "acompletion", 1024) == (10, output)
+    for place in ("config", "generationConfig"):
+        assert estimate(DATA | {place: {"maxOutputTokens": bound}}, "agenerate_content", 1024) == (10, output)
+
+
+def test_a_number_of_answers_is_read_however_it_is_written() -> None:
+    for count in (3, 3.0, 2.5, "3"):
+        assert estimate(DATA | {"n": count, "max_tokens": 5}, "acompletion", 1024) == (10, 15)
+    assert estimate(DATA | {"n": 10**30}, "acompletion", 1024) == (10, 2**53)
+
+
+TEXT = "x" * 4_000
+
+
+@pytest.mark.parametrize("name", ["image_url", "input_audio", "file", "source", "image", "other"])
+@pytest.mark.parametrize("value", [1, {}, [], "u", {"text": "u"}])
+def test_no_field_beside_a_text_hides_it(name: str, value: Any) -> None:
+    for message in ({"content": TEXT}, {"content": [{"type": "text", "text": TEXT, name: value}]}):
+        messages = [{"role": "user", name: value} | message]
+        assert estimate({"messages": messages}, "acompletion", 0)[0] >= 1_000
+
+
+def test_a_tool_s_parameters_are_json_whatever_they_are_called() -> None:
+    properties = {name: {"type": "string"} for name in ("file", "source", "image", "image_url", "input_audio")}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": properties}}}
+    counted = estimate(DATA | {"tools": [tool]}, "acompletion", 0)[0]
+    assert 10 < counted <= 10 + len(str(tool)) // 4 + 1
+
+
+def test_a_document_of_text_counts_by_its_text() -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": TEXT * 10}
+    messages = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+    assert estimate({"messages": messages}, "anthropic_messages", 0)[0] >= 10_000
+
+
+def test_an_image_counts_as_one_and_not_by_its_bytes() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    assert 1_000 <= estimate({"messages": [{"role": "user", "content": [part]}]}, "acompletion", 0)[0] <= 2_000
+
+
+def test_each_of_several_prompts_has_an_answer() -> None:
+    assert estimate({"prompt": [TEXT, TEXT]}, "atext_completion", 100) == (2_000, 200)
+    assert estimate({"prompt": [TEXT, TEXT], "max_tokens": 5}, "atext_completion", 100) == (2_000, 10)
+    assert estimate({"input": [TEXT, TEXT]}, "aembedding", 100) == (2_000, 0)
+    assert estimate({"prompt": TEXT}, "aimage_generation", 100) == (1_000, 0)
+    assert estimate({"file_id": "f"}, "afile_content", 100) == (0, 0), "it takes no tokens"
+
+
+def test_what_cannot_be_read_is_refused() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for content in (circle, deep, [float("nan")]):
+        with pytest.raises(HTTPException) as refused:
+            held(gate(), messages=[{"role": "user", "content": content}])
+        assert refused.value.status_code == 400
+        content.clear()
+
+
+@pytest.mark.parametrize("model", ["a,b", "b, a", "m,", ["a", "b"], {"a": 1}, 7])
+@pytest.mark.parametrize("kind", ["acompletion", "aembedding", "aresponses", "anthropic_messages"])
+def test_several_models_are_refused_and_nothing_is_counted(model: Any, kind: str) -> None:
+    its = gate(quota("requests", scope=["deployment"]))
+
+    async def scene() -> None:
+        with pytest.raises(ProxyException, match="name one model in each request") as refused:
+            await its.async_pre_call_hook(CALLER, None, DATA | {"model": model}, kind)
+        assert (refused.value.code, refused.value.param) == ("400", "model")
+
+    asyncio.run(scene())
+    assert its.limiter.usage() == [] and its.limiter.stats().permits_open == 0
+
+
+def test_a_model_of_the_proxy_may_have_a_comma_where_the_proxy_does_not_split_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from litellm.proxy import proxy_server
+
+    monkeypatch.setattr(proxy_server, "llm_router", SimpleNamespace(model_names=["a,b"]))
+    its = gate(quota("requests", scope=["deployment"]))
+
+    async def scene() -> None:
+        await its.async_pre_call_hook(CALLER, None, DATA | {"model": "a,b"}, "aembedding")
+        assert [counter.scope["deployment"] for counter in its.limiter.usage()] == ["a,b"]
+        for model, kind in (("a,b", "acompletion"), ("b,a", "aembedding")):
+            with pytest.raises(ProxyException):
+                await its.async_pre_call_hook(CALLER, None, DATA | {"model": model}, kind)
+
+    asyncio.run(scene())
 
 
 class Failed(Exception):

@@ -8,7 +8,7 @@ local function leased(left, n, least)
   return n >= least and n > 0 and n or 0
 end
 -- -1, then nothing.
-local NOT_CHARGED = '\0\0\0\0\0\0\240\191' .. ZEROES .. '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+local NOT_CHARGED = '\0\0\0\0\0\0\240\191' .. ZERO .. ZERO
 for i = 1, limits do
   local kind, shadow, n, a, b, c, d = unpack_at('<ddddddd', numbers, from)
   from = from + 64
@@ -23,8 +23,9 @@ for i = 1, limits do
     if fits or mode % 2 == 1 then
       local found, taken, ticks = r > 0 and D - 1 or D, 0, nil
       if n > 0 then ticks, taken = note(value, ticks_from, found, floor(time / tick_of(a, b, c))) end
-      keep_bucket(key, total + n, D + n, r, time, returned, a, b, c, epoch, expires, value, ticks_from, ticks)
-      charged = pack('<ddddddd', n, n, time, found + n, returned, epoch, taken)
+      charged = pack('<dd', n, n) ..
+        keep_bucket(key, total + n, D + n, r, time, returned, a, b, c, epoch, expires, value, ticks_from, ticks) ..
+        pack('<d', taken)
     end
   elseif kind == 2 then
     local total, newest, counted, current, value, older, same = window(kept[i], key, b, c)
@@ -33,8 +34,8 @@ for i = 1, limits do
     fits = n <= a - counted and (mode ~= 4 or n > 0)
     used = counted
     if fits or mode % 2 == 1 then
-      keep_window(key, total + n, newest, min(counted + n, MOST), current + n, value, older, same, d)
-      charged = pack('<ddd', n, n, newest) .. ZEROES
+      charged = pack('<dd', n, n) ..
+        keep_window(key, total + n, newest, min(counted + n, MOST), current + n, value, older, same, d)
     else
       -- The sub-window at whose beginning enough has left; 0: none.
       local rest = counted
@@ -54,8 +55,8 @@ for i = 1, limits do
     fits = n <= a - counted and (mode ~= 4 or n > 0)
     used, more = counted, period
     if fits or mode % 2 == 1 then
-      keep_quota(key, total + n, period, counted + n, same, period > b and max(d, period) or c)
-      charged = pack('<ddd', n, n, period) .. ZEROES
+      charged = pack('<dd', n, n) ..
+        keep_quota(key, total + n, period, counted + n, same, period > b and max(d, period) or c)
     end
   else
     call('ZREMRANGEBYSCORE', key, '-inf', now)
@@ -64,21 +65,21 @@ for i = 1, limits do
     if fits or mode % 2 == 1 then
       places = places or {}
       places[#places + 1] = key
-      charged = pack('<dd', n, n) .. ZEROES .. '\0\0\0\0\0\0\0\0'
+      charged = pack('<dd', n, n) .. ZERO
     else
       more = call('ZRANGE', key, used - a, used - a, 'WITHSCORES')[2] or 0
     end
   end
   if charged == NOT_CHARGED and (shadow == 0 or mode == 4) then refused = true end
   if mode == 4 then used = n end
-  answer[i], record[i + 1] = pack('<ddd', fits and 1 or 0, used, more), charged
+  answer[i], record[i + 2] = pack('<ddd', fits and 1 or 0, used, more), charged
 end
 local status = 0
 if refused then
   status = 1
 elseif mode ~= 2 then
   if mode ~= 3 then
-    record[1], record[limits + 2] = pack('<ddddd', PERMIT, now + ttl, limits, 0, 0), ARGV[3]
+    record[1], record[2] = pack('<dddddd', PERMIT, now + ttl, limits, 0, 0, RECORD + #ARGV[3]), ARGV[3]
     if not call('SET', KEYS[1], concat(record), 'NX', 'PX', ARGV[4]) then return pack('<dd', 3, now) end
   end
   write_back()

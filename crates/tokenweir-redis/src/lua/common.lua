@@ -136,7 +136,7 @@ local function write_back()
   end
 end
 
--- `ticks`: nil if they are those of `value`.
+-- Each of these returns the head of the value. `ticks`: nil if they are those of `value`.
 local function keep_bucket(key, total, D, r, time, returned, B, R, P, epoch, expires, value, from, ticks)
   D = min(D, MOST)
   -- Full, it is as good as a new one.
@@ -149,6 +149,7 @@ local function keep_bucket(key, total, D, r, time, returned, B, R, P, epoch, exp
   else
     keep(key, head .. (ticks or sub(value, from)), 2 * full)
   end
+  return head
 end
 
 local function keep_window(key, total, newest, counted, current, value, from, same, lives)
@@ -158,6 +159,7 @@ local function keep_window(key, total, newest, counted, current, value, from, sa
   else
     keep(key, head .. sub(value, from), lives)
   end
+  return head
 end
 
 local function keep_quota(key, total, period, used, same, ends)
@@ -170,6 +172,7 @@ local function keep_quota(key, total, period, used, same, ends)
     -- A day longer, for a clock that steps back.
     keep(key, value, floor((ends - now) / 1000) + 86400000)
   end
+  return value
 end
 
 -- The places of an in-flight limit: its key outlives every permit.

@@ -5,31 +5,34 @@
 -- limits; for each limit kind, shadow, charge, and
 --   1 bucket: capacity, refill, in every     2 window: most, sub-window, sub-windows, time to live (ms)
 --   3 quota: most, start, end, next end      4 in flight: amount
--- Answer: status (0 admitted, 1 refused, 2 the periods are not those of this clock, 3 the id is taken), now; for each limit
+-- Answer: status (0 admitted, 1 refused, 2 the periods are not those of this clock, 3 the id is taken, 4 admitted, and of each
+-- limit follows only what is used), now; for each limit
 -- whether it fits, what is used, and what the wait follows from. A look also answers what each was charged in all. A lease
 -- charges what is asked for, but at most one part of so many (the eighth number) of what is left, and nothing if that is less
 -- than the least (in place of shadow); it says how much in place of what is used.
 local numbers = ARGV[1]
 local ttl, mode, limits = unpack_at('<ddd', numbers)
 local kept = call('MGET', unpack(KEYS, 2))
--- What a limit does not need of its part of the record.
-local ZEROES = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
--- The usual case, without a function or a table of its own, which would take longer than the decision: all counters are there,
+local ZERO = '\0\0\0\0\0\0\0\0'
+-- The usual case, without a function of its own, which would take longer than the decision: all counters are there,
 -- nothing of them changes but their heads, and everything fits. Nothing is written before that is known; otherwise what
 -- follows decides.
 if mode == 0 and limits <= 8 then
-  local answer, record, from, fit = '', '', 25, true
+  local answer, from, fit = '', 25, true
+  -- The record's parts; room for those of four limits, so that it need not grow.
+  local record, part = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, 3
   local heads = {nil, nil, nil, nil}
   for i = 1, limits do
     local kind, _, n, a, b, c, d = unpack_at('<ddddddd', numbers, from)
     from = from + 64
-    local value, head = kept[i], nil
+    local value, charge, head = kept[i], sub(numbers, from - 48, from - 41), nil
     if kind == 4 then
       call('ZREMRANGEBYSCORE', KEYS[i + 1], '-inf', now)
       local used = call('ZCARD', KEYS[i + 1])
       if used >= a then fit = false break end
-      answer = answer .. pack('<ddd', 1, used, 0)
-      record = record .. pack('<dd', n, n) .. ZEROES .. '\0\0\0\0\0\0\0\0'
+      answer = answer .. pack('<d', used)
+      record[part], record[part + 1], record[part + 2] = charge, charge, ZERO
+      part = part + 3
     elseif not value or n <= 0 then
       fit = false
       break
@@ -54,22 +57,26 @@ if mode == 0 and limits <= 8 then
         fit = false
         break
       end
-      head = pack('<dddddddddd', BUCKET, total + n, D + n, r, time, returned, B, R, epoch, expires)
-      answer = answer .. pack('<ddd', 1, D, r)
-      record = record .. pack('<ddddddd', n, n, time, found + n, returned, epoch, taken)
+      head = pack('<ddddd', BUCKET, total + n, D + n, r, time)
+      answer = answer .. pack('<d', D)
+      record[part], record[part + 1], record[part + 2] = charge, charge, head
+      record[part + 3], record[part + 4] = sub(value, 41, TICKS - 1), pack('<d', taken)
+      part = part + 5
     elseif kind == 2 and #value >= OLDER - 1 then
       local version, total, newest, counted, current = unpack_at('<ddddd', value)
       local at = now / b
       if version ~= WINDOW or newest ~= at - at % 1 or n > a - counted then fit = false break end
       head = pack('<ddddd', WINDOW, total + n, newest, counted + n, current + n)
-      answer = answer .. pack('<ddd', 1, counted, 0)
-      record = record .. pack('<ddd', n, n, newest) .. ZEROES
+      answer = answer .. pack('<d', counted)
+      record[part], record[part + 1], record[part + 2] = charge, charge, head
+      part = part + 3
     elseif kind == 3 and #value >= 32 then
       local version, total, period, used = unpack_at('<dddd', value)
       if version ~= QUOTA or period ~= b or now < b or now >= c or n > a - used then fit = false break end
       head = pack('<dddd', QUOTA, total + n, period, used + n)
-      answer = answer .. pack('<ddd', 1, used, period)
-      record = record .. pack('<ddd', n, n, period) .. ZEROES
+      answer = answer .. pack('<d', used)
+      record[part], record[part + 1], record[part + 2] = charge, charge, head
+      part = part + 3
     else
       fit = false
       break
@@ -77,8 +84,8 @@ if mode == 0 and limits <= 8 then
     heads[i] = head
   end
   if fit then
-    record = pack('<ddddd', PERMIT, now + ttl, limits, 0, 0) .. record .. ARGV[3]
-    if not call('SET', KEYS[1], record, 'NX', 'PX', ARGV[4]) then return pack('<dd', 3, now) end
+    record[1], record[2] = pack('<dddddd', PERMIT, now + ttl, limits, 0, 0, RECORD + #ARGV[3]), ARGV[3]
+    if not call('SET', KEYS[1], concat(record), 'NX', 'PX', ARGV[4]) then return pack('<dd', 3, now) end
     for i = 1, limits do
       local key, head = KEYS[i + 1], heads[i]
       if head then
@@ -89,6 +96,6 @@ if mode == 0 and limits <= 8 then
         if call('PTTL', key) < milliseconds then call('PEXPIRE', key, 2 * milliseconds) end
       end
     end
-    return pack('<dd', 0, now) .. answer
+    return pack('<dd', 4, now) .. answer
   end
 end

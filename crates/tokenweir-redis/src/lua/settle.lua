@@ -46,7 +46,7 @@ local numbers = ARGV[1]
 local mode, limits, input, output = unpack_at('<dddd', numbers)
 local permit = call('GET', KEYS[1])
 if not permit then return pack('<dd', 1, now) end
-local kind_of, deadline, count, seen_input, seen_output = unpack_at('<ddddd', permit)
+local kind_of, deadline, count, seen_input, seen_output, legs = unpack_at('<dddddd', permit)
 if kind_of ~= PERMIT or count ~= limits then
   error('TOKENWEIR the value under ' .. KEYS[1] .. ' is not the permit that was asked for', 0)
 end
@@ -57,19 +57,29 @@ end
 local kept = call('MGET', unpack(KEYS, 2))
 local answer, record = {nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil}
 local places
-local from = 33
+local from, leg = 33, legs
 for i = 1, limits do
   local kind, _, n, a, b, c, d = unpack_at('<ddddddd', numbers, from)
   from = from + 64
-  local charged, first, x, y, z, w, taken = unpack_at('<ddddddd', permit, i * 56 - 15)
+  -- What it was charged, and when it was, the deficit then, what had come back and been taken, the epoch.
+  local charged, first, version = unpack_at('<ddd', permit, leg)
+  local x, y, z, w, taken, size = 0, 0, 0, 0, 0, 24
+  if version == BUCKET then
+    local D, r, _
+    D, r, x, z, _, _, w, _, taken = unpack_at('<ddddddddd', permit, leg + 32)
+    y, size = r > 0 and D - 1 or D, 104
+  elseif version == WINDOW or version == QUOTA then
+    x, size = unpack_at('<d', permit, leg + 32), version == WINDOW and 56 or 48
+  end
   local key, used, more = KEYS[i + 1], 0, 0
   local change = 0
   if charged >= 0 then change = n - charged end
   if mode > 0 then
     change = mode == 1 and max(change, 0) or min(change, 0)
     -- What is given back is as if it had never been charged, also to what is given back later.
-    record[i + 1] = pack('<dd', charged + change, first + min(change, 0)) .. sub(permit, i * 56 + 1, i * 56 + 40)
+    record[i + 2] = pack('<dd', charged + change, first + min(change, 0)) .. sub(permit, leg + 16, leg + size - 1)
   end
+  leg = leg + size
   -- A counter that has gone has nothing to give back to.
   local changes = change > 0 or change < 0 and kept[i]
   if kind == 1 then
@@ -142,8 +152,8 @@ end
 if mode == 0 then
   call('DEL', KEYS[1])
 else
-  record[1] = pack('<ddddd', PERMIT, deadline, limits, max(seen_input, input), max(seen_output, output))
-  record[limits + 2] = sub(permit, 41 + limits * 56)
+  record[1] = pack('<dddddd', PERMIT, deadline, limits, max(seen_input, input), max(seen_output, output), legs)
+  record[2] = sub(permit, RECORD, legs - 1)
   call('SET', KEYS[1], concat(record), 'PX', floor((deadline - now) / 1000) + 1000)
 end
 write_back()

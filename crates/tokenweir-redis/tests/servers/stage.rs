@@ -51,13 +51,13 @@ pub async fn left(limiter: &RedisLimiter) -> i64 {
     limiter.remaining(&Request::new("search", "gpt-4o")).await.expect("an answer")[0].remaining
 }
 
-/// Waits, ten seconds at the most, until this is so.
+/// Waits, about fifteen seconds at the most, until this is so.
 pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    for _ in 0..2000 {
+    for _ in 0..3000 {
         if so().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("in ten seconds it did not come to this: {what}");
+    panic!("it did not come to this in time: {what}");
 }

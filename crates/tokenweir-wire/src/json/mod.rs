@@ -27,6 +27,8 @@ pub(crate) const MAX_DEPTH: usize = 64;
 pub(crate) const LONGEST_KEY: usize = 32;
 /// The longest word, in bytes, that a sink may take whole.
 pub(crate) const LONGEST_WORD: usize = 256;
+/// The longest number, in bytes, that is looked at closely.
+const LONGEST_NUMBER: usize = 40;
 /// Text goes to the sink in pieces of this many bytes, but for its last.
 pub(crate) const PIECE: usize = 2048;
 
@@ -57,12 +59,20 @@ pub(crate) enum Event<'a> {
     Word(Option<&'a str>),
     /// A string that was passed over, of so many bytes between its quotes.
     Passed(u64),
-    /// A number; `None` unless it is written as a whole number that 64 bits hold.
-    Number(Option<u64>),
+    Number(Number),
     Bool(bool),
     Null,
     /// A document has ended well. Each element of an array at the top is one, and so is the array.
     Document,
+}
+
+/// A number, in both of the ways in which it may be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Number {
+    /// `None` unless it is written as a whole number that 64 bits hold.
+    pub(crate) whole: Option<u64>,
+    /// The least whole number that is not below it, however it is written; at most what 64 bits hold. `None` below 0.
+    pub(crate) ceiling: Option<u64>,
 }
 
 /// Who is told what a [`Scanner`] meets.
@@ -129,6 +139,31 @@ pub(crate) struct Scanner {
 struct Digits {
     value: u64,
     whole: bool,
+    /// As it is written, as far as there is room.
+    text: [u8; LONGEST_NUMBER],
+    length: usize,
+}
+
+impl Digits {
+    const NONE: Digits = Digits { value: 0, whole: true, text: [0; LONGEST_NUMBER], length: 0 };
+
+    fn number(&self) -> Number {
+        let whole = self.whole.then_some(self.value);
+        Number { whole, ceiling: whole.or_else(|| self.ceiling()) }
+    }
+
+    fn ceiling(&self) -> Option<u64> {
+        match self.text.get(..self.length) {
+            None if self.text[0] == b'-' => None,
+            // So many digits are written by nobody who means a small number.
+            None => Some(u64::MAX),
+            Some(text) => {
+                let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+                // The cast stops at the most there can be.
+                (value >= 0.0).then(|| value.ceil() as u64)
+            }
+        }
+    }
 }
 
 impl Scanner {
@@ -140,7 +175,7 @@ impl Scanner {
             path: [Name::Other; MAX_DEPTH],
             named: 0,
             text: Text::new(),
-            number: Digits { value: 0, whole: true },
+            number: Digits::NONE,
             began: 0,
             offset: 0,
             open: false,
@@ -255,7 +290,7 @@ impl Scanner {
                 self.state = State::String;
             }
             b'-' | b'0'..=b'9' => {
-                self.number = Digits { value: 0, whole: true };
+                self.number = Digits::NONE;
                 self.state = State::Number;
                 self.digit(byte, sink);
             }
@@ -308,6 +343,12 @@ impl Scanner {
     /// One more byte of a number, or the first behind it.
     fn digit(&mut self, byte: u8, sink: &mut impl Sink) -> bool {
         let number = &mut self.number;
+        if let b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E' = byte {
+            if let Some(room) = number.text.get_mut(number.length) {
+                *room = byte;
+            }
+            number.length = number.length.saturating_add(1);
+        }
         match byte {
             b'0'..=b'9' => {
                 let next = number.value.checked_mul(10).and_then(|value| value.checked_add(u64::from(byte - b'0')));
@@ -320,7 +361,7 @@ impl Scanner {
                 true
             }
             _ => {
-                let value = number.whole.then_some(number.value);
+                let value = number.number();
                 sink.event(&self.path[..self.named], Event::Number(value), self.began..self.offset);
                 self.value_done(self.offset, sink);
                 false

@@ -84,7 +84,11 @@ fn too_deep_a_container_is_passed_over_and_what_follows_is_read() {
     let document = format!(r#"{{"tools":{deep},"usage":7}}"#);
     let (heard, ended, _) = heard(&[document.as_bytes()], Take::Word);
     assert!(ended);
-    assert!(heard.lines.contains(&format!("[Usage] Number(Some(7)) {0}..{1}", document.len() - 2, document.len() - 1)));
+    assert!(heard.lines.contains(&format!(
+        "[Usage] Number(Number {{ whole: Some(7), ceiling: Some(7) }}) {0}..{1}",
+        document.len() - 2,
+        document.len() - 1
+    )));
     assert!(heard.text.is_empty(), "{}", heard.text);
 }
 
@@ -92,8 +96,36 @@ fn too_deep_a_container_is_passed_over_and_what_follows_is_read() {
 fn numbers_are_whole_or_unknown() {
     let (heard, ..) = heard(&[b"[0,18446744073709551615,18446744073709551616,1.0,-1,1e3]"], Take::Pass);
     let numbers: Vec<_> = heard.lines.iter().filter(|line| line.contains("Number")).collect();
-    let seen: Vec<_> = numbers.iter().map(|line| line.contains("Some")).collect();
+    let seen: Vec<_> = numbers.iter().map(|line| line.contains("whole: Some")).collect();
     assert_eq!(seen, [true, true, false, false, false, false]);
+}
+
+#[test]
+fn the_ceiling_of_a_number_is_on_the_strict_side_however_it_is_written() {
+    let long = "0.".to_owned() + &"0".repeat(100) + "1";
+    let document = format!("[7,18446744073709551616,1e3,1.5E1,10.01,0.0,-0.0,-1,-1e400,1e400,1e-400,{long},-{long}]");
+    let (heard, ..) = heard(&[document.as_bytes()], Take::Pass);
+    let ceiling = |line: &String| line.split("ceiling: ").nth(1)?.split(" }").next().map(str::to_owned);
+    let seen: Vec<_> = heard.lines.iter().filter_map(ceiling).collect();
+    let most = format!("Some({})", u64::MAX);
+    let some = |number: u64| format!("Some({number})");
+    let none = || "None".to_owned();
+    let expected = [
+        some(7),
+        most.clone(),
+        some(1000),
+        some(15),
+        some(11),
+        some(0),
+        some(0),
+        none(),
+        none(),
+        most.clone(),
+        some(0),
+        most,
+        none(),
+    ];
+    assert_eq!(seen, expected);
 }
 
 #[test]

@@ -97,8 +97,8 @@ pub struct Asked {
     /// How many answers there will be: `n`, `best_of` or `candidateCount`, for each of the prompts; at least 1.
     pub answers: u64,
     /// The most output tokens that the request allows, for all answers: the largest of `max_tokens`,
-    /// `max_completion_tokens`, `max_output_tokens` and `maxOutputTokens`, times `answers`. `None` if it states none; 0
-    /// for embeddings.
+    /// `max_completion_tokens`, `max_output_tokens` and `maxOutputTokens`, times `answers`, at most 2^53. A number that is
+    /// not whole is rounded up. `None` if it states none; 0 for embeddings.
     pub output: Option<u64>,
     /// The request refers to input that is not in its body (an earlier response, a conversation, cached content), so
     /// `input` is too low.

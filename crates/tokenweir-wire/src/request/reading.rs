@@ -192,8 +192,9 @@ impl<E: Estimator> Sink for Reading<E> {
             (Role::Stream, Event::Bool(value)) => self.stream = value,
             (Role::IncludeUsage, Event::Bool(value)) => self.include_usage = value,
             // Which of several fields counts is the provider's to know: the largest is on the strict side.
-            (Role::Bound, Event::Number(Some(bound))) => self.bound = self.bound.max(Some(bound)),
-            (Role::Answers, Event::Number(Some(answers))) => self.answers = self.answers.max(answers),
+            // So is a number that is not written as a whole one: some providers take `1e4` for what it is.
+            (Role::Bound, Event::Number(bound)) => self.bound = self.bound.max(bound.ceiling),
+            (Role::Answers, Event::Number(answers)) => self.answers = self.answers.max(answers.ceiling.unwrap_or(1)),
             (Role::Prompts, Event::Number(_)) => self.add(1),
             (Role::Prompts, Event::Open(Kind::Array)) => self.prompt_lists = self.prompt_lists.saturating_add(1),
             (Role::Conversation, Event::Open(Kind::Object)) => self.messages = self.messages.saturating_add(1),

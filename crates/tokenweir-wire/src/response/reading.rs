@@ -136,9 +136,9 @@ impl<E: Estimator> Sink for Reading<E> {
             (Role::Background, Event::Bool(value)) => self.totals.background = value,
             (Role::Figure(figure), Event::Number(number)) => {
                 self.totals.recognised = true;
-                self.document.figures.set(figure, number);
+                self.document.figures.set(figure, number.whole);
             }
-            (Role::Count, Event::Number(number)) => self.document.count = number,
+            (Role::Count, Event::Number(number)) => self.document.count = number.whole,
             (Role::ByModality(figure), Event::Close(Kind::Object)) => {
                 let count = self.document.count.take();
                 if std::mem::take(&mut self.document.is_audio) {

@@ -36,7 +36,7 @@ pub use decision::{Decision, Denied, Observed, Permit, Refusal};
 pub use keeper::{StoreOptions, WhenStoreFails};
 pub(crate) use shared::open_permits;
 pub use snapshot::{LeftOut, LeftOutReason, Restored, Snapshot};
-pub use view::{CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
+pub use view::{CounterKey, CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
 use self::admit::Quick;
 use self::core::{Core, Found, Parts, clamp};
@@ -397,6 +397,25 @@ impl Limiter {
     /// The shadow limits that would have refused an open permit's request, by name; nothing if the permit is gone.
     pub fn shadow_refused(&self, id: PermitId) -> Vec<String> {
         self.core.shadow_refused(id)
+    }
+
+    /// Whether a permit is neither settled nor expired by the limiter's clock.
+    pub fn is_open(&self, id: PermitId) -> bool {
+        self.core.is_open(id)
+    }
+
+    /// The counters of the enforced limits that a request meets: for hosts that let callers wait in line. Nothing if there
+    /// is no room for one of them.
+    ///
+    /// # Errors
+    /// As [`admit`](Limiter::admit).
+    pub fn counters_of(&self, request: &Request<'_>) -> Result<Vec<CounterKey>, Error> {
+        self.core.counters_of(request, self.now())
+    }
+
+    /// The counters of the enforced limits that an open permit holds something of; nothing if the permit is gone.
+    pub fn counters_held(&self, id: PermitId) -> Vec<CounterKey> {
+        self.core.counters_held(id)
     }
 
     /// The counters, by limit and key. Walks all counters and open permits: for consoles, not for the request path.

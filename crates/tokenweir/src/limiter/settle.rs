@@ -360,7 +360,7 @@ impl Core {
     }
 
     /// Does something with an open permit that cannot be freed meanwhile.
-    fn visit<T>(
+    pub(super) fn visit<T>(
         &self,
         id: PermitId,
         now: Option<Now>,

@@ -1,5 +1,6 @@
 //! Looking without taking: peek, explain, the usage of every counter, and the limiter's own figures.
 
+use super::admit::check;
 use super::core::{Core, Found};
 use super::decision::Denied;
 use super::keeper::Keeper;
@@ -10,7 +11,7 @@ use super::slab::NOT_CHARGED;
 use crate::clock::Now;
 use crate::error::Error;
 use crate::policy::{Limit, Meter, Mode, SkipReason, decode_key};
-use crate::request::{Estimate, Request};
+use crate::request::{Estimate, PermitId, Request};
 use crate::sync::Ordering::Relaxed;
 use crate::table::Counter;
 use std::collections::HashMap;
@@ -134,6 +135,23 @@ pub struct Stats {
     pub store_failures: u64,
 }
 
+/// A counter, by what tells it from all others: whoever shares it has the same key. For hosts that let callers line up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct CounterKey {
+    /// The limit's name.
+    pub limit: String,
+    /// The values of its scope, encoded.
+    pub key: Vec<u8>,
+}
+
+fn enforced(route: &Resolved) -> Vec<CounterKey> {
+    let enforced = route.each().filter(|(leg, _)| leg.enforced);
+    enforced
+        .map(|(leg, counter)| CounterKey { limit: route.name(leg).to_string(), key: counter.key.to_vec() })
+        .collect()
+}
+
 impl Core {
     fn view(&self, route: &Resolved, leg: &Leg, counter: &Counter, estimate: Estimate, now: Now) -> LimitView {
         let charge = charge_of(leg, estimate.input, estimate.output);
@@ -158,6 +176,7 @@ impl Core {
     }
 
     pub(crate) fn peek(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
+        check(estimate)?;
         let now = self.clamped(Some(now));
         loop {
             let found = self.find(request, true, Some(now), |route| {
@@ -193,6 +212,23 @@ impl Core {
         let name = |limit: &Limit| limit.name().to_string();
         let skipped = resolution.skipped.into_iter().map(|skip| (name(&limits[skip.limit]), skip.reason)).collect();
         Ok(Explanation { admitted: peek.admitted, applied, skipped })
+    }
+
+    /// The counters that a request would be refused by: nothing if there is no room for one of them.
+    pub(crate) fn counters_of(&self, request: &Request<'_>, now: Now) -> Result<Vec<CounterKey>, Error> {
+        match self.find(request, true, Some(now), |route| enforced(route))? {
+            Found::Route(counters) => Ok(counters),
+            Found::Full(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Those that an open permit was admitted by: nothing if it is gone.
+    pub(crate) fn counters_held(&self, id: PermitId) -> Vec<CounterKey> {
+        self.visit(id, None, |_, route, _| Ok(enforced(route))).unwrap_or_default()
+    }
+
+    pub(crate) fn is_open(&self, id: PermitId) -> bool {
+        self.visit(id, None, |_, _, _| Ok(())).is_ok()
     }
 
     pub(crate) fn usage(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {

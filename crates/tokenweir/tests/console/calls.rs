@@ -140,3 +140,12 @@ fn a_gate_that_a_host_uses_itself_shares_counters_and_time() {
     assert_eq!(refused.map(|refused| refused.status()), Some(429));
     assert!(console.gate(&"nobody".parse().expect("a name")).is_none());
 }
+
+#[test]
+fn a_quota_as_large_as_there_can_be_is_verified() {
+    let console = with_gateway();
+    let quota = json!({ "tokens_per_minute": 100, "token_quota": 1_u64 << 53, "token_quota_period": "Monthly" });
+    ok(&console, limit(480, "search", quota));
+    let checked = ok(&console, json!({ "verify": { "project": "search", "deployment": "d" } }));
+    assert_eq!(checked["passed"], true, "{checked:#}");
+}

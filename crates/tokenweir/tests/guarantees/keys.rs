@@ -243,3 +243,36 @@ fn no_more_buckets_keep_a_history_than_the_limiter_has_room_for() {
     assert_eq!((limiter.stats().histories, limiter.stats().counters), (0, 0), "all are at rest");
     assert_eq!(calls(2 * MINUTE).histories, 10);
 }
+
+#[test]
+fn who_shares_a_counter_has_the_same_key_of_it() {
+    let limits = json!([
+        { "name": "own", "meter": "total", "algorithm": "bucket", "amount": 60, "per": "1m", "scope": ["project", "key:user"] },
+        { "name": "shared", "meter": "in_flight", "algorithm": "in_flight", "amount": 9, "scope": ["deployment"] },
+        { "name": "watched", "meter": "requests", "algorithm": "window", "amount": 9, "per": "1m", "mode": "shadow" },
+    ]);
+    let limiter = builder(limits).build();
+    let users = [[Key::new("user", "u")], [Key::new("user", "v")]];
+    let of = |project, deployment, keys| {
+        let request = Request::new(project, deployment).with_keys(keys);
+        let counters = limiter.counters_of(&request).expect("it resolves");
+        let Decision::Admitted(permit) = limiter.admit(&request, Estimate::new(1, 0)).expect("it resolves") else {
+            panic!("there is room")
+        };
+        assert_eq!(limiter.counters_held(permit.id()), counters);
+        let id = permit.id();
+        assert!(limiter.is_open(id));
+        permit.cancel().expect("it is open");
+        assert!(!limiter.is_open(id) && limiter.counters_held(id).is_empty());
+        counters
+    };
+    let (first, second) = (of("p", "d", &users[0]), of("p", "d", &users[1]));
+    let named = |counters: &[tokenweir::CounterKey]| counters.iter().map(|c| c.limit.clone()).collect::<Vec<_>>();
+    let mut names = named(&first);
+    names.sort();
+    assert_eq!(names, ["own", "shared"]);
+    let shared: Vec<_> = first.iter().filter(|counter| second.contains(counter)).map(|c| &c.limit).collect();
+    assert_eq!(shared, ["shared"]);
+    assert_eq!(of("p", "d", &users[0]), first);
+    assert_eq!(named(&of("p", "d", &[])), ["shared"], "without its key the other limit does not apply");
+}

@@ -152,7 +152,8 @@ fn refuses(gate: &Gate, call: &Call<'_>, now: Now, checks: &mut Checks) -> Resul
         let Some(limit) = policy.limit(&view.limit).filter(|limit| limit.meter().as_str() == "total") else { continue };
         limits += 1;
         let quota = matches!(limit.algorithm(), crate::policy::Algorithm::Quota { .. });
-        let beyond = Estimate::new(u64::try_from(view.remaining).unwrap_or(0).saturating_add(1), 0);
+        // In two parts: what is left may be as much as a call can be expected to take of one.
+        let beyond = Estimate::new(u64::try_from(view.remaining).unwrap_or(0), 1);
         let peek = gate.peek_at(call, beyond, now)?;
         let status = peek.denied.as_ref().and_then(|denied| {
             denied.refusals().find(|refusal| refusal.limit == view.limit).map(|refusal| refusal.status)
