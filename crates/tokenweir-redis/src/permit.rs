@@ -175,8 +175,8 @@ impl Permit {
     }
 
     /// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate is charged at once,
-    /// by one call to the server; within it nobody is asked. If the server does not answer, the excess is charged when the
-    /// permit ends.
+    /// by one call to the server; within it nobody is asked, so what was observed within it is known to this permit and not to
+    /// one that is found by the same id. If the server does not answer, the excess is charged when the permit ends.
     ///
     /// # Errors
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if the permit has ended, or with
