@@ -137,6 +137,17 @@ def test_four_processes_admit_what_one_would(tmp_path: Path) -> None:
     assert (status.permits_open, status.unsure_steps) == (0, 0)
 
 
+def test_what_is_in_a_region_is_pickled(tmp_path: Path) -> None:
+    policy = Policy.from_toml(POLICY)
+    region = SharedRegion(tmp_path / "region", policy)
+    limiter = Limiter(policy, region=region)
+    with limiter.reserve("p", "d", 1):
+        status = region.status()
+    assert status.permits_open == 1 and len(status.processes) == 1
+    again = pickle.loads(pickle.dumps(status))
+    assert type(again) is tokenweir.RegionStatus and repr(again) == repr(status)
+
+
 FORKED = """
 import os, sys
 import tokenweir
