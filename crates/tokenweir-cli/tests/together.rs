@@ -51,6 +51,17 @@ fn on_a_server_they_admit_it_once_and_each_run_begins_anew() {
     }
 }
 
+#[test]
+fn a_shadow_limit_is_beside_what_it_would_allow_in_no_relation() {
+    let folder = folder("together-shadow");
+    let policy = "algorithm = \"window\"\namount = 200\nper = \"1h\"\nmode = \"shadow\"";
+    folder.write("policy.toml", limit("tokens", policy));
+    let ran = folder.run(&replay(&["--processes", "2"]));
+    assert_eq!((ran.code, figure(&ran.out, "admitted")), (0, 100), "{}{}", ran.out, ran.err);
+    let row: Vec<&str> = ran.out.lines().last().expect("a row").split_whitespace().collect();
+    assert_eq!(row, ["all", "100", "0", "1,000", "-", "-"], "{}", ran.out);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn in_a_shared_region_they_admit_it_once_and_leave_nothing_behind() {

@@ -1,7 +1,6 @@
 //! What is printed of several processes.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use tokenweir::Policy;
 use tokenweir::policy::{Algorithm, Limit};
@@ -15,6 +14,8 @@ use crate::text::{Table, WIDTH, counted, cut, grouped, percent, printable};
 
 /// Of each limit so many counters are shown, unless all are asked for.
 const MOST_ROWS: usize = 10;
+
+const MOST_PERIODS: u64 = 100_000;
 
 /// A run that is done.
 pub struct Facts<'a> {
@@ -83,7 +84,8 @@ fn limits(out: &mut String, facts: &Facts<'_>, place: usize, limit: &Limit, of: 
     let head = format!("{}{shadow}: {}; {}", printable(of.name.as_bytes()), of.terms, of.scope_text());
     let _ = writeln!(out, "\n{}", cut(&head, WIDTH));
     let key = if of.scope.is_empty() { "counter".into() } else { printable(of.scope.join(" / ").as_bytes()) };
-    let most = most(limit, facts.sum);
+    // A shadow limit allows everything, and is charged here what met it.
+    let most = most(limit, facts.sum).filter(|_| of.enforced);
     let mut table = Table::new(2, 1, &[&*key, "admitted", "denied", "charged", "it allows", "of which"]);
     let shown = if facts.args.all { met.len() } else { MOST_ROWS };
     for used in met.iter().take(shown) {
@@ -115,7 +117,7 @@ fn most(limit: &Limit, sum: &Sum) -> Option<u64> {
             loop {
                 at = period.bounds(at).end;
                 // A run is over long before there could be so many.
-                if at > ended || periods > Duration::from_secs(86_400).as_secs() {
+                if at > ended || periods > MOST_PERIODS {
                     break;
                 }
                 periods += 1;

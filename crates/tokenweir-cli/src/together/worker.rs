@@ -27,6 +27,9 @@ pub fn run(args: &args::Replay, worker: u32, processes: u32) -> Result<(), Failu
     let format = replay::format(args)?;
     let source = replay::open(&args.trace, &format)?;
     let failed = |error| Failure::replay(&source.name, error);
+    let wrong = |(line, reason): (u64, String)| {
+        Failure::input(format_args!("{}:{line}", source.name), reason, "mend the request, or leave it out")
+    };
     let mut trace = Trace::new(source.reader, format);
 
     println!("{READY}");
@@ -47,18 +50,12 @@ pub fn run(args: &args::Replay, worker: u32, processes: u32) -> Result<(), Failu
     let mut number = 0;
     while let Some(entry) = trace.next_entry().map_err(failed)? {
         if number % u64::from(processes) == u64::from(worker) {
-            let wrong = |(line, reason)| {
-                let remedy = "mend the request, or leave it out";
-                Failure::input(format_args!("{}:{line}", source.name), reason, remedy)
-            };
             run.settle_until(entry.at).map_err(wrong)?;
             run.decide(&entry).map_err(|reason| wrong((entry.line, reason)))?;
         }
         number += 1;
     }
-    run.settle_until(i64::MAX).map_err(|(line, reason)| {
-        Failure::input(format_args!("{}:{line}", source.name), reason, "mend the request, or leave it out")
-    })?;
+    run.settle_until(i64::MAX).map_err(wrong)?;
     if let Counting::Redis(limiter) = &run.counting {
         // What was dropped without a word is told in the background.
         limiter.flush(Duration::from_secs(5));
