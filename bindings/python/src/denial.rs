@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 /// A refusal, with every limit that refused. It is falsy; nothing was taken.
 ///
 /// The limit that is shown is one that the request never fits, if there is one, else the one with the longest wait.
-#[pyclass(frozen, module = "tokenweir")]
+#[pyclass(frozen, subclass, module = "tokenweir")]
 pub struct Denial(pub tokenweir::Denied);
 
 value! {

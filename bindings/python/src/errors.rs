@@ -78,6 +78,32 @@ pub fn bad_region(error: tokenweir_shared::SharedError) -> PyErr {
     })
 }
 
+/// The exception of a limiter on Redis that cannot be had, or of a call of it.
+#[cold]
+pub fn bad_redis(error: tokenweir_redis::Error) -> PyErr {
+    let class = match error {
+        tokenweir_redis::Error::Engine(error) => return raise(error),
+        tokenweir_redis::Error::TooManyLimits { .. } => "RequestError",
+        _ => "RedisError",
+    };
+    Python::attach(|py| {
+        let made = coded(py, class, &error, error.code(), error.name());
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
+/// The exception of a permit's object that was detached from it.
+#[cold]
+pub fn detached(id: tokenweir::PermitId) -> PyErr {
+    let error = Error::PermitSettled { id };
+    let said =
+        format!("permit {} was detached from this object; find it by its id with the limiter's permit()", id.get());
+    Python::attach(|py| {
+        let made = coded(py, "PermitError", &said, error.code(), error.name());
+        made.map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
 /// The exception of a snapshot that cannot be read.
 #[cold]
 pub fn bad_snapshot(error: serde_json::Error) -> PyErr {

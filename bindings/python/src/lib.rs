@@ -7,6 +7,7 @@
 //! - `issuer`: what a limiter and a route have in common, `spare`: objects for use again, `waiting`: who is told when a
 //!   permit ends;
 //! - `console`, `apim`: what `tokenweir.gateway` and `tokenweir.apim` are made of;
+//! - `redis`: `tokenweir.redis`, limits that machines share on a server;
 //! - `wire`: `tokenweir.wire`, what passes between a client and a model.
 //!
 //! Every class is frozen: its state is the core's atomics, so no call can find it borrowed, with or without a global
@@ -17,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokenweir::policy::{Meter, Mode, Until};
 use tokenweir::{Event, LeftOutReason, Outcome};
+use tokenweir_redis::By;
 use tokenweir_wire::{Api, Dialect};
 
 mod apim;
@@ -31,6 +33,7 @@ mod permit;
 mod plain;
 mod policy;
 mod record;
+mod redis;
 mod region;
 mod replay;
 mod route;
@@ -54,6 +57,11 @@ fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     words.set_item("Dialect.name", Dialect::ALL.map(Dialect::as_str))?;
     words.set_item("Endpoint.api", apis)?;
     words.set_item("Asked.api", apis)?;
+    let by = By::ALL.map(By::as_str);
+    words.set_item("RedisPermit.by", by)?;
+    words.set_item("AsyncRedisPermit.by", by)?;
+    words.set_item("RedisDenial.by", by)?;
+    words.set_item("Unavailable.by", by)?;
     Ok(words)
 }
 
@@ -64,7 +72,14 @@ fn each_word() -> impl Iterator<Item = &'static str> {
     let (meters, apis) = (Meter::ALL.map(Meter::as_str), Api::ALL.map(Api::as_str));
     let reasons = LeftOutReason::ALL.map(LeftOutReason::as_str);
     let others = ["bucket", "window", "quota", "in_flight", "complete", "failed", "broken"];
-    words.into_iter().chain(meters).chain(apis).chain(reasons).chain(others).chain(Event::WORDS)
+    words
+        .into_iter()
+        .chain(meters)
+        .chain(apis)
+        .chain(reasons)
+        .chain(others)
+        .chain(Event::WORDS)
+        .chain(By::ALL.map(By::as_str))
 }
 
 /// The engine. Import `tokenweir`, which has everything that is in here.
@@ -88,6 +103,11 @@ mod _native {
     use super::policy::{Limit, Policy};
     #[pymodule_export]
     use super::record::{Estimate, Record, RecordRing, Usage};
+    #[pymodule_export]
+    use super::redis::{
+        AsyncRedisLimiter, AsyncRedisPermit, Bell, Call, Ended, OutageUse, RedisDenial, RedisLimiter, RedisPermit,
+        RedisStats, Standing, Unavailable,
+    };
     #[pymodule_export]
     use super::region::{RegionStatus, SharedRegion};
     #[pymodule_export]

@@ -42,5 +42,7 @@ def test_the_stubs_name_every_word() -> None:
 def test_every_literal_is_tested() -> None:
     # An admission is either; modes, moments and the ends of a response are tested where they come about.
     others = {"Permit.__bool__", "Permit.admitted", "Denial.__bool__", "Denial.admitted", "Policy.__bool__"}
+    redis = ("RedisPermit", "AsyncRedisPermit", "Unavailable")
+    others |= {f"{name}.{member}" for name in redis for member in ("__bool__", "admitted")}
     others |= {"Limit.algorithm", "Limit.mode", "Limit.until", "LimitView.mode", "Measured.ended"}
     assert literals().keys() - WORDS.keys() <= others

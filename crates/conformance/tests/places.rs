@@ -3,15 +3,14 @@
 #[path = "../../tokenweir-redis/tests/support/mod.rs"]
 mod servers;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use servers::RedisServer;
 use tokenweir::{Decision, Estimate, Limiter, ManualClock, Now, PermitId, Policy, Request, StoreOptions, Usage};
 use tokenweir_conformance::{Answer, Counting, Place, run_all};
 use tokenweir_redb::QuotaFile;
-use tokenweir_redis::{BlockingDecision, BlockingLimiter, BlockingPermit, RedisLimiter, Server};
+use tokenweir_redis::{BlockingDecision, BlockingLimiter, RedisLimiter, Server};
 
 const START: Now = Now::at(1_800_000_000_000_000_000);
 
@@ -133,8 +132,7 @@ struct Remote {
     number: std::cell::Cell<u32>,
 }
 
-/// What a stream brings within its estimate is known to the permit that observed it, and not to the server: it is kept.
-struct OnServer(BlockingLimiter, Mutex<HashMap<PermitId, BlockingPermit>>);
+struct OnServer(BlockingLimiter);
 
 impl Counting for OnServer {
     fn admit(&self, request: &Request<'_>, estimate: Estimate) -> Answer {
@@ -146,9 +144,10 @@ impl Counting for OnServer {
     }
 
     fn observe(&self, permit: PermitId, input: u64, output: u64) -> bool {
-        let mut observed = self.1.lock().expect("nobody has panicked");
-        let found = || self.0.permit(permit).expect("the permit is open");
-        observed.entry(permit).or_insert_with(found).observe(input, output).expect("the permit is open").spent
+        let permit = self.0.permit(permit).expect("the permit is open");
+        let observed = permit.observe(input, output).expect("the permit is open");
+        permit.into_id();
+        observed.spent
     }
 
     fn settle(&self, permit: PermitId, usage: Usage) -> Option<(u64, u64)> {
@@ -162,7 +161,7 @@ impl Counting for OnServer {
 
     fn abandon(&self, permit: PermitId) {
         drop(self.0.permit(permit).expect("the permit is open"));
-        assert!(self.0.flush(Duration::from_secs(10)), "the server is told");
+        assert!(self.0.flush(Duration::from_secs(10)).is_ok_and(|told| told), "the server is told");
     }
 }
 
@@ -172,7 +171,7 @@ impl Place for Remote {
         let limiter = || -> Box<dyn Counting> {
             let limiter = RedisLimiter::builder(self.server.clone(), policy.clone());
             let limiter = limiter.prefix(format!("scene{}", self.number.get())).deadline(Duration::from_secs(10));
-            Box::new(OnServer(limiter.connect_blocking().expect("the server is there"), Mutex::default()))
+            Box::new(OnServer(limiter.connect_blocking().expect("the server is there")))
         };
         vec![limiter(), limiter(), limiter()]
     }

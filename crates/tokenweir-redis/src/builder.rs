@@ -121,8 +121,14 @@ impl Builder {
     /// # Errors
     /// [`Error::Setting`], [`Error::AcrossSlots`], [`Error::Runtime`] outside of a runtime.
     pub async fn connect(self) -> Result<RedisLimiter, Error> {
+        let limiter = self.begin()?;
+        limiter.tried().await;
+        Ok(limiter)
+    }
+
+    /// The limiter, before anything has been tried.
+    pub(crate) fn begin(self) -> Result<RedisLimiter, Error> {
         self.check()?;
-        let inner = Inner::start(self)?;
-        Ok(RedisLimiter::started(inner).await)
+        Ok(RedisLimiter { inner: Inner::start(self)? })
     }
 }

@@ -74,10 +74,73 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The limiter's thread is in the process that made the limiter, and this one was forked from it.
+    #[error("this process was forked from the one that made the limiter, whose thread it lacks; make a limiter here")]
+    Forked,
+}
+
+impl Error {
+    /// The stable number of this kind of error, the same in every language; the engine's errors keep theirs.
+    pub fn code(&self) -> u16 {
+        match self {
+            Error::Engine(error) => error.code(),
+            Error::Address { .. } => 1030,
+            Error::Certificate { .. } => 1031,
+            Error::Setting { .. } => 1032,
+            Error::AcrossSlots { .. } => 1033,
+            Error::TooManyLimits { .. } => 1034,
+            Error::Refused { .. } => 1035,
+            Error::Away { .. } => 1036,
+            Error::Runtime { .. } => 1037,
+            Error::Forked => 1038,
+        }
+    }
+
+    /// The stable name that goes with [`code`](Error::code).
+    pub fn name(&self) -> &'static str {
+        match self {
+            Error::Engine(error) => error.name(),
+            Error::Address { .. } => "REDIS_ADDRESS",
+            Error::Certificate { .. } => "REDIS_CERTIFICATE",
+            Error::Setting { .. } => "REDIS_SETTING",
+            Error::AcrossSlots { .. } => "REDIS_ACROSS_SLOTS",
+            Error::TooManyLimits { .. } => "REDIS_TOO_MANY_LIMITS",
+            Error::Refused { .. } => "REDIS_REFUSED",
+            Error::Away { .. } => "REDIS_AWAY",
+            Error::Runtime { .. } => "REDIS_RUNTIME",
+            Error::Forked => "REDIS_FORKED",
+        }
+    }
 }
 
 impl From<tokenweir::policy::ResolveError> for Error {
     fn from(error: tokenweir::policy::ResolveError) -> Self {
         Error::Engine(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_names_are_what_they_always_were() {
+        let (address, reason) = (String::new, String::new);
+        let engine = tokenweir::Error::UsageInvalid { reason: reason() };
+        let table = [
+            (Error::Engine(engine), 20, "USAGE_INVALID"),
+            (Error::Address { address: address(), reason: reason() }, 1030, "REDIS_ADDRESS"),
+            (Error::Certificate { address: address(), reason: reason() }, 1031, "REDIS_CERTIFICATE"),
+            (Error::Setting { setting: "s", value: reason(), remedy: "r" }, 1032, "REDIS_SETTING"),
+            (Error::AcrossSlots { limit: reason(), part: reason() }, 1033, "REDIS_ACROSS_SLOTS"),
+            (Error::TooManyLimits { limits: 2, most: 1 }, 1034, "REDIS_TOO_MANY_LIMITS"),
+            (Error::Refused { reason: reason() }, 1035, "REDIS_REFUSED"),
+            (Error::Away { reason: reason() }, 1036, "REDIS_AWAY"),
+            (Error::Runtime { reason: reason() }, 1037, "REDIS_RUNTIME"),
+            (Error::Forked, 1038, "REDIS_FORKED"),
+        ];
+        for (error, code, name) in table {
+            assert_eq!((error.code(), error.name()), (code, name), "{error}");
+        }
     }
 }

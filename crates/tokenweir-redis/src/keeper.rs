@@ -29,6 +29,7 @@ pub(crate) async fn keep(limiter: Weak<Inner>) {
     let mut told = false;
     loop {
         let Some(inner) = limiter.upgrade() else { return };
+        inner.detached.expire();
         if inner.link.is_up() && inner.link.suspect.load(Relaxed) {
             probe(&inner).await;
         }

@@ -190,6 +190,8 @@ struct Wanted {
 pub(crate) struct Leasing {
     options: Leases,
     wanted: Mutex<Vec<Wanted>>,
+    /// How many are wanted or on their way.
+    renewing: AtomicU64,
     /// Allowances with a lease.
     live: Mutex<Vec<(Arc<Plan>, usize)>>,
     untold: Mutex<Vec<Arc<Lease>>>,
@@ -203,6 +205,7 @@ impl Leasing {
         Leasing {
             options,
             wanted: Mutex::default(),
+            renewing: AtomicU64::new(0),
             live: Mutex::default(),
             untold: Mutex::default(),
             wake: tokio::sync::Notify::new(),
@@ -253,9 +256,15 @@ impl Leasing {
         allowance.asked.store(charge.max(1), Relaxed);
         let often = now.saturating_sub(allowance.asked_at.swap(now, Relaxed)) <= life;
         if (often || has_one) && now >= allowance.pause.load(Relaxed) && !allowance.wanted.swap(true, AcqRel) {
+            self.renewing.fetch_add(1, Relaxed);
             self.wanted.lock().push(Wanted { plan: plan.clone(), leg });
             self.wake.notify_one();
         }
+    }
+
+    /// Whether a lease is wanted or on its way.
+    pub(crate) fn is_renewing(&self) -> bool {
+        self.renewing.load(Acquire) > 0
     }
 
     /// What is leased here of a limit and not spent.
@@ -298,6 +307,8 @@ impl Inner {
         let Some(leasing) = &self.leasing else { return };
         let live = std::mem::take(&mut *leasing.live.lock());
         for (plan, leg) in live {
+            // Before it is taken: the next one is listed again.
+            plan.allowances[leg].listed.store(false, Relaxed);
             self.return_lease(&plan, leg, by).await;
         }
         let untold = std::mem::take(&mut *leasing.untold.lock());
@@ -382,10 +393,16 @@ pub(crate) async fn keep(limiter: Weak<Inner>) {
         }
         let wanted = std::mem::take(&mut *leasing.wanted.lock());
         for Wanted { plan, leg } in wanted {
-            tokio::spawn(inner.clone().renew_lease(plan, leg));
+            let inner = inner.clone();
+            tokio::spawn(async move {
+                inner.clone().renew_lease(plan, leg).await;
+                if let Some(leasing) = &inner.leasing {
+                    // Release: who finds that none is on its way finds what has come.
+                    leasing.renewing.fetch_sub(1, AcqRel);
+                }
+            });
         }
         give_back(&inner, leasing, life).await;
-        inner.detached.expire();
     }
 }
 

@@ -41,6 +41,23 @@ pub enum By {
     LocalShare,
 }
 
+impl By {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [By; 6] = [By::Server, By::Lease, By::NoLimit, By::OutageDenied, By::OutageAllowed, By::LocalShare];
+
+    /// The word for it, in every language and log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            By::Server => "server",
+            By::Lease => "lease",
+            By::NoLimit => "no_limit",
+            By::OutageDenied => "outage_denied",
+            By::OutageAllowed => "outage_allowed",
+            By::LocalShare => "local_share",
+        }
+    }
+}
+
 /// Whether a request may pass, and who says so.
 #[must_use = "an admitted request holds its tokens until its permit is settled"]
 #[derive(Debug)]
@@ -142,6 +159,8 @@ pub(crate) struct Inner {
     pub(crate) detached: Detached,
     prefix: String,
     slot_by: Option<ScopePart>,
+    /// The process that made it.
+    process: u32,
 }
 
 /// Decides which requests may pass over limits that many processes and machines share, holds their tokens, and settles them.
@@ -225,6 +244,7 @@ impl Inner {
             detached: Detached::default(),
             prefix,
             slot_by,
+            process: std::process::id(),
         });
         runtime.spawn(keeper::keep(Arc::downgrade(&inner)));
         if inner.leasing.is_some() {
@@ -237,8 +257,17 @@ impl Inner {
         Instant::now() + self.link.deadline
     }
 
+    /// Whether this process was forked from the one that made it: its runtime does not run here, and its locks may be held by
+    /// threads that are not here.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
     /// Tells the server later, in the background.
     pub(crate) fn later(&self, ending: Ending) {
+        if self.is_forked() {
+            return;
+        }
         let mut waiting = self.waiting.lock();
         if waiting.len() >= MOST_WAITING {
             self.given_up.fetch_add(1, Relaxed);
@@ -380,12 +409,12 @@ impl RedisLimiter {
         Builder::new(server, policy)
     }
 
-    pub(crate) async fn started(inner: Arc<Inner>) -> Self {
+    /// Waits until the first attempt to reach the server has come to something, for up to a second.
+    pub async fn tried(&self) {
         let until = Instant::now() + keeper::PATIENCE;
-        while !inner.link.is_up() && inner.outages.load(Relaxed) == 0 && Instant::now() < until {
+        while !self.inner.link.is_up() && self.inner.outages.load(Relaxed) == 0 && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        RedisLimiter { inner }
     }
 
     /// Decides on a request, in one call to the server, within the deadline.
@@ -479,7 +508,7 @@ impl RedisLimiter {
         let id = inner.ids.next(false);
         Ok(match inner.outage.decide((&rules, &plan), request, estimate, id.get(), inner.permit_ttl)? {
             Without::Admitted => {
-                let by = if inner.outage.mode == WhenAway::Allow { By::OutageAllowed } else { By::LocalShare };
+                let by = inner.outage.by();
                 // The server may have come back in between, and nobody else would tell it.
                 if inner.link.is_up() {
                     inner.link.wake.notify_one();
@@ -526,7 +555,8 @@ impl RedisLimiter {
     }
 
     /// An open permit by its id, whichever process of the same server and prefix admitted it; one by [`By::Lease`] only in the
-    /// process that admitted it, and once. Dropping it ends it.
+    /// process that admitted it, and once. Dropping it ends it. Of one that this process has detached the server is not asked:
+    /// whether somebody else has ended it meanwhile, its own end will show.
     ///
     /// What it was charged is brought to what it came to by the policy of this process: limits that it does not have keep the
     /// estimate, and give their places free.
@@ -536,6 +566,9 @@ impl RedisLimiter {
     /// there never was one. [`Error::Away`], [`Error::Refused`]. [`Error::AcrossSlots`] where counters are spread over slots:
     /// then only [`permit_for`](RedisLimiter::permit_for) finds it.
     pub async fn permit(&self, id: PermitId) -> Result<Permit, Error> {
+        if let Some(permit) = self.known(id) {
+            return Ok(permit);
+        }
         let rules = self.inner.rules.load_full();
         let tag = rules.one_tag().ok_or_else(|| Error::AcrossSlots {
             limit: "any".to_owned(),
@@ -549,20 +582,26 @@ impl RedisLimiter {
     /// # Errors
     /// As [`permit`](RedisLimiter::permit).
     pub async fn permit_for(&self, id: PermitId, request: &Request<'_>) -> Result<Permit, Error> {
+        if let Some(permit) = self.known(id) {
+            return Ok(permit);
+        }
         let rules = self.inner.rules.load_full();
         let tag = rules.tag(request);
         self.find(id, rules, tag).await
     }
 
-    async fn find(&self, id: PermitId, rules: Arc<Rules>, tag: Vec<u8>) -> Result<Permit, Error> {
+    /// A permit that this process knows.
+    fn known(&self, id: PermitId) -> Option<Permit> {
         let inner = &*self.inner;
         if let Some(permit) = inner.detached.take(self.inner.clone(), id) {
-            return Ok(permit);
+            return Some(permit);
         }
-        if let Some((rules, plan, estimate)) = inner.outage.find(id.get()) {
-            let by = if inner.outage.mode == WhenAway::Allow { By::OutageAllowed } else { By::LocalShare };
-            return Ok(self.permit_of(id, (rules, plan), estimate, by, Vec::new()));
-        }
+        let (rules, plan, estimate) = inner.outage.find(id.get())?;
+        Some(self.permit_of(id, (rules, plan), estimate, inner.outage.by(), Vec::new()))
+    }
+
+    async fn find(&self, id: PermitId, rules: Arc<Rules>, tag: Vec<u8>) -> Result<Permit, Error> {
+        let inner = &*self.inner;
         let key = crate::plan::permit_key(&tag, id.get());
         let mut command = redis::cmd("GET");
         command.arg(key);
@@ -633,9 +672,11 @@ impl RedisLimiter {
     /// most: at a clean end. False if something is left untold; then the estimates of those permits stand.
     pub async fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
-        self.inner.return_leases(until).await;
         loop {
-            let told = self.inner.waiting.lock().is_empty()
+            let settled = !self.inner.leasing.as_ref().is_some_and(Leasing::is_renewing);
+            self.inner.return_leases(until).await;
+            let told = settled
+                && self.inner.waiting.lock().is_empty()
                 && self.inner.telling.load(Relaxed) == 0
                 && !self.inner.outage.is_pending();
             if told || Instant::now() >= until {

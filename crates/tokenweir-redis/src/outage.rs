@@ -1,5 +1,6 @@
 //! What happens while the server is away, and the account of it.
 
+use crate::limiter::By;
 use crate::plan::{Plan, Rules};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -95,6 +96,11 @@ pub(crate) struct Outage {
 impl Outage {
     pub(crate) fn new(mode: WhenAway) -> Self {
         Outage { mode, ..Outage::default() }
+    }
+
+    /// Who admits what is admitted without the server.
+    pub(crate) fn by(&self) -> By {
+        if self.mode == WhenAway::Allow { By::OutageAllowed } else { By::LocalShare }
     }
 
     /// Decides on a request without the server; what is admitted is open under `id`.

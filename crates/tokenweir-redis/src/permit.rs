@@ -62,15 +62,29 @@ pub struct Permit {
     until: Mutex<Option<Instant>>,
 }
 
-/// Permits by leases that only their ids find.
+/// Detached permits: those by leases, which nobody else knows, and of the others as many as there is room for, of which the
+/// server need not be asked.
 #[derive(Default)]
-pub(crate) struct Detached(Mutex<HashMap<u64, Kept>>);
+pub(crate) struct Detached(Mutex<ById>);
+
+#[derive(Default)]
+struct ById {
+    kept: HashMap<u64, Kept>,
+    looked: Option<Instant>,
+}
+
+/// At most so many are kept that the server knows as well.
+const MOST_KEPT: usize = 100_000;
+
+/// The time between two looks for those whose time is over.
+const LOOK: Duration = Duration::from_millis(100);
 
 struct Kept {
     rules: Arc<Rules>,
     plan: Arc<Plan>,
     estimate: Estimate,
     observed: (u64, u64),
+    by: By,
     taken: Vec<Taken>,
     until: Instant,
 }
@@ -78,8 +92,8 @@ struct Kept {
 impl Detached {
     /// The permit of this id, for whoever asks first.
     pub(crate) fn take(&self, inner: Arc<Inner>, id: PermitId) -> Option<Permit> {
-        let kept = self.0.lock().remove(&id.get()).filter(|kept| Instant::now() < kept.until)?;
-        let permit = Permit::new(inner, id, (kept.rules, kept.plan), kept.estimate, By::Lease, Vec::new());
+        let kept = self.0.lock().kept.remove(&id.get()).filter(|kept| Instant::now() < kept.until)?;
+        let permit = Permit::new(inner, id, (kept.rules, kept.plan), kept.estimate, kept.by, Vec::new());
         permit.has_observed(kept.observed);
         *permit.until.lock() = Some(kept.until);
         Some(permit.of_leases(kept.taken))
@@ -88,7 +102,18 @@ impl Detached {
     /// Forgets those whose time is over: their estimates stand.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
-        self.0.lock().retain(|_, kept| now < kept.until);
+        let mut ids = self.0.lock();
+        if ids.looked.is_none_or(|looked| looked + LOOK <= now) {
+            ids.looked = Some(now);
+            ids.kept.retain(|_, kept| now < kept.until);
+        }
+    }
+
+    fn keep(&self, id: PermitId, kept: Kept) {
+        let mut ids = self.0.lock();
+        if kept.by == By::Lease || ids.kept.len() < MOST_KEPT {
+            ids.kept.insert(id.get(), kept);
+        }
     }
 }
 
@@ -129,13 +154,14 @@ impl Permit {
     /// Detaches the permit: from here on only the id finds it.
     pub fn into_id(mut self) -> PermitId {
         self.open = false;
-        let taken = std::mem::take(self.taken.get_mut());
-        if !taken.is_empty() {
-            let until = self.until.get_mut().unwrap_or_else(|| Instant::now() + self.inner.permit_ttl);
-            let (rules, plan, observed) = (self.rules.clone(), self.plan.clone(), *self.observed.get_mut());
-            let kept = Kept { rules, plan, estimate: self.estimate, observed, taken, until };
-            self.inner.detached.0.lock().insert(self.id.get(), kept);
+        if self.inner.is_forked() {
+            return self.id;
         }
+        let taken = std::mem::take(self.taken.get_mut());
+        let until = self.until.get_mut().unwrap_or_else(|| Instant::now() + self.inner.permit_ttl);
+        let (rules, plan, observed) = (self.rules.clone(), self.plan.clone(), *self.observed.get_mut());
+        let kept = Kept { rules, plan, estimate: self.estimate, observed, by: self.by, taken, until };
+        self.inner.detached.keep(self.id, kept);
         self.id()
     }
 
@@ -280,15 +306,18 @@ impl Permit {
     /// # Errors
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if it has ended; [`Error::Away`], [`Error::Refused`].
     pub async fn renew(&self, ttl: Duration) -> Result<(), Error> {
-        if self.by == By::Lease {
+        if self.by == By::Lease || self.by == By::NoLimit {
             *self.until.lock() = Some(Instant::now() + ttl);
             return Ok(());
         }
-        if self.by == By::NoLimit || self.inner.outage.renew(self.id.get(), ttl) {
+        if self.inner.outage.renew(self.id.get(), ttl) {
             return Ok(());
         }
         match self.inner.renew(&self.plan, self.id.get(), ttl).await {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                *self.until.lock() = Some(Instant::now() + ttl);
+                Ok(())
+            }
             Ok(false) => Err(tokenweir::Error::PermitSettled { id: self.id() }.into()),
             Err(failure) => Err(self.inner.error(failure)),
         }
@@ -302,8 +331,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // Of leases the estimate is spent already.
-        if self.open && !self.plan.legs.is_empty() && self.by != By::Lease {
+        // Of leases the estimate is spent already; and in a process that was forked off, it is the other one's permit.
+        if self.open && !self.plan.legs.is_empty() && self.by != By::Lease && !self.inner.is_forked() {
             let charges = self.charges_of(self.charged());
             // Dropped here, the ending goes to whoever has the permit.
             drop(Untold {

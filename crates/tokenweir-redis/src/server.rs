@@ -9,6 +9,8 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisFuture, RedisResult,
     TlsCertificates, TlsMode, Value,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::fmt;
 use std::time::Duration;
 
@@ -124,7 +126,17 @@ impl Server {
     /// [`Error::Certificate`] if it is none, or if the address is not one of TLS.
     pub fn trusting(self, root: impl Into<Vec<u8>>) -> Result<Self, Error> {
         let client_tls = self.certificates.as_ref().and_then(|certificates| certificates.client_tls.clone());
-        self.with(TlsCertificates { client_tls, root_cert: Some(root.into()) })
+        let root = root.into();
+        // With none at all nobody would be trusted, and no connection say why.
+        let none = match CertificateDer::pem_slice_iter(&root).next() {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => Some(error.to_string()),
+            None => Some("there is none in it".to_owned()),
+        };
+        if let Some(reason) = none {
+            return Err(Error::Certificate { address: self.shown, reason });
+        }
+        self.with(TlsCertificates { client_tls, root_cert: Some(root) })
     }
 
     /// Over TLS, shows this certificate with its key (both PEM) to servers that ask for one.
@@ -227,6 +239,20 @@ mod tests {
             let server = Server::parse(address).unwrap();
             assert_eq!(server.to_string(), shown);
             assert!(!format!("{server:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_says_so() {
+        let server = || Server::parse("rediss://:secret@host").unwrap();
+        let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        for error in [
+            server().trusting("no certificate").unwrap_err(),
+            server().trusting(broken).unwrap_err(),
+            server().shown_as("no certificate", "no key").unwrap_err(),
+            Server::parse("redis://:secret@host").unwrap().trusting(broken).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Certificate { .. }) && !error.to_string().contains("secret"), "{error}");
         }
     }
 

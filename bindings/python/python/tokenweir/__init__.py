@@ -28,7 +28,7 @@ any thread. All exceptions are a tokenweir.Error, with a stable `code` and `name
 error but a value, unless the caller asked for a permit or nothing (`reserve`, `acquire`).
 
 `tokenweir.wire` reads requests to models and their responses, `tokenweir.asgi` is a middleware for FastAPI and Starlette,
-`tokenweir.litellm` is for LiteLLM's proxy. `tokenweir.gateway` is the AI Gateway of a Foundry resource, `tokenweir.apim`
+`tokenweir.litellm` is for LiteLLM's proxy. `tokenweir.redis` has limits that machines share. `tokenweir.gateway` is the AI Gateway of a Foundry resource, `tokenweir.apim`
 imports policies of API Management.
 """
 
@@ -45,6 +45,7 @@ from tokenweir._errors import (
     PolicyError,
     Problem,
     QuotaFileError,
+    RedisError,
     RegionError,
     RequestError,
     SnapshotError,
@@ -122,6 +123,7 @@ __all__ = [
     "QuotaStore",
     "Record",
     "RecordRing",
+    "RedisError",
     "Refusal",
     "RegionError",
     "RegionStatus",

@@ -11,7 +11,8 @@ class Error(Exception):
     """An error of tokenweir. It changes nothing: no counter has moved.
 
     `code` is the stable number of this kind of error and `name` its stable name, never used again for another. The engine's
-    (1 to 40), those of quota files and stores (1010 to 1014), and 1006 and 1007 are the same in all languages that have that
+    (1 to 41), those of quota files and stores (1010 to 1014), of shared regions (1020 to 1026) and of limiters on Redis (1030 to
+    1038), and 1006 and 1007 are the same in all languages that have that
     call; 50 is of traces, which C does not read. 0 and "" are of the kinds that only Python has (ApimError, Denied,
     AcquireTimeout). A GatewayError has a name without a number: the console's code.
     """
@@ -44,11 +45,12 @@ class PolicyError(Error, ValueError):
 
 class RequestError(Error, ValueError):
     """A request cannot be matched with the policy (codes 10 to 13), or its estimate is above 2**53 (14); or it has a
-    key that is longer than a shared region has room for, or more limits (41)."""
+    key that is longer than a shared region has room for, or more limits (41), or more limits than a script on Redis takes
+    (1034)."""
 
 
 class UsageError(Error, ValueError):
-    """The reported usage cannot be (code 20). The permit is still open."""
+    """The reported usage cannot be (code 20). The permit is still open; one on Redis has ended, and its estimate stands."""
 
 
 class PermitError(Error):
@@ -78,6 +80,13 @@ class RegionError(Error):
     (1022) or layout (1023), others may use its file (1024), it is from before the machine was restarted (1025), or full of
     limiters (1026). Or it cannot do what was asked (41): its policy is another, the limiter is to have a store as well, or was made
     before a fork."""
+
+
+class RedisError(Error):
+    """A limiter on Redis cannot be had: its server's address is none (code 1030), a certificate cannot be used (1031), a setting
+    is out of its range (1032), a limit's counters cannot be spread over slots (1033), no thread can be started (1037). Or a call
+    failed: the server refused what is needed (1035), only the server could answer and did not in time (1036), or this process
+    was forked from the one that made the limiter (1038)."""
 
 
 class SnapshotError(Error, ValueError):
@@ -167,6 +176,7 @@ for _public in (
     StoreError,
     QuotaFileError,
     RegionError,
+    RedisError,
     SnapshotError,
     TraceError,
     BodyError,

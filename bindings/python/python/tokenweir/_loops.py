@@ -1,4 +1,4 @@
-"""The event loop that runs: what waiting for a permit needs of it, in asyncio and trio."""
+"""The event loop that runs: what waiting for a permit or an answer needs of it, in asyncio and trio."""
 
 from __future__ import annotations
 
@@ -37,6 +37,10 @@ class Loop(Protocol):
     def soon(self, call: Callable[[_Argument], object], argument: _Argument) -> None:
         """Calls it in the loop. Any thread may ask for it, and whatever it is interrupted in; of a loop that is over nothing
         comes."""
+
+    def watch(self, file: int, call: Callable[[], object]) -> None:
+        """Calls it in the loop whenever there is something to read in the file, for as long as the loop runs. To be asked for in
+        the loop."""
 
     async def checkpoint(self) -> None:
         """Lets a cancellation in, where the framework has it that every asynchronous call does."""
@@ -81,6 +85,9 @@ class _Asyncio:
         with contextlib.suppress(RuntimeError):
             self.identity.call_soon_threadsafe(call, argument)
 
+    def watch(self, file: int, call: Callable[[], object]) -> None:
+        self.identity.add_reader(file, call)
+
     async def checkpoint(self) -> None:
         pass
 
@@ -116,12 +123,20 @@ class _Trio:
         with contextlib.suppress(RuntimeError):
             self.identity.run_sync_soon(call, argument)
 
+    def watch(self, file: int, call: Callable[[], object]) -> None:
+        self._trio.lowlevel.spawn_system_task(self._watch, file, call)
+
+    async def _watch(self, file: int, call: Callable[[], object]) -> None:
+        while True:
+            await self._trio.lowlevel.wait_readable(file)
+            call()
+
     async def checkpoint(self) -> None:
         await self._trio.lowlevel.checkpoint()
 
 
-def running_loop() -> Loop:
-    """The loop that runs the caller. RuntimeError if none does."""
+def running_loop(what: str = "acquire", instead: str = "admit") -> Loop:
+    """The loop that runs the caller. RuntimeError if none does, which says what needs one and what does not."""
     # Whoever runs under trio has imported it.
     trio = sys.modules.get("trio")
     if trio is not None:
@@ -133,4 +148,4 @@ def running_loop() -> Loop:
     try:
         return _Asyncio(asyncio.get_running_loop())
     except RuntimeError:
-        raise RuntimeError("acquire needs a running event loop of asyncio or trio; use admit without one") from None
+        raise RuntimeError(f"{what} needs a running event loop of asyncio or trio; use {instead} without one") from None

@@ -1,6 +1,6 @@
 """The engine. Import `tokenweir`, which has everything that is in here."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from os import PathLike
 from types import TracebackType
@@ -10,11 +10,16 @@ from typing_extensions import Self, disjoint_base
 
 __all__ = [
     "Asked",
+    "AsyncRedisLimiter",
+    "AsyncRedisPermit",
+    "Bell",
+    "Call",
     "CoarseClock",
     "Console",
     "CounterUsage",
     "Denial",
     "Dialect",
+    "Ended",
     "Endpoint",
     "Estimate",
     "Exchange",
@@ -28,6 +33,7 @@ __all__ = [
     "Measured",
     "NamedLimit",
     "Now",
+    "OutageUse",
     "OutputRule",
     "Peek",
     "Permit",
@@ -37,6 +43,10 @@ __all__ = [
     "QuotaStore",
     "Record",
     "RecordRing",
+    "RedisDenial",
+    "RedisLimiter",
+    "RedisPermit",
+    "RedisStats",
     "Refusal",
     "Refused",
     "RegionStatus",
@@ -48,10 +58,12 @@ __all__ = [
     "Settlement",
     "SharedRegion",
     "SkippedLimit",
+    "Standing",
     "Stats",
     "StreamUsage",
     "SystemClock",
     "TokenUsage",
+    "Unavailable",
     "UpstreamLimit",
     "UpstreamLimits",
     "Usage",
@@ -68,6 +80,7 @@ _WORDS: dict[str, list[str]]
 
 _Name = str | bytes
 _Bytes = bytes | bytearray | memoryview
+_By = Literal["server", "lease", "no_limit", "outage_denied", "outage_allowed", "local_share"]
 _Api = Literal["chat_completions", "completions", "embeddings", "responses", "messages", "generate_content"]
 
 @final
@@ -298,7 +311,7 @@ class Permit:
     ) -> None: ...
     def __reduce__(self) -> NoReturn: ...
 
-@final
+@disjoint_base
 class Denial:
     @property
     def admitted(self) -> Literal[False]: ...
@@ -525,6 +538,249 @@ class RegionStatus:
     def cleared_up(self) -> int: ...
     @property
     def unsure_steps(self) -> int: ...
+
+@final
+class RedisLimiter:
+    @classmethod
+    def connect(
+        cls,
+        server: str,
+        policy: Policy,
+        *,
+        deadline: float | timedelta | None = None,
+        permit_ttl: float | timedelta | None = None,
+        prefix: str | None = None,
+        slot_by: str | None = None,
+        when_away: Literal["deny", "allow", "local_share"] | None = None,
+        per_mille: int | None = None,
+        back_off: float | timedelta | None = None,
+        leases: bool = False,
+        lease_life: float | timedelta | None = None,
+        lease_part: int | None = None,
+        trusting: str | bytes | None = None,
+        certificate: str | bytes | None = None,
+        key: str | bytes | None = None,
+    ) -> Self: ...
+    def admit(
+        self,
+        project: _Name,
+        deployment: _Name,
+        input: int | None = 0,
+        output: int | None = 0,
+        *,
+        keys: Mapping[str, _Name] | None = None,
+    ) -> RedisPermit | RedisDenial | Unavailable: ...
+    def reserve(
+        self,
+        project: _Name,
+        deployment: _Name,
+        input: int | None = 0,
+        output: int | None = 0,
+        *,
+        keys: Mapping[str, _Name] | None = None,
+    ) -> RedisPermit: ...
+    def permit(
+        self,
+        id: int,
+        project: _Name | None = None,
+        deployment: _Name | None = None,
+        *,
+        keys: Mapping[str, _Name] | None = None,
+    ) -> RedisPermit: ...
+    def remaining(
+        self, project: _Name, deployment: _Name, *, keys: Mapping[str, _Name] | None = None
+    ) -> list[Standing]: ...
+    def flush(self, patience: float | timedelta) -> bool: ...
+    def set_policy(self, policy: Policy) -> None: ...
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def server(self) -> str: ...
+    def stats(self) -> RedisStats: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
+class AsyncRedisLimiter:
+    @classmethod
+    def connect(
+        cls,
+        server: str,
+        policy: Policy,
+        *,
+        deadline: float | timedelta | None = None,
+        permit_ttl: float | timedelta | None = None,
+        prefix: str | None = None,
+        slot_by: str | None = None,
+        when_away: Literal["deny", "allow", "local_share"] | None = None,
+        per_mille: int | None = None,
+        back_off: float | timedelta | None = None,
+        leases: bool = False,
+        lease_life: float | timedelta | None = None,
+        lease_part: int | None = None,
+        trusting: str | bytes | None = None,
+        certificate: str | bytes | None = None,
+        key: str | bytes | None = None,
+    ) -> Coroutine[Any, Any, Self]: ...
+    def admit(
+        self,
+        project: _Name,
+        deployment: _Name,
+        input: int | None = 0,
+        output: int | None = 0,
+        *,
+        keys: Mapping[str, _Name] | None = None,
+    ) -> Coroutine[Any, Any, AsyncRedisPermit | RedisDenial | Unavailable]: ...
+    def reserve(
+        self,
+        project: _Name,
+        deployment: _Name,
+        input: int | None = 0,
+        output: int | None = 0,
+        *,
+        keys: Mapping[str, _Name] | None = None,
+    ) -> Coroutine[Any, Any, AsyncRedisPermit]: ...
+    def permit(
+        self,
+        id: int,
+        project: _Name | None = None,
+        deployment: _Name | None = None,
+        *,
+        keys: Mapping[str, _Name] | None = None,
+    ) -> Coroutine[Any, Any, AsyncRedisPermit]: ...
+    def remaining(
+        self, project: _Name, deployment: _Name, *, keys: Mapping[str, _Name] | None = None
+    ) -> Coroutine[Any, Any, list[Standing]]: ...
+    def flush(self, patience: float | timedelta) -> Coroutine[Any, Any, bool]: ...
+    def set_policy(self, policy: Policy) -> None: ...
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def server(self) -> str: ...
+    def stats(self) -> RedisStats: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
+class RedisPermit:
+    @property
+    def admitted(self) -> Literal[True]: ...
+    def __bool__(self) -> Literal[True]: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def by(self) -> _By: ...
+    def observe(self, input: int | None = 0, output: int | None = 0) -> bool: ...
+    def settle(
+        self, input: int | None = None, output: int | None = None, *, cached_input: int | None = None
+    ) -> Ended: ...
+    def cancel(self) -> Ended: ...
+    def renew(self, ttl: float | timedelta) -> None: ...
+    def detach(self) -> int: ...
+    def remaining(self) -> dict[str, int]: ...
+    def shadow_refused(self) -> list[str]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
+class AsyncRedisPermit:
+    @property
+    def admitted(self) -> Literal[True]: ...
+    def __bool__(self) -> Literal[True]: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def by(self) -> _By: ...
+    def observe(self, input: int | None = 0, output: int | None = 0) -> Coroutine[Any, Any, bool]: ...
+    def settle(
+        self, input: int | None = None, output: int | None = None, *, cached_input: int | None = None
+    ) -> Coroutine[Any, Any, Ended]: ...
+    def cancel(self) -> Coroutine[Any, Any, Ended]: ...
+    def renew(self, ttl: float | timedelta) -> Coroutine[Any, Any, None]: ...
+    def detach(self) -> int: ...
+    def remaining(self) -> dict[str, int]: ...
+    def shadow_refused(self) -> list[str]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
+class RedisDenial(Denial):
+    @property
+    def by(self) -> _By: ...
+
+@final
+class Unavailable:
+    @property
+    def by(self) -> _By: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def admitted(self) -> Literal[False]: ...
+    def __bool__(self) -> Literal[False]: ...
+
+@final
+class Ended:
+    @property
+    def settlement(self) -> Settlement: ...
+    @property
+    def told(self) -> bool: ...
+
+@final
+class Standing:
+    @property
+    def limit(self) -> str: ...
+    @property
+    def remaining(self) -> int: ...
+    @property
+    def charged_total(self) -> int | None: ...
+
+@final
+class OutageUse:
+    @property
+    def limit(self) -> str: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def charged(self) -> int: ...
+    @property
+    def owed(self) -> int: ...
+
+@final
+class RedisStats:
+    @property
+    def up(self) -> bool: ...
+    @property
+    def outages(self) -> int: ...
+    @property
+    def recoveries(self) -> int: ...
+    @property
+    def late(self) -> int: ...
+    @property
+    def denied_by_outage(self) -> int: ...
+    @property
+    def leases(self) -> int: ...
+    @property
+    def untold(self) -> int: ...
+    @property
+    def given_up(self) -> int: ...
+    @property
+    def without_server(self) -> list[OutageUse]: ...
+
+@final
+class Call:
+    def begin(self, bell: Bell, number: int) -> bool: ...
+    def outcome(self) -> Any: ...
+    def abandon(self) -> None: ...
+
+@final
+class Bell:
+    def __new__(cls) -> Self: ...
+    def fileno(self) -> int: ...
+    def rung(self) -> list[int]: ...
 
 @final
 class Stats:

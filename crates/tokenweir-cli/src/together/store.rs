@@ -161,7 +161,7 @@ impl Counting {
                 };
                 let limiter = builder.connect_blocking().map_err(|error| wrong(&error))?;
                 // A limiter waits for its server to come; a run that begins without it shows nothing.
-                match limiter.stats().up {
+                match limiter.stats().is_ok_and(|stats| stats.up) {
                     true => Ok(Counting::Redis(limiter)),
                     false => Err(wrong(&format_args!("{server} does not answer"))),
                 }

@@ -58,7 +58,7 @@ pub fn run(args: &args::Replay, worker: u32, processes: u32) -> Result<(), Failu
     run.settle_until(i64::MAX).map_err(wrong)?;
     if let Counting::Redis(limiter) = &run.counting {
         // What was dropped without a word is told in the background.
-        limiter.flush(Duration::from_secs(5));
+        let _ = limiter.flush(Duration::from_secs(5));
     }
     let mut sum = run.sum;
     sum.ended = Some(now());

@@ -108,6 +108,23 @@ async fn what_is_leased_and_not_used_comes_back_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clean_end_also_gives_back_the_lease_that_was_on_its_way() {
+    let server = RedisServer::start();
+    let leases = Leases::new().life(Duration::from_secs(60));
+    let limiter = up(patient(&server, limits(&[MONTH])).leases(leases)).await;
+    let exact = connect(&server, limits(&[MONTH])).await;
+    for round in 1..=50 {
+        // The third asks for a lease, or for the next one.
+        for _ in 0..4 {
+            admitted(&limiter, 1).await.settle(Usage::new(1, 0)).await.unwrap();
+        }
+        assert!(limiter.flush(Duration::from_secs(20)).await);
+        assert_eq!(left(&exact).await, 1000 - 4 * round);
+    }
+    assert!(limiter.stats().leases > 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_permit_by_a_lease_is_settled_by_its_id_once() {
     let server = RedisServer::start();
     let limiter = leasing(&server, limits(&[MONTH])).await;

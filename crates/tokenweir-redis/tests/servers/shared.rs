@@ -166,8 +166,11 @@ async fn counters_may_be_spread_over_slots_by_a_part_of_their_scope() {
     let request = Request::new("}{odd%", "gpt-4o");
     let permit = limiter.admit(&request, Estimate::new(10, 0)).await.unwrap().admitted().unwrap();
     let id = permit.into_id();
-    assert!(matches!(limiter.permit(id).await, Err(Error::AcrossSlots { .. })));
-    limiter.permit_for(id, &request).await.unwrap().cancel().await.unwrap();
+    // Who does not know the permit has to know its slot.
+    let other = patient(&server, limits(&[MONTH])).slot_by(ScopePart::Project).connect().await.unwrap();
+    assert!(matches!(other.permit(id).await, Err(Error::AcrossSlots { .. })));
+    other.permit_for(id, &request).await.unwrap().cancel().await.unwrap();
+    assert!(limiter.permit(id).await.unwrap().cancel().await.is_err());
     let keys = server.command(&["KEYS", "*"]);
     assert!(keys.contains("{tokenweir:%7d%7bodd%25}c"), "{keys}");
     let refused = patient(&server, limits(&[AT_ONCE])).slot_by(ScopePart::Project).connect().await;
@@ -193,8 +196,30 @@ fn a_program_without_a_runtime_has_the_same() {
         panic!("there is room")
     };
     drop(permit);
-    assert!(limiter.flush(Duration::from_secs(20)));
+    assert!(limiter.flush(Duration::from_secs(20)).unwrap());
+    assert!(limiter.stats().unwrap().up);
     assert_eq!(limiter.remaining(&request).unwrap()[0].remaining, 800);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permit_that_was_detached_here_is_found_here_with_what_it_has_observed() {
+    let server = RedisServer::start();
+    let limiter = connect(&server, limits(&[MONTH])).await;
+    let id = admitted(&limiter, 100).await.into_id();
+    // Within the estimate the server is not told.
+    for _ in 0..2 {
+        let permit = limiter.permit(id).await.unwrap();
+        permit.observe(0, 70).await.unwrap();
+        assert_eq!(permit.into_id(), id);
+    }
+    let ended = limiter.permit(id).await.unwrap().settle(Usage::UNKNOWN).await.unwrap();
+    assert_eq!((ended.settlement.input, ended.settlement.output), (100, 140));
+    assert!(limiter.permit(id).await.is_err());
+    // Nobody but this process knows of a request that no limit counts.
+    let free = connect(&server, tokenweir::Policy::default()).await;
+    let permit = admitted(&free, 5).await;
+    assert_eq!(permit.by(), By::NoLimit);
+    assert!(free.permit(permit.into_id()).await.unwrap().settle(Usage::new(5, 0)).await.unwrap().told);
 }
 
 #[test]

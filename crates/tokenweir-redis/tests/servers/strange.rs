@@ -81,7 +81,8 @@ async fn something_else_under_a_key_is_an_error_that_names_it_and_nothing_is_cha
     let server = RedisServer::start();
     let hour = "name = 'hour'\nmeter = 'total'\nalgorithm = 'window'\namount = 1000\nper = '1h'";
     let places = "name = 'at once'\nmeter = 'in_flight'\nalgorithm = 'in_flight'\namount = 3";
-    let limiter = connect(&server, limits(&[MONTH, hour, places])).await;
+    let policy = limits(&[MONTH, hour, places]);
+    let limiter = connect(&server, policy.clone()).await;
     drop(admitted(&limiter, 10).await);
     assert!(limiter.flush(Duration::from_secs(20)).await);
     let keys = server.command(&["KEYS", "*c?\"*"]);
@@ -110,7 +111,8 @@ async fn something_else_under_a_key_is_an_error_that_names_it_and_nothing_is_cha
     let permit = admitted(&limiter, 10).await;
     let id = permit.into_id();
     server.command(&["SET", &format!("{{tokenweir}}p{:016x}", id.get()), "something"]);
-    assert!(matches!(limiter.permit(id).await, Err(Error::Refused { .. })));
+    let other = connect(&server, policy).await;
+    assert!(matches!(other.permit(id).await, Err(Error::Refused { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -383,6 +383,24 @@ impl fmt::Display for ScopePart {
     }
 }
 
+impl std::str::FromStr for ScopePart {
+    /// What is wrong, and what to write.
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "project" => Ok(ScopePart::Project),
+            "deployment" => Ok(ScopePart::Deployment),
+            _ => match word.strip_prefix("key:") {
+                Some(name) if !name.is_empty() => Ok(ScopePart::Key(Arc::from(name))),
+                _ => Err(format!(
+                    "{word:?} is no part of a scope; write \"project\", \"deployment\" or \"key:\" and the name of a key"
+                )),
+            },
+        }
+    }
+}
+
 /// What tokens cost at the deployments that fit a pattern.
 ///
 /// All prices are nano-units of a currency per token, 0 to 2^53.
