@@ -22,8 +22,8 @@
  * size, which the caller sets, and end with room for what may come; the functions at the end of this header prepare
  * them. Amounts are tokens (or what a limit's meter counts), times are nanoseconds.
  *
- * Panics do not leave the library: TOKENWEIR_PANIC. No signal is handled. The only thread is one for each limiter that keeps
- * its quotas in a file and renews its leases in the background. Without such a file the only ones that are read are those
+ * Panics do not leave the library: TOKENWEIR_PANIC. No signal is handled. The only threads are one for each limiter that keeps
+ * its quotas in a file and renews its leases in the background, and one for each on a server (tokenweir_redis.h). Without such a file the only ones that are read are those
  * of the system's time zones, when a policy names one; it is then kept for the life of the process.
  *
  * This file is made from the library's sources; see bindings/c.
@@ -56,7 +56,7 @@
 
 /// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
 ///
-/// Codes are stable and never used again for something else; those below 1000, and those of quota files and shared regions,
+/// Codes are stable and never used again for something else; those below 1000, and those of quota files, shared regions and servers,
 /// are the same in every language. A later
 /// library may return codes that this header does not have: treat them as errors.
 enum tokenweir_code
@@ -137,6 +137,25 @@ enum tokenweir_code
   TOKENWEIR_REGION_RESTARTED = 1025,
   /// As many limiters are on the shared region as there may be.
   TOKENWEIR_REGION_CROWDED = 1026,
+  /// The address of a server is none.
+  TOKENWEIR_REDIS_ADDRESS = 1030,
+  /// A certificate for a server cannot be used.
+  TOKENWEIR_REDIS_CERTIFICATE = 1031,
+  /// A setting of a limiter on a server is out of its range.
+  TOKENWEIR_REDIS_SETTING = 1032,
+  /// Counters are to be spread over slots by a part that a limit's scope does not have; or a permit is asked for without its request
+  /// where they are.
+  TOKENWEIR_REDIS_ACROSS_SLOTS = 1033,
+  /// A request meets more limits than one script decides on.
+  TOKENWEIR_REDIS_TOO_MANY_LIMITS = 1034,
+  /// The server answered, and not with a decision: it does not permit what is needed, or something else is under a key.
+  TOKENWEIR_REDIS_REFUSED = 1035,
+  /// Only the server can answer this, and it did not within the deadline.
+  TOKENWEIR_REDIS_AWAY = 1036,
+  /// The thread of a limiter on a server cannot be started.
+  TOKENWEIR_REDIS_RUNTIME = 1037,
+  /// This process was forked from the one that made the limiter on a server, whose thread it lacks.
+  TOKENWEIR_REDIS_FORKED = 1038,
   /// The library panicked, which is a fault of its own. The limiter goes on.
   TOKENWEIR_PANIC = 1099,
 };
@@ -689,7 +708,8 @@ typedef struct {
   int64_t remaining;
   /// Denied: the largest charge that would fit that limit now.
   uint64_t fits_now;
-  /// Denied: the HTTP status to answer with, 429 for a rate, 403 for a quota. 0 if admitted.
+  /// Denied: the HTTP status to answer with, 429 for a rate, 403 for a quota, 503 where the server that counts is away. 0 if
+  /// admitted.
   uint32_t status;
   /// Denied: 1 if the request is larger than a whole limit, so that no waiting helps.
   uint32_t never_fits;

@@ -18,6 +18,9 @@ pub(crate) enum Failure {
     QuotaFile(#[from] tokenweir_redb::QuotaFileError),
     #[error(transparent)]
     Region(#[from] tokenweir_shared::SharedError),
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] tokenweir_redis::Error),
     #[error("the thread that renews leases cannot be started: {0}; free some, or let the host renew leases")]
     NoThread(std::io::Error),
     #[error("permit 0 was not issued by this limiter; use the id that its admission returned")]
@@ -32,6 +35,9 @@ pub(crate) enum Failure {
     Reserved(&'static str),
     #[error("{what} is {given}; {remedy}")]
     Argument { what: &'static str, given: u64, remedy: &'static str },
+    #[cfg(feature = "redis")]
+    #[error("{what}: {wrong}")]
+    Word { what: &'static str, wrong: String },
     #[error("{0} is given for a limiter on a shared region; leave it NULL, the time there is the host's")]
     WithRegion(&'static str),
     #[error("the snapshot cannot be read: {0}; give what tokenweir_limiter_snapshot() wrote, or begin without it")]
@@ -58,6 +64,8 @@ impl Failure {
             Failure::Engine(error) => code::of_engine(error.code()),
             Failure::QuotaFile(error) => code::of_engine(error.code()),
             Failure::Region(error) => code::of_engine(error.code()),
+            #[cfg(feature = "redis")]
+            Failure::Redis(error) => code::of_engine(error.code()),
             Failure::NoThread(_) => tokenweir_code::TOKENWEIR_STORE_FAILED,
             Failure::PermitZero => tokenweir_code::TOKENWEIR_PERMIT_UNKNOWN,
             Failure::Null(_) => tokenweir_code::TOKENWEIR_NULL_ARGUMENT,
@@ -65,6 +73,8 @@ impl Failure {
             Failure::StructSize { .. } => tokenweir_code::TOKENWEIR_STRUCT_SIZE,
             Failure::Reserved(_) => tokenweir_code::TOKENWEIR_RESERVED_NOT_ZERO,
             Failure::WithRegion(_) | Failure::Argument { .. } => tokenweir_code::TOKENWEIR_ARGUMENT_INVALID,
+            #[cfg(feature = "redis")]
+            Failure::Word { .. } => tokenweir_code::TOKENWEIR_ARGUMENT_INVALID,
             Failure::Snapshot(_) => tokenweir_code::TOKENWEIR_SNAPSHOT_INVALID,
             Failure::Options(_) => tokenweir_code::TOKENWEIR_OPTIONS_INVALID,
             Failure::Resource(_) => tokenweir_code::TOKENWEIR_RESOURCE_UNKNOWN,

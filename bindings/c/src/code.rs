@@ -6,7 +6,7 @@ use std::ptr;
 
 /// What a call came to. 0 is OK; that a request is denied is a result, not an error, so it is OK, too.
 ///
-/// Codes are stable and never used again for something else; those below 1000, and those of quota files and shared regions,
+/// Codes are stable and never used again for something else; those below 1000, and those of quota files, shared regions and servers,
 /// are the same in every language. A later
 /// library may return codes that this header does not have: treat them as errors.
 #[repr(i32)]
@@ -85,6 +85,25 @@ pub enum tokenweir_code {
     TOKENWEIR_REGION_RESTARTED = 1025,
     /// As many limiters are on the shared region as there may be.
     TOKENWEIR_REGION_CROWDED = 1026,
+    /// The address of a server is none.
+    TOKENWEIR_REDIS_ADDRESS = 1030,
+    /// A certificate for a server cannot be used.
+    TOKENWEIR_REDIS_CERTIFICATE = 1031,
+    /// A setting of a limiter on a server is out of its range.
+    TOKENWEIR_REDIS_SETTING = 1032,
+    /// Counters are to be spread over slots by a part that a limit's scope does not have; or a permit is asked for without its request
+    /// where they are.
+    TOKENWEIR_REDIS_ACROSS_SLOTS = 1033,
+    /// A request meets more limits than one script decides on.
+    TOKENWEIR_REDIS_TOO_MANY_LIMITS = 1034,
+    /// The server answered, and not with a decision: it does not permit what is needed, or something else is under a key.
+    TOKENWEIR_REDIS_REFUSED = 1035,
+    /// Only the server can answer this, and it did not within the deadline.
+    TOKENWEIR_REDIS_AWAY = 1036,
+    /// The thread of a limiter on a server cannot be started.
+    TOKENWEIR_REDIS_RUNTIME = 1037,
+    /// This process was forked from the one that made the limiter on a server, whose thread it lacks.
+    TOKENWEIR_REDIS_FORKED = 1038,
     /// The library panicked, which is a fault of its own. The limiter goes on.
     TOKENWEIR_PANIC = 1099,
 }
@@ -92,7 +111,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 37] = [
+pub(crate) const CODES: [tokenweir_code; 46] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -129,6 +148,15 @@ pub(crate) const CODES: [tokenweir_code; 37] = [
     TOKENWEIR_REGION_NOT_PRIVATE,
     TOKENWEIR_REGION_RESTARTED,
     TOKENWEIR_REGION_CROWDED,
+    TOKENWEIR_REDIS_ADDRESS,
+    TOKENWEIR_REDIS_CERTIFICATE,
+    TOKENWEIR_REDIS_SETTING,
+    TOKENWEIR_REDIS_ACROSS_SLOTS,
+    TOKENWEIR_REDIS_TOO_MANY_LIMITS,
+    TOKENWEIR_REDIS_REFUSED,
+    TOKENWEIR_REDIS_AWAY,
+    TOKENWEIR_REDIS_RUNTIME,
+    TOKENWEIR_REDIS_FORKED,
     TOKENWEIR_PANIC,
 ];
 
@@ -171,12 +199,21 @@ impl tokenweir_code {
             TOKENWEIR_REGION_NOT_PRIVATE => c"REGION_NOT_PRIVATE",
             TOKENWEIR_REGION_RESTARTED => c"REGION_RESTARTED",
             TOKENWEIR_REGION_CROWDED => c"REGION_CROWDED",
+            TOKENWEIR_REDIS_ADDRESS => c"REDIS_ADDRESS",
+            TOKENWEIR_REDIS_CERTIFICATE => c"REDIS_CERTIFICATE",
+            TOKENWEIR_REDIS_SETTING => c"REDIS_SETTING",
+            TOKENWEIR_REDIS_ACROSS_SLOTS => c"REDIS_ACROSS_SLOTS",
+            TOKENWEIR_REDIS_TOO_MANY_LIMITS => c"REDIS_TOO_MANY_LIMITS",
+            TOKENWEIR_REDIS_REFUSED => c"REDIS_REFUSED",
+            TOKENWEIR_REDIS_AWAY => c"REDIS_AWAY",
+            TOKENWEIR_REDIS_RUNTIME => c"REDIS_RUNTIME",
+            TOKENWEIR_REDIS_FORKED => c"REDIS_FORKED",
             TOKENWEIR_PANIC => c"PANIC",
         }
     }
 }
 
-/// The code of an error of the engine's, of a quota file's or of a shared region's.
+/// The code of an error of the engine's, of a quota file's, of a shared region's or of a limiter's on a server.
 ///
 /// # Panics
 /// If the table above lacks it, which the test below excludes.
@@ -268,6 +305,30 @@ mod tests {
             code as i32
         });
         assert_eq!(codes, [1020, 1021, 1022, 1023, 1024, 1025, 1026]);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn codes_of_servers_are_their_own() {
+        use tokenweir_redis::Error;
+        let text = String::new;
+        let errors = [
+            Error::Address { address: text(), reason: text() },
+            Error::Certificate { address: text(), reason: text() },
+            Error::Setting { setting: "s", value: text(), remedy: "r" },
+            Error::AcrossSlots { limit: text(), part: text() },
+            Error::TooManyLimits { limits: 2, most: 1 },
+            Error::Refused { reason: text() },
+            Error::Away { reason: text() },
+            Error::Runtime { reason: text() },
+            Error::Forked,
+        ];
+        let codes = errors.map(|error| {
+            let code = of_engine(error.code());
+            assert_eq!(code.name().to_str(), Ok(error.name()), "{error}");
+            code as i32
+        });
+        assert_eq!(codes, [1030, 1031, 1032, 1033, 1034, 1035, 1036, 1037, 1038]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::json;
 use crate::text::{guarded_json, tokenweir_text};
 use crate::values::{TOKENWEIR_ABSENT, flag};
 use std::ffi::c_char;
-use tokenweir::{Decision, Denied, Error, Outcome, Settlement};
+use tokenweir::{Decision, Denied, Error, Outcome, PermitId, Settlement};
 
 /// Whether a request may pass. The call fills it; set size before. See tokenweir_decision_init().
 #[repr(C)]
@@ -28,7 +28,8 @@ pub struct tokenweir_decision {
     pub remaining: i64,
     /// Denied: the largest charge that would fit that limit now.
     pub fits_now: u64,
-    /// Denied: the HTTP status to answer with, 429 for a rate, 403 for a quota. 0 if admitted.
+    /// Denied: the HTTP status to answer with, 429 for a rate, 403 for a quota, 503 where the server that counts is away. 0 if
+    /// admitted.
     pub status: u32,
     /// Denied: 1 if the request is larger than a whole limit, so that no waiting helps.
     pub never_fits: u32,
@@ -136,32 +137,48 @@ impl Answer<'_> {
     #[inline]
     pub(crate) fn put(self, decided: Result<Decision<'_>, Error>) -> Result<(), Error> {
         match decided {
-            Ok(Decision::Admitted(permit)) => {
-                // SAFETY: `output` has found a struct of this size there, and it may be written.
-                unsafe {
-                    let decision = self.decision;
-                    (*decision).admitted = 1;
-                    (*decision).permit = permit.into_id().get();
-                    (*decision).retry_after_ns = 0;
-                    (*decision).retry_after_seconds = 0;
-                    (*decision).remaining = 0;
-                    (*decision).fits_now = 0;
-                    (*decision).status = 0;
-                    (*decision).never_fits = 0;
-                    (*decision).table_full = 0;
-                    (*decision).refusals = 0;
-                    (*decision).limit_length = 0;
-                    (*decision).limit[0] = 0;
-                }
-            }
+            Ok(Decision::Admitted(permit)) => self.put_admitted(permit.into_id()),
             Ok(Decision::Denied(denied)) => self.put_denied(denied),
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
+    #[inline]
+    pub(crate) fn put_admitted(self, permit: PermitId) {
+        self.put_nameless(1, permit.get(), 0, 0);
+    }
+
+    /// Nobody could decide.
+    #[cfg(feature = "redis")]
     #[cold]
-    fn put_denied(self, denied: Denied) {
+    pub(crate) fn put_unavailable(self) {
+        self.put_nameless(0, 0, TOKENWEIR_ABSENT, 503);
+    }
+
+    /// What no limit has decided.
+    #[inline]
+    fn put_nameless(self, admitted: u32, permit: u64, retry_after: u64, status: u32) {
+        // SAFETY: `output` has found a struct of this size there, and it may be written.
+        unsafe {
+            let decision = self.decision;
+            (*decision).admitted = admitted;
+            (*decision).permit = permit;
+            (*decision).retry_after_ns = retry_after;
+            (*decision).retry_after_seconds = retry_after;
+            (*decision).remaining = 0;
+            (*decision).fits_now = 0;
+            (*decision).status = status;
+            (*decision).never_fits = 0;
+            (*decision).table_full = 0;
+            (*decision).refusals = 0;
+            (*decision).limit_length = 0;
+            (*decision).limit[0] = 0;
+        }
+    }
+
+    #[cold]
+    pub(crate) fn put_denied(self, denied: Denied) {
         let decided_by = denied.refusals().find(|refusal| refusal.limit == denied.limit());
         // SAFETY: `output` has found a struct of this size there, and it may be written.
         unsafe {

@@ -9,6 +9,7 @@
 //! - `clock`, `policy`, `ring`, `limiter`, `route`: one handle each; `request`, `view`: what is done with a limiter;
 //! - `store`: files of quotas, and how a limiter keeps its own in one;
 //! - `region`: what the workers of a host share, and how a limiter is on it;
+//! - `redis`: limits on a server, which machines share, and a header of its own;
 //! - `wire`: requests of providers' clients; `response`: what comes back, as it passes; `answer`: what clients are told;
 //! - `console`: the gateway model; `gate`, `passage`: calls through one of its gateways;
 //! - `json`: the form of what is not hot.
@@ -29,6 +30,8 @@ mod json;
 mod limiter;
 mod passage;
 mod policy;
+#[cfg(feature = "redis")]
+mod redis;
 mod region;
 mod request;
 mod response;
@@ -52,6 +55,8 @@ pub use gate::*;
 pub use limiter::*;
 pub use passage::*;
 pub use policy::*;
+#[cfg(feature = "redis")]
+pub use redis::*;
 pub use region::*;
 pub use request::*;
 pub use response::*;

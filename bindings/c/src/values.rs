@@ -178,10 +178,10 @@ impl tokenweir_request {
     /// # Safety
     /// Its pointers are NULL or can be read for their lengths, and nobody writes there during the call.
     #[inline]
-    pub(crate) unsafe fn with<T>(
-        &self,
-        act: impl FnOnce(&Request<'_>) -> Result<T, tokenweir::Error>,
-    ) -> Result<T, Failure> {
+    pub(crate) unsafe fn with<T, E>(&self, act: impl FnOnce(&Request<'_>) -> Result<T, E>) -> Result<T, Failure>
+    where
+        Failure: From<E>,
+    {
         // SAFETY: the caller's word.
         let (project, deployment) = unsafe {
             (

@@ -1,4 +1,4 @@
-//! `include/tokenweir.h` is what the sources say, and every entry point goes through the border.
+//! The headers in `include` are what the sources say, and every entry point goes through the border.
 
 // To read a C string that the library returns.
 #![allow(unsafe_code)]
@@ -20,11 +20,38 @@ const SOURCES: [&str; 20] = [
     "route", "view", "wire", "response", "answer", "console", "gate", "passage",
 ];
 
+/// What is in tokenweir_redis.h, which is installed with those functions only.
+const REDIS: &str = "redis";
+
 /// Those that are in no header, or have nothing for one.
 const INSIDE: [&str; 4] = ["border", "json", "lib", "test_panic"];
 
 fn sources() -> impl Iterator<Item = PathBuf> {
-    SOURCES.iter().map(|name| here(&format!("src/{name}.rs")))
+    SOURCES.iter().chain([&REDIS]).map(|name| here(&format!("src/{name}.rs")))
+}
+
+/// Both headers.
+fn headers() -> String {
+    read(&here("include/tokenweir.h")) + &read(&here("include/tokenweir_redis.h"))
+}
+
+fn is_made_of(header: &str, config: cbindgen::Config, sources: &[&str]) {
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for name in sources {
+        builder = builder.with_src(here(&format!("src/{name}.rs")));
+    }
+    let mut made = Vec::new();
+    builder.generate().expect("a header").write(&mut made);
+    let made = String::from_utf8(made).expect("text");
+    let path = here(header);
+    if std::env::var_os("TOKENWEIR_WRITE_HEADER").is_some() {
+        std::fs::write(&path, &made).expect("a place to write");
+    }
+    assert!(
+        read(&path) == made,
+        "{} is behind the sources: TOKENWEIR_WRITE_HEADER=1 cargo test -p tokenweir-capi --test header",
+        path.display()
+    );
 }
 
 #[test]
@@ -37,22 +64,15 @@ fn header_is_what_the_sources_say() {
     config.after_includes = Some(format!(
         "\n/// The release that this header came with.\n#define TOKENWEIR_VERSION \"{version}\"\n{numbers}"
     ));
-    let mut builder = cbindgen::Builder::new().with_config(config);
-    for source in sources() {
-        builder = builder.with_src(source);
-    }
-    let mut made = Vec::new();
-    builder.generate().expect("a header").write(&mut made);
-    let made = String::from_utf8(made).expect("text");
-    let path = here("include/tokenweir.h");
-    if std::env::var_os("TOKENWEIR_WRITE_HEADER").is_some() {
-        std::fs::write(&path, &made).expect("a place to write");
-    }
-    assert!(
-        read(&path) == made,
-        "{} is behind the sources: TOKENWEIR_WRITE_HEADER=1 cargo test -p tokenweir-capi --test header",
-        path.display()
-    );
+    is_made_of("include/tokenweir.h", config, &SOURCES);
+}
+
+#[test]
+fn header_of_servers_is_what_its_source_says() {
+    let read = |name| cbindgen::Config::from_file(here(name)).expect("a configuration");
+    let (usual, own) = (read("cbindgen.toml"), read("cbindgen-redis.toml"));
+    let config = cbindgen::Config { header: own.header, trailer: own.trailer, export: own.export, ..usual };
+    is_made_of("include/tokenweir_redis.h", config, &[REDIS]);
 }
 
 #[test]
@@ -66,7 +86,7 @@ fn every_source_is_in_the_header_or_named_as_not() {
 /// No panic leaves the library: the body of every entry point is one call of the border.
 #[test]
 fn every_entry_point_goes_through_the_border() {
-    let header = read(&here("include/tokenweir.h"));
+    let header = headers();
     let mut entries = 0;
     for path in sources().chain([here("src/test_panic.rs")]) {
         let source = read(&path);
@@ -117,7 +137,7 @@ fn header_has_every_code() {
 /// A reader of the header finds for each handle who frees it and which threads may use it.
 #[test]
 fn header_says_who_owns_each_handle_and_who_may_use_it() {
-    let header = read(&here("include/tokenweir.h"));
+    let header = headers();
     let mut comment = String::new();
     let mut handles = 0;
     for line in header.lines() {
@@ -133,14 +153,14 @@ fn header_says_who_owns_each_handle_and_who_may_use_it() {
         }
         comment.clear();
     }
-    assert_eq!(handles, 17);
+    assert_eq!(handles, 18);
 }
 
 /// The C tests call every function with hostile arguments, and provoke every code.
 #[test]
 fn every_function_and_every_code_has_its_hostile_test() {
-    let header = read(&here("include/tokenweir.h"));
-    let arguments = ["arguments", "wire", "console", "gate", "store", "region"]
+    let header = headers();
+    let arguments = ["arguments", "wire", "console", "gate", "store", "region", "redis"]
         .map(|test| read(&here(&format!("tests/{test}.c"))))
         .concat();
     let (panic, version) = (read(&here("tests/panic.c")), read(&here("tests/versions.rs")));
@@ -150,6 +170,8 @@ fn every_function_and_every_code_has_its_hostile_test() {
         let test = match name.trim() {
             "TOKENWEIR_PANIC" => &panic,
             "TOKENWEIR_QUOTA_FILE_VERSION" => &version,
+            // The server's word, or the system's: by Rust's tests of them.
+            "TOKENWEIR_REDIS_REFUSED" | "TOKENWEIR_REDIS_RUNTIME" => continue,
             _ => &arguments,
         };
         assert!(test.contains(name.trim()), "{name} is not provoked");
