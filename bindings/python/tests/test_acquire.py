@@ -7,7 +7,7 @@ import gc
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,10 +18,8 @@ import tokenweir._limiter
 import tokenweir._lines
 import trio
 import trio.testing
-import uvloop
+from loops import Run, run, under_asyncio, under_trio
 from tokenweir import Limiter, ManualClock, Permit, Policy
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 def gate(amount: int, *, algorithm: str = "bucket", clock: ManualClock | None = None, **fields: Any) -> Limiter:
@@ -31,24 +29,6 @@ def gate(amount: int, *, algorithm: str = "bucket", clock: ManualClock | None = 
     if algorithm == "in_flight":
         limit["meter"] = "in_flight"
     return Limiter(Policy.from_dict({"limit": [limit]}), clock=clock)
-
-
-def under_asyncio(main: Callable[[], Awaitable[Any]]) -> Any:
-    return anyio.run(main, backend="asyncio")
-
-
-def under_uvloop(main: Callable[[], Awaitable[Any]]) -> Any:
-    return anyio.run(main, backend="asyncio", backend_options={"loop_factory": uvloop.new_event_loop})
-
-
-def under_trio(main: Callable[[], Awaitable[Any]]) -> Any:
-    return anyio.run(main, backend="trio")
-
-
-@pytest.fixture(params=[under_asyncio, under_uvloop, under_trio], ids=["asyncio", "uvloop", "trio"])
-def run(request: pytest.FixtureRequest) -> Run:
-    chosen: Run = request.param
-    return chosen
 
 
 def waiting(limiter: Limiter) -> int:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import anyio
 import psutil
 import pytest
 import tokenweir
-import uvloop
+from loops import Run, run
 from redis_server import RedisServer
 from tokenweir import Denial, Denied, PermitError, Policy, RedisError, RequestError, UsageError
 from tokenweir.redis import (
@@ -387,27 +387,6 @@ print(RedisLimiter.connect(sys.argv[1], policy, deadline=20).remaining("search",
 def test_a_fork_says_so_and_changes_nothing(server: RedisServer, mode: str) -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORKED, server.url, MONTH, mode]
     assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout == "900\n"
-
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
-
-
-def under_asyncio(main: Callable[[], Awaitable[Any]]) -> Any:
-    return anyio.run(main, backend="asyncio")
-
-
-def under_uvloop(main: Callable[[], Awaitable[Any]]) -> Any:
-    return anyio.run(main, backend="asyncio", backend_options={"loop_factory": uvloop.new_event_loop})
-
-
-def under_trio(main: Callable[[], Awaitable[Any]]) -> Any:
-    return anyio.run(main, backend="trio")
-
-
-@pytest.fixture(params=[under_asyncio, under_uvloop, under_trio], ids=["asyncio", "uvloop", "trio"])
-def run(request: pytest.FixtureRequest) -> Run:
-    chosen: Run = request.param
-    return chosen
 
 
 def test_all_of_it_is_awaited(server: RedisServer, run: Run) -> None:
