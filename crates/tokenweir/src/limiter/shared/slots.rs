@@ -252,6 +252,11 @@ impl Slots {
         (is_its_own && matches!(phase, FILLING | SETTLING)).then(|| (phase, generation_of(state)))
     }
 
+    /// Whether whoever sat there opened the permit that was seen.
+    pub(crate) fn is_of(&self, seen: Seen<'_>, seat: usize) -> bool {
+        (seen.state & SEAT) >> SEAT_SHIFT == seat as u64
+    }
+
     /// Makes a permit that its seat left half done an open one again, or one for the first time.
     pub(crate) fn reopen(&self, slot: Slot<'_>, generation: u64) -> u64 {
         slot.observed_word().fetch_and(!CLOSED, AcqRel);
