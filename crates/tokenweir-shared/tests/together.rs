@@ -56,25 +56,6 @@ fn a_stream_is_observed_here_and_settled_there() {
 }
 
 #[test]
-fn what_a_worker_that_has_ended_had_open_is_ended_by_whoever_started_it() {
-    let stage = Stage::new(ALL);
-    let (first, second) = (stage.worker(), stage.worker());
-    let ids = [0; 2].map(|_| first.admit("search", Estimate::new(300, 200)).expect("room"));
-    let own = second.admit("search", Estimate::new(30, 20)).expect("room");
-    let process = std::process::id();
-    assert_eq!(second.limiter.abandon_process(process), Ok(0), "it is at work");
-    drop(first);
-    assert_eq!(second.limiter.abandon_process(process + 1), Ok(0), "that is another's");
-    assert_eq!(second.limiter.abandon_process(process), Ok(2));
-    assert_eq!(second.limiter.abandon_process(process), Ok(0));
-    let (quota, places) = (second.usage("quota").expect("there"), second.usage("places").expect("there"));
-    assert_eq!((quota.used, quota.held, quota.settled_total), (1050, 50, 1000), "what was estimated stands");
-    assert_eq!((places.used, places.settled_total), (1, 2));
-    assert!(matches!(second.limiter.settle(ids[0], Usage::new(1, 1)), Err(Error::PermitSettled { .. })));
-    second.limiter.settle(own, Usage::new(30, 10)).expect("this one's own is open still");
-}
-
-#[test]
 fn what_was_saved_is_taken_up_where_nothing_has_been_counted_yet() {
     let (before, after) = (Stage::new(ALL), Stage::new(ALL));
     let first = before.worker();

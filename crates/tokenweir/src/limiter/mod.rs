@@ -366,9 +366,8 @@ impl Limiter {
     /// Ends the open permits of a process that has ended, by the number that the system knew it by, as if they had been
     /// dropped: their estimates stand and their in-flight places are free. How many. Without a region there are none.
     ///
-    /// For whoever started that process and knows that nobody settles what it had open; otherwise they expire. It must have
-    /// ended, and what is called in its place must not have been started yet: permits are told apart by the process's place in
-    /// the region, which the next one may take.
+    /// For whoever started that process, has waited for its end, and knows that nobody settles what it had open; otherwise
+    /// they expire.
     ///
     /// # Errors
     /// [`Error::Region`] in a process that was forked off this limiter's.

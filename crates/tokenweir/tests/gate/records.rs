@@ -62,7 +62,7 @@ fn a_record_is_read_as_it_was_written_and_another_process_counts_it() {
     let completion = Completion { reasoning: Some(7), backend_time, ..Completion::of(Usage::new(1000, 30)) };
     scene.pass(&call, s(5)).settle_at(&completion, s(7)).expect("settled");
     scene.refuse(&call, s(7));
-    scene.refuse(&Call::model("nobody's", "d"), s(7));
+    drop(scene.pass(&Call::model("nobody's", "d"), s(7)));
     let records = scene.records.taken();
     for record in &records {
         let text = serde_json::to_string(record).expect("plain fields");
