@@ -281,6 +281,39 @@ async fn a_gateway_that_is_killed_leaves_no_worker_and_the_next_one_counts_on() 
 }
 
 #[tokio::test]
+async fn a_process_that_stands_still_keeps_nobody_waiting() {
+    let upstream = Upstream::start().await;
+    let more = format!(
+        "{}[project.search.agents.pilot]\nregistration = {{ url = 'http://{}/agent', protocol = 'A2A' }}\n",
+        quota(16_000),
+        upstream.address
+    );
+    let gateway = Program::with(&FOUR, &config(upstream.address, &more));
+    (0..400).for_each(|_| upstream.answers(200, ANSWER));
+    // The first one: what it has not heard yet, it hears when it goes on.
+    gateway.signal("STOP");
+    assert_eq!(chats(&gateway, 300).await, [200; 300]);
+    gateway.signal("CONT");
+    until("the log is whole", async || log(&gateway).len() == 300).await;
+    assert_eq!(gateway.get("/admin/configuration", LOOK).await.json()["workers"]["records_dropped"], 0);
+
+    let worker = gateway.workers().await[0];
+    send("STOP", worker);
+    let blocked = gateway.operate(json!({ "block_agent": { "project": "search", "agent": "pilot" } })).await;
+    assert_eq!(blocked.status, 200, "{}", blocked.text);
+    send("CONT", worker);
+    until("all have taken it up", async || calls(&gateway, "/agents/search/pilot", "{}", 16).await == [403; 16]).await;
+    // One that ends by itself has another in its place, with what is in force.
+    send("TERM", worker);
+    until("another serves", async || {
+        let now = gateway.workers().await;
+        now.len() == 4 && !now.contains(&worker)
+    })
+    .await;
+    assert_eq!(calls(&gateway, "/agents/search/pilot", "{}", 16).await, [403; 16]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_with_workers_is_refused_at_the_start() {
     let address = "127.0.0.1:9".parse().expect("an address");
     let store = format!("store = 'redb:@/quotas.redb'\n{}", config(address, ""));
