@@ -195,3 +195,46 @@ fn write(to: &mut impl Write, report: &Report) -> io::Result<()> {
     serde_json::to_writer(&mut *to, report)?;
     to.write_all(b"\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenweir::gateway::Call;
+
+    #[test]
+    fn what_nobody_takes_in_time_is_dropped_and_counted_and_said() {
+        let (queue, reports) = sync_channel(2);
+        let reporter = Arc::new(Reporter { queue: queue.clone(), dropped: AtomicU64::new(0) });
+        let resource = serde_json::from_str(
+            r#"{"site": {"tenant": "t", "subscription": "s", "resource_group": "g", "region": "r"},
+                "public_network_access": true}"#,
+        );
+        let name = RESOURCE.parse().expect("a name");
+        let gate = Gate::builder(name, &resource.expect("a resource")).observer(reporter.clone()).build();
+        let gate = gate.expect("a gate");
+        // Nobody writes yet, as if the first process stood still.
+        for id in ["1", "2", "3", "4", "5"] {
+            drop(gate.admit(&Call::model("p", "d").with_correlation_id(id)).expect("a decision"));
+        }
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let telling = std::thread::spawn({
+            let reporter = reporter.clone();
+            move || tell(&reports, &reporter, theirs)
+        });
+        let mut lines = BufReader::new(ours);
+        let mut next = || {
+            let mut line = String::new();
+            lines.read_line(&mut line).expect("a line");
+            serde_json::from_str::<Report>(&line).expect("a report")
+        };
+        for id in ["1", "2"] {
+            let Report::Record(record) = next() else { panic!("a record") };
+            assert_eq!(record.correlation_id, id);
+        }
+        assert!(matches!(next(), Report::Dropped(3)));
+        let (told, all) = sync_channel(0);
+        queue.send(Message::End(told)).expect("it is taken");
+        assert!(all.recv().is_err(), "it has let go of its end");
+        telling.join().expect("no panic");
+    }
+}
