@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokenweir::Policy;
 use tokenweir::apim::Profile;
 use tokenweir::gateway::model::{FoundryResource, GatewayState};
 use tokenweir::gateway::{Console, ConsoleBuilder, ConsoleError, ConsoleOptions, Gate};
@@ -56,6 +57,11 @@ pub(crate) fn resource(console: &Console) -> Result<FoundryResource, String> {
 pub(crate) fn gate(console: &Console) -> Result<Gate, String> {
     let gate = RESOURCE.parse().ok().and_then(|name| console.gate(&name));
     gate.ok_or_else(|| "the limits cannot be put in force".to_owned())
+}
+
+/// Its limits.
+pub(crate) fn policy(console: &Console) -> Result<Policy, String> {
+    gate(console).map(|gate| gate.limiter().policy())
 }
 
 /// Has the console do everything that the file says now and did not say before.

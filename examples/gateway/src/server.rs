@@ -239,10 +239,13 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
     };
     let prometheus = Arc::new(Prometheus::new().map_err(|error| refused(error.to_string()))?);
     let history = Arc::new(History::default());
-    let mut building = builder(config.counting).observer(history.clone()).observer(prometheus.clone());
-    if let Some(lines) = &lines {
-        building = building.observer(lines.clone());
-    }
+    let building = || {
+        let building = builder(config.counting).observer(history.clone()).observer(prometheus.clone());
+        match &lines {
+            Some(lines) => building.observer(lines.clone()),
+            None => building,
+        }
+    };
     let declared = config.declared();
     let (region, quotas) = match &how {
         How::Workers(_) => (Some(region::path(&config, path).map_err(refused)?), None),
@@ -252,8 +255,8 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
     };
     let console = match (&region, &quotas) {
         (Some(region), _) => console_in(region, building, &config, path)?,
-        (None, Some(quotas)) => quotas.under(building).build(),
-        (None, None) => building.build(),
+        (None, Some(quotas)) => quotas.under(building()).build(),
+        (None, None) => building().build(),
     };
     if region.is_none() {
         let saved = load(&config, &console)?;
@@ -354,9 +357,14 @@ fn load(config: &Config, console: &Console) -> Result<Option<Declared>, StartErr
     file.map_or(Ok(None), |file| state::load(file, console)).map_err(StartError::State)
 }
 
-/// A console on a region. What is saved and what the file says are put together in memory first: the first policy of the
-/// region is the whole one.
-fn console_in(region: &Path, building: ConsoleBuilder, config: &Config, path: &Path) -> Result<Console, StartError> {
+/// A console on a region. What is saved and what the file says are put together in memory first: the policy of the region
+/// is at no time a part of one.
+fn console_in(
+    region: &Path,
+    building: impl Fn() -> ConsoleBuilder,
+    config: &Config,
+    path: &Path,
+) -> Result<Console, StartError> {
     let refused = |reason: String| StartError::Refused { path: path.into(), reason };
     let become_as = |console: &Console, other: &Console| {
         let done = console.execute(json!({ "load": { "document": state::document(other, true) } }));
@@ -364,20 +372,24 @@ fn console_in(region: &Path, building: ConsoleBuilder, config: &Config, path: &P
     };
     let drafted = builder(config.counting).build();
     let saved = load(config, &drafted)?;
-    if saved.is_some() {
-        let policy = estate::gate(&drafted).map_err(refused)?.limiter().policy();
-        if region::counts_for(region, &policy) {
-            // What is in the region is newer: its gateway may have been killed.
-            let counted = region::under(region, builder(config.counting)).build();
-            become_as(&counted, &drafted)?;
-            become_as(&drafted, &counted)?;
-        }
+    let mut counted = None;
+    if saved.is_some() && region::counts_for(region, &estate::policy(&drafted).map_err(refused)?) {
+        // What is in the region is newer: its gateway may have been killed.
+        let console = region::under(region, building()).build();
+        become_as(&console, &drafted)?;
+        become_as(&drafted, &console)?;
+        counted = Some(console);
     }
     let declared = config.declared();
     reconcile(&drafted, &saved.unwrap_or_default(), &declared).map_err(|error| refused(error.to_string()))?;
-    let policy = estate::gate(&drafted).map_err(refused)?.limiter().policy();
-    region::prepare(region, &policy).map_err(refused)?;
-    let console = region::under(region, building).build();
+    if let Some(console) = counted
+        && console.adopt(&state::document(&drafted, false).to_string()).is_ok()
+    {
+        return Ok(console);
+    }
+    // Limits that this region does not take up have another, which begins with what was counted.
+    region::prepare(region, &estate::policy(&drafted).map_err(refused)?).map_err(refused)?;
+    let console = region::under(region, building()).build();
     become_as(&console, &drafted)?;
     Ok(console)
 }
