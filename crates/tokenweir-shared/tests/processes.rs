@@ -240,6 +240,56 @@ fn killed_workers_leave_no_counter_wrong() {
     assert_eq!(used(&observer, "bucket", then), 0);
 }
 
+/// A worker is killed with permits open, and another sits down in its place: who started them ends those of the first.
+fn what_a_killed_worker_had_open_is_ended_by_whoever_started_it() {
+    let (folder, amount) = (folder(), 1 << 50);
+    let region = region(folder.path(), amount);
+    let own = |limiter: &Limiter| {
+        let decision = limiter.admit(&Request::new("search", "gpt-4o"), ESTIMATE).expect("no error");
+        decision.admitted().expect("room").into_id()
+    };
+    let starter = region.build(Limiter::builder(policy(amount))).expect("a limiter");
+    let id = own(&starter);
+    let mut worker = start_holding(folder.path(), amount);
+    let began = Instant::now();
+    while region.status().permits_open < 4 {
+        assert!(began.elapsed() < Duration::from_secs(600), "the worker does not get to work");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let process = worker.id();
+    worker.kill().expect("it lives");
+    worker.wait().expect("it was started");
+    // In its seat, and with a permit of this process.
+    let next = region.build(Limiter::builder(policy(amount))).expect("a limiter");
+    let other = own(&next);
+    assert_eq!(starter.abandon_process(process), Ok(3));
+    assert_eq!(starter.abandon_process(process), Ok(0));
+    assert_eq!(starter.abandon_process(process.wrapping_add(1_000_000)), Ok(0));
+    let now = starter.now();
+    let quota = usage(&starter, "quota", now).expect("it is in use");
+    assert_eq!((quota.used, quota.held, quota.settled_total), (500, 200, 300), "what was estimated stands");
+    assert_eq!(used(&starter, "places", now), 2);
+    for id in [id, other] {
+        next.settle(id, Usage::new(60, 10)).expect("this process's are open still");
+    }
+}
+
+/// A worker that holds three permits, and does nothing more.
+fn start_holding(folder: &Path, amount: u64) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.arg("--holder").arg(folder).arg(amount.to_string()).arg(std::process::id().to_string());
+    command.spawn().expect("a process")
+}
+
+fn hold(path: &Path, amount: u64) {
+    let region = SharedRegion::open(path).expect("a region");
+    let limiter = region.build(Limiter::builder(policy(amount))).expect("a limiter");
+    let request = Request::new("search", "gpt-4o");
+    let held = [(); 3].map(|()| limiter.admit(&request, ESTIMATE).expect("no error").admitted().expect("room"));
+    std::thread::sleep(Duration::from_secs(3600));
+    drop(held);
+}
+
 /// A child that is forked off must not use what its parent has, and may have its own.
 #[allow(unsafe_code)]
 fn a_forked_child_is_refused_and_may_open_its_own() {
@@ -282,7 +332,15 @@ fn main() {
         let log = folder.join(format!("{}.log", std::process::id()));
         return work(&folder.join("region"), &log, amount, seed, number(4).ok());
     }
-    let tests: [(&str, fn()); 3] = [
+    if let Some(at) = arguments.iter().position(|argument| argument == "--holder") {
+        end_with(arguments[at + 3].parse().expect("a process"));
+        return hold(&Path::new(&arguments[at + 1]).join("region"), arguments[at + 2].parse().expect("an amount"));
+    }
+    let tests: [(&str, fn()); 4] = [
+        (
+            "what_a_killed_worker_had_open_is_ended_by_whoever_started_it",
+            what_a_killed_worker_had_open_is_ended_by_whoever_started_it,
+        ),
         ("a_forked_child_is_refused_and_may_open_its_own", a_forked_child_is_refused_and_may_open_its_own),
         ("eight_processes_share_a_limit_to_the_token", eight_processes_share_a_limit_to_the_token),
         ("killed_workers_leave_no_counter_wrong", killed_workers_leave_no_counter_wrong),

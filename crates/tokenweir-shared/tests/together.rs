@@ -5,8 +5,8 @@
 mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use support::{ALL, MINUTE, Stage};
-use tokenweir::{Error, Estimate, Request, Usage, UsageFilter};
+use support::{ALL, MINUTE, Stage, Worker};
+use tokenweir::{Error, Estimate, LeftOutReason, Request, Usage, UsageFilter};
 
 #[test]
 fn a_limit_counts_once_and_not_once_for_each_worker() {
@@ -53,6 +53,40 @@ fn a_stream_is_observed_here_and_settled_there() {
     let quota = one.usage("quota").expect("it is there");
     assert_eq!((quota.used, quota.held, quota.settled_total), (220, 0, 220));
     assert!(one.limiter.observe(id, 0, 1).is_err());
+}
+
+#[test]
+fn what_was_saved_is_taken_up_where_nothing_has_been_counted_yet() {
+    let (before, after) = (Stage::new(ALL), Stage::new(ALL));
+    let first = before.worker();
+    let id = first.admit("search", Estimate::new(300, 200)).expect("room");
+    first.limiter.settle(id, Usage::new(300, 100)).expect("open");
+    let id = first.admit("support", Estimate::new(30, 20)).expect("room");
+    let snapshot = first.limiter.snapshot();
+    drop(first);
+
+    let (one, other) = (after.worker(), after.worker());
+    other.admit("support", Estimate::new(5, 5)).expect("room");
+    let restored = one.limiter.restore(&snapshot);
+    assert_eq!(restored.counters, 3, "{restored:?}");
+    for (limit, left) in ["bucket", "window", "quota"].map(|limit| (limit, 1)).into_iter().chain([("places", 2)]) {
+        let left_out = restored.left_out.iter().find(|left_out| left_out.limit == limit).expect("support's");
+        assert_eq!((left_out.counters, left_out.reason), (left, LeftOutReason::Shared), "{limit}");
+    }
+    for limit in ["bucket", "window", "quota"] {
+        let of = |worker: &Worker, project: &str| {
+            let filter = UsageFilter { limit: Some(limit.to_owned()), ..UsageFilter::default() };
+            let all = worker.limiter.usage(&filter);
+            let mine = all.into_iter().find(|usage| usage.scope[0].1 == project.as_bytes()).expect("it is there");
+            (mine.used, mine.settled_total)
+        };
+        // A bucket that is taken up errs by a unit of its line, to the strict side.
+        let more = u64::from(limit == "bucket");
+        assert_eq!((of(&other, "search"), of(&other, "support")), ((400 + more, 400), (10, 0)), "{limit}");
+    }
+    // Once more changes nothing: it has counted by now.
+    assert_eq!(other.limiter.restore(&snapshot).counters, 0);
+    assert!(one.limiter.settle(id, Usage::new(1, 1)).is_err(), "permits are of the region that gave them");
 }
 
 #[test]

@@ -13,9 +13,11 @@
 //!
 //! Without a key each of them, and whatever else is asked for below `/admin`, is 401 and nothing else.
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse};
+use axum::routing::{any, get};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
@@ -25,8 +27,11 @@ use tokenweir::gateway::{ConsoleError, Operation};
 use tokio::task::spawn_blocking;
 
 use crate::directory::{Directory, May};
-use crate::estate::{ADMINISTRATOR, RESOURCE};
+use crate::estate::{self, ADMINISTRATOR, RESOURCE};
 use crate::server::Shared;
+
+/// The paths that are an operator's.
+pub(crate) const PATHS: [&str; 6] = ["/", "/status", "/metrics", "/admin", "/admin/", "/admin/{*view}"];
 
 /// The longest operation that is read.
 const LONGEST: usize = 1 << 20;
@@ -112,7 +117,13 @@ fn configuration(shared: &Shared) -> Value {
         let written = lines.written();
         json!({ "written": written.written, "dropped": written.dropped, "failed": written.failed, "error": written.last_error })
     });
-    json!({ "taken_up": changes.loaded.times, "error": changes.loaded.error, "usage_log": log })
+    let workers = shared.workers.as_ref().map(|workers| workers.told());
+    let store = shared
+        .quotas
+        .as_ref()
+        .map(|quotas| json!({ "failures": shared.gate.limiter().stats().store_failures, "error": quotas.failure() }));
+    let loaded = &changes.loaded;
+    json!({ "taken_up": loaded.times, "error": loaded.error, "usage_log": log, "store": store, "workers": workers })
 }
 
 async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
@@ -152,13 +163,14 @@ fn apply(shared: &Shared, operation: &Operation) -> Response<Body> {
     let applied = shared.console.execute(json!({ "apply": { "by": ADMINISTRATOR, "operation": operation } }));
     if applied.is_ok() {
         // An address that is none has been refused by now.
-        match Directory::new(&changes.loaded.config, &shared.console) {
-            Ok(directory) => shared.directory.set(directory),
+        let directory = estate::resource(&shared.console);
+        match directory.and_then(|resource| Directory::new(&changes.loaded.config, &resource)) {
+            Ok(directory) => shared.follow(&changes, directory),
             Err(error) => eprintln!("the directory stays as it was: {error}"),
         }
     }
     shared.save(&changes);
-    answered(applied)
+    answered(applied.map_err(|error| shared.explained(error)))
 }
 
 /// Whether an operation is about limits, agents, tools, and which projects are governed.
@@ -189,4 +201,14 @@ fn answer(value: &Value) -> Response<Body> {
 
 fn problem(status: StatusCode, message: &str) -> Response<Body> {
     (status, answer(&json!({ "error": { "message": message } }))).into_response()
+}
+
+/// What an operator sees and does, as paths.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let paths = PATHS.iter().fold(Router::new(), |router, path| match *path {
+        "/" | "/status" => router.route(path, get(page)),
+        "/metrics" => router.route(path, get(metrics)),
+        admin => router.route(admin, any(serve)),
+    });
+    paths.with_state(shared)
 }

@@ -58,6 +58,10 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
     /// Where a line is written for each call.
     pub usage_log: Option<PathBuf>,
+    /// Where the use of quotas is recorded in advance, so that it outlives a kill.
+    pub store: Option<StoreUrl>,
+    /// Where workers have their counters; a file of the gateway's own unless set.
+    pub region: Option<PathBuf>,
     /// Who administers.
     pub admin: Admin,
     /// How limits count and answer.
@@ -90,6 +94,29 @@ pub struct Config {
     /// How traffic is treated where no limit says so.
     #[serde(default = "strict")]
     pub traffic: TrafficSettings,
+}
+
+/// Where the use of quotas is recorded: `redb:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum StoreUrl {
+    /// A file of quotas.
+    Redb(PathBuf),
+}
+
+impl TryFrom<String> for StoreUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("redb", path)) if !path.is_empty() => Ok(StoreUrl::Redb(path.into())),
+            Some(("redis" | "rediss", _)) => Err(format!(
+                "{text:?} is a server, and this gateway counts in the engine's own limiter; give \"redb:PATH\", or build \
+                 on tokenweir-redis as docs/stores.md says"
+            )),
+            _ => Err(format!("{text:?} is no store; give \"redb:PATH\"")),
+        }
+    }
 }
 
 fn idle() -> u64 {

@@ -3,11 +3,9 @@
 use http::{HeaderMap, HeaderName, Uri};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokenweir::gateway::Console;
-use tokenweir::gateway::model::ToolRoute;
+use tokenweir::gateway::model::{FoundryResource, ToolRoute};
 
 use crate::config::{Admin, Config};
-use crate::estate::RESOURCE;
 use crate::keys::Digest;
 use crate::upstream::{Backend, Target};
 
@@ -65,11 +63,11 @@ pub(crate) struct Holder {
 }
 
 impl Directory {
-    /// What the file and the console say together.
+    /// What the file and the resource say together.
     ///
     /// # Errors
     /// A key that is not in the environment, an address that is none.
-    pub(crate) fn new(config: &Config, console: &Console) -> Result<Directory, String> {
+    pub(crate) fn new(config: &Config, resource: &FoundryResource) -> Result<Directory, String> {
         let mut upstreams = HashMap::new();
         for (name, upstream) in &config.upstream {
             let is_used = config.deployment.values().any(|deployment| deployment.upstream == *name);
@@ -91,22 +89,18 @@ impl Directory {
             })
         });
         let (mut agents, mut tools) = (HashMap::new(), HashMap::new());
-        console.estate(|estate| -> Result<(), String> {
-            let Some(resource) = estate.resources().get(RESOURCE) else { return Ok(()) };
-            for (project, held) in &resource.projects {
-                let key = |name: &str| (project.to_string(), name.to_owned());
-                for (name, agent) in &held.agents {
-                    let backend = Backend::plain(&agent.url, Some(&agent.card_path))?;
-                    agents.insert(key(name.as_str()), Arc::new(backend));
-                }
-                for (name, tool) in &held.tools {
-                    if matches!(tool.route, ToolRoute::Gated { .. }) {
-                        tools.insert(key(name.as_str()), Arc::new(Backend::plain(&tool.url, None)?));
-                    }
+        for (project, held) in &resource.projects {
+            let key = |name: &str| (project.to_string(), name.to_owned());
+            for (name, agent) in &held.agents {
+                let backend = Backend::plain(&agent.url, Some(&agent.card_path))?;
+                agents.insert(key(name.as_str()), Arc::new(backend));
+            }
+            for (name, tool) in &held.tools {
+                if matches!(tool.route, ToolRoute::Gated { .. }) {
+                    tools.insert(key(name.as_str()), Arc::new(Backend::plain(&tool.url, None)?));
                 }
             }
-            Ok(())
-        })?;
+        }
         let header = |(key, name): (&String, &String)| Some((key.clone(), HeaderName::try_from(name.as_str()).ok()?));
         Ok(Directory {
             keys: keys.collect(),

@@ -5,9 +5,11 @@
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokenweir::Policy;
 use tokenweir::apim::Profile;
 use tokenweir::gateway::model::{FoundryResource, GatewayState};
-use tokenweir::gateway::{Console, ConsoleBuilder, ConsoleError, ConsoleOptions};
+use tokenweir::gateway::{Console, ConsoleBuilder, ConsoleError, ConsoleOptions, Gate};
 
 use crate::config::{Agent, Counting, Declared, DeclaredProject, LONGEST_TIMEOUT, Tool};
 
@@ -20,19 +22,46 @@ const FILE: &str = "configuration file";
 /// Who does what is asked with the admin key.
 pub(crate) const ADMINISTRATOR: &str = "administrator";
 
-/// A console that counts and answers so.
-pub(crate) fn builder(counting: Counting) -> ConsoleBuilder {
-    let profile = match counting {
+/// No answer takes as long to begin as a permit lives.
+pub(crate) const PERMIT_TTL: Duration = Duration::from_secs(LONGEST_TIMEOUT + 600);
+
+/// How API Management counts and answers, if that is how.
+pub(crate) fn profile(counting: Counting) -> Option<Profile> {
+    match counting {
         Counting::Native => None,
         Counting::ApimV2 => Some(Profile::v2()),
         Counting::ApimClassic => Some(Profile::classic()),
-    };
+    }
+}
+
+/// A console that counts and answers so.
+pub(crate) fn builder(counting: Counting) -> ConsoleBuilder {
     // Records are for `history` to keep.
-    // No answer takes as long to begin as a permit lives.
-    let call_ttl_seconds = LONGEST_TIMEOUT + 600;
-    let options =
-        ConsoleOptions { profile, records: 0, max_counters: 100_000, call_ttl_seconds, ..ConsoleOptions::default() };
+    let options = ConsoleOptions {
+        profile: profile(counting),
+        records: 0,
+        max_counters: 100_000,
+        call_ttl_seconds: PERMIT_TTL.as_secs(),
+        ..ConsoleOptions::default()
+    };
     Console::builder().options(&options)
+}
+
+/// The resource as it stands.
+pub(crate) fn resource(console: &Console) -> Result<FoundryResource, String> {
+    let found = console.estate(|estate| estate.resources().get(RESOURCE).cloned());
+    found.ok_or_else(|| "there is no resource".to_owned())
+}
+
+/// Its gate.
+pub(crate) fn gate(console: &Console) -> Result<Gate, String> {
+    let gate = RESOURCE.parse().ok().and_then(|name| console.gate(&name));
+    gate.ok_or_else(|| "the limits cannot be put in force".to_owned())
+}
+
+/// Its limits.
+pub(crate) fn policy(console: &Console) -> Result<Policy, String> {
+    gate(console).map(|gate| gate.limiter().policy())
 }
 
 /// Has the console do everything that the file says now and did not say before.

@@ -5,7 +5,8 @@
 //! - `estate`: brings the console of the gateway to what the file says; `state`: what outlives the process;
 //! - `identity`: who calls what, for the layer; `proxy`, `upstream`: what passes on; `card`: an agent's card;
 //! - `sample`: a model, a tool and an agent without any upstream;
-//! - `admin`, `history`: what an operator sees; `server`: puts it all together.
+//! - `admin`, `history`: what an operator sees; `server`: puts it all together;
+//! - `quotas`, `region`: where limits are counted, if not in this process's memory alone; `workers`: several processes.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,8 @@ mod history;
 mod identity;
 mod keys;
 mod proxy;
+mod quotas;
+mod region;
 mod reload;
 mod sample;
 mod serve;
@@ -25,8 +28,10 @@ mod server;
 mod stall;
 mod state;
 mod upstream;
+mod workers;
 
 pub use config::{Config, ConfigError};
 pub use keys::{Digest, new_key};
 pub use sample::{Sample, serve as serve_sample};
-pub use server::{Running, StartError, start};
+pub use server::{Running, StartError, start, start_workers};
+pub use workers::{WORKER, work};

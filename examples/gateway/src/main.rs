@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokenweir_gateway::{Digest, Sample, new_key, serve_sample, start};
+use tokenweir_gateway::{Digest, Sample, WORKER, new_key, serve_sample, start, start_workers, work};
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "\
 A gateway in front of models, with projects, limits and keys.
 
   tokenweir-gateway [FILE]              runs the gateway that FILE describes; the sample's unless given
+  tokenweir-gateway --workers N [FILE]  the same with N processes that serve, whose limits count once
   tokenweir-gateway key                 makes an API key, and the digest that belongs into the file
   tokenweir-gateway digest              reads a key from standard input, and writes its digest
   tokenweir-gateway sample [ADDRESS]    runs the sample upstream alone, without a pace; on 127.0.0.1:8788 unless given
@@ -30,8 +31,18 @@ fn main() -> ExitCode {
         ["digest"] => digest(),
         ["sample"] => sample("127.0.0.1:8788"),
         ["sample", address] => sample(address),
-        [] => run(&sample_file()),
-        [file] if !file.starts_with('-') => run(Path::new(file)),
+        [WORKER] => runtime().and_then(|runtime| {
+            let worked = runtime.block_on(work());
+            // What is still under way has had its time.
+            runtime.shutdown_background();
+            worked
+        }),
+        [] => run(&sample_file(), None),
+        ["--workers", number] => workers(number).and_then(|number| run(&sample_file(), Some(number))),
+        ["--workers", number, file] if !file.starts_with('-') => {
+            workers(number).and_then(|number| run(Path::new(file), Some(number)))
+        }
+        [file] if !file.starts_with('-') => run(Path::new(file), None),
         _ => Err(format!("the arguments are not understood\n\n{USAGE}")),
     };
     match done {
@@ -65,12 +76,20 @@ fn sample(address: &str) -> Result<(), String> {
     runtime()?.block_on(serving).map_err(|error| format!("{address}: {error}"))
 }
 
-fn run(file: &Path) -> Result<(), String> {
+fn workers(number: &str) -> Result<usize, String> {
+    number.parse().map_err(|_| format!("--workers {number}: give how many processes are to serve"))
+}
+
+fn run(file: &Path, workers: Option<usize>) -> Result<(), String> {
     runtime()?.block_on(async {
         let wrong = |error: std::io::Error| error.to_string();
         let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
-        let gateway = start(file, Sample::default()).await.map_err(|error| error.to_string())?;
+        let started = match workers {
+            Some(number) => start_workers(file, number).await,
+            None => start(file, Sample::default()).await,
+        };
+        let gateway = started.map_err(|error| error.to_string())?;
         println!("the gateway is at http://{0}; its status page at http://{0}/status", gateway.address());
         tokio::select! {
             _ = terminate.recv() => {}

@@ -189,7 +189,7 @@ fn without_key(headers: &mut HeaderMap) {
 }
 
 /// Takes away what is between two hops only, and what names this host.
-fn hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

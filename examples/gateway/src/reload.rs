@@ -3,11 +3,11 @@
 use serde_json::json;
 use std::io;
 use std::path::Path;
-use tokenweir::gateway::Console;
+use tokenweir::gateway::{Console, ConsoleError};
 
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::estate::{RESOURCE, builder, reconcile};
+use crate::estate::{self, builder, reconcile};
 use crate::server::{Changes, Shared};
 use crate::state;
 
@@ -17,6 +17,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// The text that was looked at last, taken up or not.
     pub(crate) text: String,
+    /// The text that was taken up last.
+    pub(crate) in_force: String,
     /// Why the newest text was not taken up.
     pub(crate) error: Option<String>,
     /// How often a text was taken up, the first included.
@@ -68,6 +70,8 @@ fn take_up(shared: &Shared, changes: &mut Changes, text: &str, path: &Path) -> R
         ("listen", config.listen == was.listen),
         ("state_file", config.state_file == was.state_file),
         ("usage_log", config.usage_log == was.usage_log),
+        ("store", config.store == was.store),
+        ("region", config.region == was.region),
         ("counting", config.counting == was.counting),
         ("idle_seconds", config.idle_seconds == was.idle_seconds),
         ("estimate", config.estimate == was.estimate),
@@ -76,16 +80,18 @@ fn take_up(shared: &Shared, changes: &mut Changes, text: &str, path: &Path) -> R
         return Err(format!("{}: {name} has changed, which needs a restart", path.display()));
     }
     let declared = config.declared();
-    // On a copy first: what is refused there changes nothing here.
+    // On a copy, which is then taken over whole: what is refused changes nothing.
     let copy = copy(shared, &config)?;
-    let refused = |error: tokenweir::gateway::ConsoleError| format!("{}: {error}", path.display());
+    let refused = |error: ConsoleError| format!("{}: {}", path.display(), shared.explained(error));
     reconcile(&copy, &changes.declared, &declared).map_err(refused)?;
-    Directory::new(&config, &copy).map_err(|error| format!("{}: {error}", path.display()))?;
+    let directory = |resource| Directory::new(&config, &resource);
+    let directory = estate::resource(&copy).and_then(directory).map_err(|why| format!("{}: {why}", path.display()))?;
 
-    reconcile(&shared.console, &changes.declared, &declared).map_err(refused)?;
-    shared.directory.set(Directory::new(&config, &shared.console)?);
+    shared.console.adopt(&state::document(&copy, false).to_string()).map_err(refused)?;
     changes.declared = declared;
     changes.loaded.config = config;
+    changes.loaded.in_force = text.to_owned();
+    shared.follow(changes, directory);
     Ok(())
 }
 
@@ -94,6 +100,6 @@ fn copy(shared: &Shared, config: &Config) -> Result<Console, String> {
     let document = state::document(&shared.console, false);
     copy.execute(json!({ "load": { "document": document } })).map_err(|error| error.to_string())?;
     // Its gate follows, so that limits which cannot be put in force are found out here.
-    RESOURCE.parse().ok().and_then(|resource| copy.gate(&resource));
+    estate::gate(&copy)?;
     Ok(copy)
 }

@@ -1,12 +1,13 @@
 //! The gateway, put together and running.
 
 use axum::Router;
-use axum::routing::{any, get};
+use axum::routing::get;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokenweir::gateway::{Console, Gate};
+use tokenweir::gateway::{Console, ConsoleBuilder, ConsoleError, Gate};
 use tokenweir_records::{JsonLines, Prometheus, Rotation};
 use tokenweir_tower::{Cut, MeterLayer, Settings};
 use tokenweir_wire::OutputRule;
@@ -16,24 +17,25 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tower_layer::Layer;
 
 use crate::admin;
-use crate::config::{Config, ConfigError, Counting, Declared};
+use crate::config::{Config, ConfigError, Counting, Declared, StoreUrl};
 use crate::directory::{Current, Directory};
-use crate::estate::{RESOURCE, builder, reconcile};
+use crate::estate::{self, builder, reconcile};
 use crate::history::History;
 use crate::identity::Identity;
 use crate::proxy::Proxy;
+use crate::quotas::Quotas;
+use crate::region;
 use crate::reload::{self, Loaded};
 use crate::sample::Sample;
 use crate::serve::serve;
 use crate::state;
 use crate::upstream::Client;
+use crate::workers::{Brain, Crew, DRAIN, MOST, Orders};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often counters are saved, in looks: every 10 s.
 const SAVE_EVERY: u32 = 20;
-/// How long calls that are under way may take to end when the gateway is shut down.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,10 @@ pub(crate) struct Shared {
     pub(crate) history: Arc<History>,
     pub(crate) prometheus: Arc<Prometheus>,
     pub(crate) lines: Option<Arc<JsonLines>>,
+    /// The processes that serve, if not this one does.
+    pub(crate) workers: Option<Crew>,
+    /// The file of quotas, if there is one.
+    pub(crate) quotas: Option<Quotas>,
     state_file: Option<PathBuf>,
     /// Held by who changes what is administered.
     changes: Mutex<Changes>,
@@ -84,6 +90,28 @@ pub(crate) struct Changes {
 impl Shared {
     pub(crate) fn changes(&self) -> MutexGuard<'_, Changes> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the data path follow what has changed, in every worker.
+    pub(crate) fn follow(&self, changes: &Changes, directory: Directory) {
+        self.directory.set(directory);
+        if let Some(workers) = &self.workers
+            && let Ok(resource) = estate::resource(&self.console)
+        {
+            workers.tell(|orders| {
+                orders.text.clone_from(&changes.loaded.in_force);
+                orders.resource = resource;
+            });
+        }
+    }
+
+    /// What a refusal means here.
+    pub(crate) fn explained(&self, mut error: ConsoleError) -> ConsoleError {
+        if self.workers.is_some() && error.code == "REGION_FAILED" {
+            error.next =
+                "with --workers a change of limits needs a restart: put it into the file, and restart".to_owned();
+        }
+        error
     }
 
     /// Saves the state, where the file says to.
@@ -125,15 +153,22 @@ impl Running {
 
     /// Takes no new connections, waits for the calls that are under way, half a minute at most, and saves the counters.
     pub async fn shutdown(self) {
+        let shared = self.shared;
+        if shared.workers.is_some() {
+            let shared = shared.clone();
+            let _ = spawn_blocking(move || shared.workers.as_ref().map(Crew::stop)).await;
+        }
         let _ = self.stop.send(true);
         let abort = self.server.abort_handle();
         if tokio::time::timeout(DRAIN, self.server).await.is_err() {
             abort.abort();
         }
         let _ = self.keeper.await;
-        let shared = self.shared;
         let _ = spawn_blocking(move || {
             shared.save(&shared.changes());
+            if let Some(Err(error)) = shared.quotas.as_ref().map(Quotas::stop) {
+                eprintln!("what was leased of quotas and not used cannot be given back: {error}");
+            }
             if let Some(lines) = &shared.lines {
                 lines.flush();
             }
@@ -147,78 +182,135 @@ impl Running {
 /// # Errors
 /// [`StartError`]; then nothing runs.
 pub async fn start(path: &Path, sample: Sample) -> Result<Running, StartError> {
+    begin(path, How::Alone(sample)).await
+}
+
+/// Starts it with so many processes of this program that serve. The program must call [`work`](crate::work) when it is given
+/// [`WORKER`](crate::WORKER).
+///
+/// # Errors
+/// [`StartError`]; then nothing runs.
+pub async fn start_workers(path: &Path, workers: usize) -> Result<Running, StartError> {
+    begin(path, How::Workers(workers)).await
+}
+
+/// Who serves.
+enum How {
+    Alone(Sample),
+    Workers(usize),
+}
+
+async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
     let system = |what: &Path| {
         let what = what.display().to_string();
         move |error| StartError::System { what, error }
     };
+    let refused = |reason: String| StartError::Refused { path: path.into(), reason };
     let text = std::fs::read_to_string(path).map_err(system(path))?;
     let config = Config::parse(&text, path)?;
-    for file in [&config.state_file, &config.usage_log].into_iter().flatten() {
+    if let (How::Workers(count), store) = (&how, &config.store) {
+        let reason = match store {
+            _ if !(1..=MOST).contains(count) => format!("there can be 1 to {MOST} workers, and not {count}"),
+            Some(_) => {
+                "store is set, and with --workers counters are in a region, which has no store beside it; leave \
+                        one of the two out"
+                    .to_owned()
+            }
+            None => String::new(),
+        };
+        if !reason.is_empty() {
+            return Err(refused(reason));
+        }
+    }
+    let store = config.store.as_ref().map(|StoreUrl::Redb(file)| file);
+    for file in [config.state_file.as_ref(), config.usage_log.as_ref(), store].into_iter().flatten() {
         if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory).map_err(system(directory))?;
         }
     }
-    let lines = match &config.usage_log {
-        Some(file) => Some(Arc::new(JsonLines::open(file, Rotation::default()).map_err(system(file))?)),
-        None => None,
-    };
-    let refused = |reason: String| StartError::Refused { path: path.into(), reason };
-    let prometheus = Arc::new(Prometheus::new().map_err(|error| refused(error.to_string()))?);
-    let history = Arc::new(History::default());
-    let mut building = builder(config.counting).observer(history.clone()).observer(prometheus.clone());
-    if let Some(lines) = &lines {
-        building = building.observer(lines.clone());
-    }
-    let console = building.build();
-    let saved = match &config.state_file {
-        Some(file) => state::load(file, &console).map_err(StartError::State)?,
-        None => None,
-    };
-    let declared = config.declared();
-    reconcile(&console, &saved.unwrap_or_default(), &declared).map_err(|error| refused(error.to_string()))?;
-    let directory = Current::new(Directory::new(&config, &console).map_err(refused)?);
-    let gate = RESOURCE.parse().ok().and_then(|name| console.gate(&name));
-    let gate = gate.ok_or_else(|| refused("the limits cannot be put in force".to_owned()))?;
-
-    let mut settings = Settings::new(OutputRule::tokens(config.estimate.output_tokens));
-    settings.max_body = config.estimate.max_body_bytes;
-    settings.unanswered = config.estimate.unanswered;
-    if config.counting != Counting::Native {
-        // API Management lets a call go on that is under way.
-        settings.cut = Cut::Never;
-    }
-    let idle = Duration::from_secs(config.idle_seconds);
+    // Before anything is touched that a gateway which runs already may be using.
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| StartError::System { what: format!("cannot listen on {}", config.listen), error })?;
     let address = listener.local_addr().map_err(system(path))?;
+    let lines = match &config.usage_log {
+        Some(file) => Some(Arc::new(JsonLines::open(file, Rotation::default()).map_err(system(file))?)),
+        None => None,
+    };
+    let prometheus = Arc::new(Prometheus::new().map_err(|error| refused(error.to_string()))?);
+    let history = Arc::new(History::default());
+    let building = || {
+        let building = builder(config.counting).observer(history.clone()).observer(prometheus.clone());
+        match &lines {
+            Some(lines) => building.observer(lines.clone()),
+            None => building,
+        }
+    };
+    let declared = config.declared();
+    let (region, quotas) = match &how {
+        How::Workers(_) => (Some(region::path(&config, path).map_err(refused)?), None),
+        How::Alone(_) => {
+            (None, store.map(|file| Quotas::open(file)).transpose().map_err(|error| refused(error.to_string()))?)
+        }
+    };
+    let console = match (&region, &quotas) {
+        (Some(region), _) => console_in(region, building, &config, path)?,
+        (None, Some(quotas)) => quotas.under(building()).build(),
+        (None, None) => building().build(),
+    };
+    if region.is_none() {
+        let saved = load(&config, &console)?;
+        reconcile(&console, &saved.unwrap_or_default(), &declared).map_err(|error| refused(error.to_string()))?;
+    }
+    let resource = estate::resource(&console).map_err(refused)?;
+    let directory = Current::new(Directory::new(&config, &resource).map_err(refused)?);
+    let gate = estate::gate(&console).map_err(refused)?;
+    if let Some(quotas) = &quotas {
+        quotas.renew(&gate).map_err(system(path))?;
+    }
+
+    let idle = Duration::from_secs(config.idle_seconds);
+    let (serves, workers) = match (how, region) {
+        (How::Workers(count), Some(region)) => {
+            let brain = Brain::listen(&region).map_err(refused)?;
+            let (file, text, brain_at) = (path.to_owned(), text.clone(), brain.path().to_owned());
+            let orders = Orders { version: 1, file, text, resource, region, brain: brain_at };
+            let listener = listener.into_std().map_err(system(path))?;
+            let gate = gate.clone();
+            let crew = spawn_blocking(move || Crew::start(count, listener, gate, orders)).await;
+            let crew = crew.unwrap_or_else(|error| Err(error.to_string())).map_err(refused)?;
+            (Serves::Operators(brain), Some(crew))
+        }
+        (How::Alone(sample), _) => {
+            (Serves::All(listener, calls(gate.clone(), directory.clone(), &config, sample)), None)
+        }
+        (How::Workers(_), None) => return Err(refused("there is no region".to_owned())),
+    };
     let shared = Arc::new(Shared {
         console,
-        gate: gate.clone(),
-        directory: directory.clone(),
+        gate,
+        directory,
         history,
         prometheus,
         lines,
+        workers,
+        quotas,
         state_file: config.state_file.clone(),
-        changes: Mutex::new(Changes { declared, loaded: Loaded { config, text, error: None, times: 1 } }),
+        changes: Mutex::new(Changes {
+            declared,
+            loaded: Loaded { config, in_force: text.clone(), text, error: None, times: 1 },
+        }),
     });
-    let metered =
-        MeterLayer::new(gate, Identity { directory }, settings).layer(Proxy { client: Client::new(sample, idle) });
-    let router = Router::new()
-        .route("/", get(admin::page))
-        .route("/status", get(admin::page))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/metrics", get(admin::metrics))
-        .route("/admin", any(admin::serve))
-        .route("/admin/", any(admin::serve))
-        .route("/admin/{*view}", any(admin::serve))
-        .with_state(shared.clone())
-        .fallback_service(metered);
-
     let (stop, mut stopped) = watch::channel(false);
     let server = tokio::spawn({
-        let mut stopped = stopped.clone();
-        async move { serve(listener, router, idle, async move { drop(stopped.wait_for(|stop| *stop).await) }).await }
+        let (mut stopped, operators) = (stopped.clone(), admin::router(shared.clone()));
+        let stopped = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        async move {
+            match serves {
+                Serves::All(listener, calls) => serve(listener, operators.merge(calls), idle, stopped).await,
+                Serves::Operators(brain) => brain.serve(operators, stopped).await,
+            }
+        }
     });
     let keeper = tokio::spawn({
         let (shared, path) = (shared.clone(), path.to_owned());
@@ -238,4 +330,66 @@ pub async fn start(path: &Path, sample: Sample) -> Result<Running, StartError> {
         }
     });
     Ok(Running { address, shared, stop, server, keeper })
+}
+
+/// What this process serves, and where.
+enum Serves {
+    All(TcpListener, Router),
+    Operators(Brain),
+}
+
+/// The data path.
+pub(crate) fn calls(gate: Gate, directory: Current, config: &Config, sample: Sample) -> Router {
+    let mut settings = Settings::new(OutputRule::tokens(config.estimate.output_tokens));
+    settings.max_body = config.estimate.max_body_bytes;
+    settings.unanswered = config.estimate.unanswered;
+    if config.counting != Counting::Native {
+        // API Management lets a call go on that is under way.
+        settings.cut = Cut::Never;
+    }
+    let client = Client::new(sample, Duration::from_secs(config.idle_seconds));
+    let metered = MeterLayer::new(gate, Identity { directory }, settings).layer(Proxy { client });
+    Router::new().route("/healthz", get(|| async { "ok\n" })).fallback_service(metered)
+}
+
+fn load(config: &Config, console: &Console) -> Result<Option<Declared>, StartError> {
+    let file = config.state_file.as_ref();
+    file.map_or(Ok(None), |file| state::load(file, console)).map_err(StartError::State)
+}
+
+/// A console on a region. What is saved and what the file says are put together in memory first: the policy of the region
+/// is at no time a part of one.
+fn console_in(
+    region: &Path,
+    building: impl Fn() -> ConsoleBuilder,
+    config: &Config,
+    path: &Path,
+) -> Result<Console, StartError> {
+    let refused = |reason: String| StartError::Refused { path: path.into(), reason };
+    let become_as = |console: &Console, other: &Console| {
+        let done = console.execute(json!({ "load": { "document": state::document(other, true) } }));
+        done.map_err(|error| refused(error.to_string()))
+    };
+    let drafted = builder(config.counting).build();
+    let saved = load(config, &drafted)?;
+    let mut counted = None;
+    if saved.is_some() && region::counts_for(region, &estate::policy(&drafted).map_err(refused)?) {
+        // What is in the region is newer: its gateway may have been killed.
+        let console = region::under(region, building()).build();
+        become_as(&console, &drafted)?;
+        become_as(&drafted, &console)?;
+        counted = Some(console);
+    }
+    let declared = config.declared();
+    reconcile(&drafted, &saved.unwrap_or_default(), &declared).map_err(|error| refused(error.to_string()))?;
+    if let Some(console) = counted
+        && console.adopt(&state::document(&drafted, false).to_string()).is_ok()
+    {
+        return Ok(console);
+    }
+    // Limits that this region does not take up have another, which begins with what was counted.
+    region::prepare(region, &estate::policy(&drafted).map_err(refused)?).map_err(refused)?;
+    let console = region::under(region, building()).build();
+    become_as(&console, &drafted)?;
+    Ok(console)
 }

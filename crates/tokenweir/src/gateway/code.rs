@@ -141,6 +141,8 @@ codes! {
     NowMissing = "NOW_MISSING",
     /// The console has a clock, and was told the time.
     NowNotTaken = "NOW_NOT_TAKEN",
+    /// Whoever builds the gateway's limiter cannot: the host's business.
+    LimiterNotBuilt = "LIMITER_NOT_BUILT",
     /// No call of this id is under way.
     CallUnknown = "CALL_UNKNOWN",
     /// As many calls are under way as may be.

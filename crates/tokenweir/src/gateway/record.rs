@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::model::{GatewayName, Region, ResourceName, Timestamp};
 use crate::record::Outcome;
@@ -79,8 +79,8 @@ pub struct LastError {
     pub message: String,
 }
 
-/// One call, from its decision to its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One call, from its decision to its end. What is written with serde is read again as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UsageRecord {
     /// When it was decided on.
@@ -97,7 +97,7 @@ pub struct UsageRecord {
     /// The project that calls; as the caller gave it, known or not.
     pub project: String,
     /// Whether the resource has such a project. Of the others there can be any number: metrics do not name them.
-    #[serde(skip_serializing_if = "is_true")]
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub project_known: bool,
     /// The deployment that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,10 +121,10 @@ pub struct UsageRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
     /// Who calls: the caller keys, by name. Bytes that are no text show as U+FFFD.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub caller: BTreeMap<String, String>,
     /// The dimensions of the gateway's token metrics, by name, as far as their values are known.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dimensions: BTreeMap<String, String>,
     /// What came of it.
     pub outcome: CallOutcome,
@@ -132,13 +132,13 @@ pub struct UsageRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
     /// Every limit that refused.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_by: Vec<String>,
     /// The seconds that the caller was told to wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
     /// The request was larger than a whole limit.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub never_fits: bool,
     /// What the caller was answered with.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,20 +176,24 @@ pub struct UsageRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated: Option<bool>,
     /// How its permit ended, if it had one.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "word")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "word")]
     pub ended: Option<Outcome>,
     /// From the decision to the end, in nanoseconds.
-    #[serde(rename = "total_ns", serialize_with = "nanos")]
+    #[serde(rename = "total_ns", with = "nanos")]
     pub total_time: Duration,
     /// How long the provider took.
-    #[serde(rename = "backend_ns", skip_serializing_if = "Option::is_none", serialize_with = "some_nanos")]
+    #[serde(rename = "backend_ns", default, skip_serializing_if = "Option::is_none", with = "some_nanos")]
     pub backend_time: Option<Duration>,
     /// How long the first piece of a stream took.
-    #[serde(rename = "first_token_ns", skip_serializing_if = "Option::is_none", serialize_with = "some_nanos")]
+    #[serde(rename = "first_token_ns", default, skip_serializing_if = "Option::is_none", with = "some_nanos")]
     pub first_token_time: Option<Duration>,
     /// Why it was not passed on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn is_true(value: &bool) -> bool {
@@ -200,18 +204,45 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn word<S: Serializer>(ended: &Option<Outcome>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(ended.map_or("", Outcome::as_str))
+/// An outcome by its word.
+mod word {
+    use super::{Deserialize, Deserializer, Outcome, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(ended: &Option<Outcome>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(ended.map_or("", Outcome::as_str))
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Outcome>, D::Error> {
+        let word = String::deserialize(from)?;
+        let found = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word);
+        found.map(Some).ok_or_else(|| serde::de::Error::custom(format!("{word:?} is no end of a permit")))
+    }
 }
 
-fn nanos<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+mod nanos {
+    use super::{Deserialize, Deserializer, Duration, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_nanos)
+    }
 }
 
-fn some_nanos<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => nanos(time, serializer),
-        None => serializer.serialize_none(),
+mod some_nanos {
+    use super::{Deserializer, Duration, Serializer, nanos};
+
+    pub(super) fn serialize<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => nanos::serialize(time, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Duration>, D::Error> {
+        nanos::deserialize(from).map(Some)
     }
 }
 

@@ -363,6 +363,18 @@ impl Limiter {
         self.core.abandon(id, None, Some(now))
     }
 
+    /// Ends the open permits of a process that has ended, by the number that the system knew it by, as if they had been
+    /// dropped: their estimates stand and their in-flight places are free. How many. Without a region there are none.
+    ///
+    /// For whoever started that process, has waited for its end, and knows that nobody settles what it had open; otherwise
+    /// they expire.
+    ///
+    /// # Errors
+    /// [`Error::Region`] in a process that was forked off this limiter's.
+    pub fn abandon_process(&self, process: u32) -> Result<usize, Error> {
+        self.core.abandon_process(process)
+    }
+
     /// Lets a permit live for `ttl` from now on, for streams longer than the builder's `permit_ttl`.
     ///
     /// # Errors
@@ -515,6 +527,9 @@ impl Limiter {
     /// - an in-flight limit has the places of the permits that were open. They are free again when those would have
     ///   expired; until then they are open permits of this limiter, of which nobody has the id. An observer is told of
     ///   their expiry with the project and the deployment, where the scope has them.
+    ///
+    /// In a region only counters that have not counted yet are taken up, and none of permits in flight: what a region has is
+    /// newer, and its permits are in it still.
     ///
     /// The wall clock is believed, but for one that stepped back: then no time has gone by. Returns of permits that were
     /// open are lost with their process.

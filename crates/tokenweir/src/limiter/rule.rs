@@ -361,6 +361,21 @@ impl Rule {
         matched!(self, state; Quota(_rule) quota => Some(quota.used(i64::MIN)); None)
     }
 
+    /// Takes up what was saved of a bucket `elapsed` nanoseconds ago.
+    pub(crate) fn take_up_bucket(&self, state: &State, saved: &bucket::Saved, elapsed: u64, now: Now) {
+        matched!(self, state; Bucket(rule) bucket => drop(bucket.take_up(rule, saved, elapsed, now.mono)); ());
+    }
+
+    /// Takes up an amount of a window's that leaves at this instant.
+    pub(crate) fn take_up_window(&self, state: &State, leaves: u64, amount: u64) {
+        matched!(self, state; Window(rule, _, _until) window => window.take_up(rule, leaves, amount); ());
+    }
+
+    /// Takes up the use of a quota's period.
+    pub(crate) fn take_up_quota(&self, state: &State, start: i64, used: u64) {
+        matched!(self, state; Quota(_rule) quota => drop(quota.force(start, used)); ());
+    }
+
     /// Makes this the limit's rule, before anyone can find it.
     pub(crate) fn put_in_force(&self) {
         if let Rule::Bucket(rule) = self {

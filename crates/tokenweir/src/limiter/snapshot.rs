@@ -55,7 +55,8 @@ pub enum LeftOutReason {
     Changed,
     /// A store keeps the limit's use: it is read there.
     Kept,
-    /// Counters are in a region, which has them already.
+    /// The region has the counter already, and has counted since; or it is of permits in flight, which a region does not take
+    /// up.
     Shared,
     /// The limiter has no room for the counter, or for the permits that hold its places: build it with larger
     /// `max_counters`, `max_routes` or `max_permits`.
@@ -196,18 +197,18 @@ impl Core {
                 None => left_out(all, LeftOutReason::NoSuchLimit),
                 Some((_, limit)) if !saved.is_of(limit) => left_out(all, LeftOutReason::Changed),
                 Some((limit, _)) if compiled.rules[limit].kept().is_some() => left_out(all, LeftOutReason::Kept),
-                Some(_) if self.shared.is_some() => left_out(all, LeftOutReason::Shared),
                 Some((limit, _)) => {
                     let taken = self.take_up(&compiled, limit, &saved.algorithm, snapshot.0.taken_at, now);
-                    left_out(all - taken, LeftOutReason::NoRoom);
-                    restored.counters += taken;
+                    left_out(taken.shared, LeftOutReason::Shared);
+                    left_out(all - taken.counters - taken.shared, LeftOutReason::NoRoom);
+                    restored.counters += taken.counters;
                 }
             }
         }
         restored
     }
 
-    /// Takes up the counters of one limit, which are its own; how many.
+    /// Takes up the counters of one limit, which are its own.
     fn take_up(
         &self,
         compiled: &Arc<Compiled>,
@@ -215,7 +216,7 @@ impl Core {
         saved: &SavedAlgorithm,
         taken_at: i64,
         now: Now,
-    ) -> usize {
+    ) -> Taken {
         // A wall clock that stepped back says nothing of how much time has gone by: none, then.
         let elapsed = u64::try_from(i128::from(now.wall) - i128::from(taken_at)).unwrap_or(0);
         // When what was to happen at this wall time happens on this process's monotonic clock, if it is still to come.
@@ -231,30 +232,28 @@ impl Core {
                     // The policy does not change meanwhile, so the newest rule is not stale.
                     let _steady = self.identities.lock();
                     let newest = self.compiled.load();
-                    if let (State::Bucket(bucket), Some(Rule::Bucket(rule))) =
-                        (&counter.state, newest.rule_of(counter.identity))
-                    {
-                        let _ = bucket.take_up(rule, &saved, elapsed, now.mono);
+                    if let Some(rule) = newest.rule_of(counter.identity) {
+                        rule.take_up_bucket(&counter.state, &saved, elapsed, now);
                     }
                     true
                 })
             }
-            (SavedAlgorithm::Window { counters, .. }, Rule::Window(rule, ..)) => {
+            (SavedAlgorithm::Window { counters, .. }, rule @ Rule::Window(..)) => {
                 place.each(counters, |counter, Counted { counted }| {
-                    if let State::Window(window) = &counter.state {
-                        let still = counted.iter().filter_map(|(leaves, amount)| Some((due(*leaves)?, *amount)));
-                        still.for_each(|(leaves, amount)| window.take_up(rule, leaves, amount));
-                    }
+                    let still = counted.iter().filter_map(|(leaves, amount)| Some((due(*leaves)?, *amount)));
+                    still.for_each(|(leaves, amount)| rule.take_up_window(&counter.state, leaves, amount));
                     true
                 })
             }
-            (SavedAlgorithm::Quota { counters, .. }, Rule::Quota(_)) => {
+            (SavedAlgorithm::Quota { counters, .. }, rule @ Rule::Quota(_)) => {
                 place.each(counters, |counter, Used { period_start, used }| {
-                    if let State::Quota(quota) = &counter.state {
-                        quota.force(*period_start, *used);
-                    }
+                    rule.take_up_quota(&counter.state, *period_start, *used);
                     true
                 })
+            }
+            // In a region permits are of callers, and who they were is not saved. Its own are in it still.
+            (SavedAlgorithm::InFlight { counters }, Rule::InFlight(_)) if self.shared.is_some() => {
+                Taken { counters: 0, shared: counters.len() }
             }
             (SavedAlgorithm::InFlight { counters }, Rule::InFlight(_)) => {
                 place.each(counters, |counter, Open { until }| {
@@ -264,7 +263,7 @@ impl Core {
                 })
             }
             // The rule is made of the limit that the counters were compared with.
-            _ => 0,
+            _ => Taken::default(),
         }
     }
 }
@@ -313,6 +312,13 @@ fn save(saved: &mut SavedAlgorithm, counter: &Counter, key: Vec<KeyPart>, rule: 
 /// More than any process settles: a document may say anything, and totals are added to.
 const SETTLED_MOST: u64 = 1 << 62;
 
+/// How many counters of a limit were taken up, and how many a region has already.
+#[derive(Default)]
+struct Taken {
+    counters: usize,
+    shared: usize,
+}
+
 /// Where counters are taken up: one limit of a policy.
 struct Place<'a> {
     core: &'a Core,
@@ -322,22 +328,34 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Finds or makes each counter and passes it on with its state; how many there was room for.
-    fn each<S>(&self, saved: &[SavedCounter<S>], take_up: impl Fn(&Arc<Counter>, &S) -> bool) -> usize {
+    /// Finds or makes each counter and passes it on with its state; how many there was room for. What a region's counter has
+    /// counted is newer than what was saved of it.
+    fn each<S>(&self, saved: &[SavedCounter<S>], take_up: impl Fn(&Arc<Counter>, &S) -> bool) -> Taken {
         let identity = self.compiled.identities[self.limit];
-        let one = |saved: &&SavedCounter<S>| {
+        let mut taken = Taken::default();
+        for saved in saved {
             let key = encode_key(saved.key.iter().map(|part| &*part.0));
-            // Of a limit that a store keeps nothing is taken up, so none can fail.
+            // Of a limit that a store keeps nothing is taken up. A key that a region has no room for has none.
             let counter = self.core.counter(self.compiled, self.limit, identity, &key, self.now);
-            let Some(counter) = counter.ok().flatten() else {
-                return false;
-            };
-            let taken_up = take_up(&counter, &saved.state);
-            counter.settled().fetch_add(saved.settled.min(SETTLED_MOST), Relaxed);
+            let Some(counter) = counter.ok().flatten() else { continue };
+            if self.core.shared.is_some() && !self.is_new(&counter) {
+                taken.shared += 1;
+            } else {
+                taken.counters += usize::from(take_up(&counter, &saved.state));
+                counter.settled().fetch_add(saved.settled.min(SETTLED_MOST), Relaxed);
+            }
             counter.pins.unpin();
-            taken_up
-        };
-        saved.iter().filter(one).count()
+        }
+        taken
+    }
+
+    /// Whether nothing was ever charged to it, as far as can be seen.
+    fn is_new(&self, counter: &Counter) -> bool {
+        let (rule, state) = (&self.compiled.rules[self.limit], &counter.state);
+        counter.settled().load(Relaxed) == 0
+            && rule.save_bucket(state, self.now).is_none_or(|bucket| bucket.is_full())
+            && rule.save_window(state, self.now).is_none_or(|counted| counted.is_empty())
+            && rule.save_quota(state).is_none_or(|quota| quota == (0, i64::MIN))
     }
 
     /// Takes a place for each of these permits of another process, as a permit that nobody has the id of and that expires

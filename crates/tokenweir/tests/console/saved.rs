@@ -31,6 +31,36 @@ fn a_document_has_limits_counters_and_figures() {
 }
 
 #[test]
+fn what_was_done_on_a_copy_is_adopted_in_one_step_and_calls_go_on() {
+    let console = with_gateway();
+    ok(&console, limit(480, "search", json!({ "tokens_per_minute": 100 })));
+    let open = ok(&console, json!({ "call": { "project": "search", "deployment": "d" } }));
+    call(&console, 480, "search", 20, 0);
+    let copy = Console::new(&options(json!({})));
+    let document = ok(&console, json!({ "save": { "counters": false } }))["document"].take();
+    ok(&copy, json!({ "now": at(480), "load": { "document": document } }));
+    ok(&copy, limit(481, "search", json!({ "tokens_per_minute": 200 })));
+    let agent = json!({ "url": "https://agents.example/a", "protocol": "A2A" });
+    ok(&copy, by_ada(481, "register_agent", json!({ "project": "search", "agent": "a", "registration": agent })));
+    let changed = ok(&copy, json!({ "save": { "counters": false } }))["document"].take();
+
+    console.adopt(&changed.to_string()).expect("it can be");
+    assert_eq!(ok(&console, json!({ "save": { "counters": false } }))["document"], changed);
+    let limits = ok(&console, json!({ "policy": {} }));
+    assert_eq!(limits["limit"][0]["amount"], 200, "{limits}");
+    // The counter and the call are those from before.
+    let ended = ok(&console, json!({ "settle": { "call": open["call"], "usage": { "input": 50, "output": 5 } } }));
+    assert_eq!(ended["settlement"]["input"], 50);
+    assert_eq!(call(&console, 481, "search", 300, 0)["outcome"], "admitted");
+    assert_eq!(call(&console, 481, "search", 0, 0)["status"], 429);
+
+    for (wrong, code) in [("{", "DOCUMENT_INVALID"), (r#"{"format":"x","version":1}"#, "DOCUMENT_VERSION")] {
+        assert_eq!(console.adopt(wrong).expect_err("it cannot be").code, code);
+    }
+    assert_eq!(ok(&console, json!({ "save": { "counters": false } }))["document"], changed);
+}
+
+#[test]
 fn a_document_that_cannot_be_changes_nothing() {
     let console = with_gateway();
     ok(&console, limit(480, "search", json!({ "tokens_per_minute": 100 })));

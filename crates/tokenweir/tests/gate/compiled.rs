@@ -4,7 +4,7 @@ use crate::foundry::{gateway, keyed, membership, name, on, resource, tokens};
 use crate::{Scene, s};
 use std::collections::BTreeMap;
 use tokenweir::apim::{Profile, Tier};
-use tokenweir::gateway::model::{CallQuota, KeyPart, KeyedLimit, LimitScope, Limits, WorkloadLimit};
+use tokenweir::gateway::model::{CallQuota, KeyPart, KeyedLimit, LimitScope, Limits, ProjectName, WorkloadLimit};
 use tokenweir::gateway::{Call, Code, CompileError, Gate, GateError, Terms};
 use tokenweir::policy::{Algorithm, Mode, Until};
 use tokenweir::{Estimate, Key, Policy};
@@ -249,4 +249,34 @@ fn an_update_that_is_refused_changes_nothing() {
     assert_eq!(scene.refuse(&call, s(0)).status(), 429, "still governed, by the limits before");
     let broken = resource("eastus2", scene.resource.gateway.clone().expect("a gateway").limits);
     assert!(Gate::builder(name("account"), &broken).build().is_err());
+}
+
+#[test]
+fn a_gate_that_only_follows_who_is_governed_leaves_the_limits_to_others() {
+    let mut scene = Scene::new(both());
+    let call = Call::model("P1", "d");
+    scene.take(call, 60, s(0));
+    let (p1, p2): (ProjectName, ProjectName) = (name("P1"), name("P2"));
+    scene.gateway().limits.projects.remove(&p1);
+    scene.gateway().memberships.remove(&p2);
+    scene.gate.update_standing(&scene.resource).expect("it is the same gateway");
+    assert_eq!(scene.pass(&Call::model("P2", "d"), s(0)).permit(), None, "P2 is governed no more");
+    assert_eq!((scene.used(RATE, s(0)), scene.gate.limiter().policy().limits().len()), (60, 5));
+    scene.gateway().created = s(9).into();
+    let refused = scene.gate.update_standing(&scene.resource).expect_err("a new gateway");
+    assert!(matches!(refused, GateError::AnotherGateway { .. }));
+}
+
+#[test]
+fn whoever_builds_the_limiter_may_say_why_not() {
+    let resource = resource("eastus2", both());
+    let built = Gate::builder(name("account"), &resource)
+        .limiter(|limiter| limiter.max_counters(7))
+        .built_by(|limiter| Ok(limiter.build()))
+        .build()
+        .expect("a gate");
+    assert_eq!(built.limiter().stats().max_counters, 7);
+    let not_built = |_| Err(GateError::NotBuilt { reason: "the region is full; make a larger one".to_owned() });
+    let error = Gate::builder(name("account"), &resource).built_by(not_built).build().expect_err("not built");
+    assert_eq!(error.to_string(), "the region is full; make a larger one");
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokenweir::gateway::{Call, CallOutcome, Completion, Gate};
+use tokenweir::gateway::{Call, CallOutcome, Completion, Gate, UsageRecord};
 use tokenweir::{Error, Estimate, Key, ManualClock, Outcome, Usage};
 
 fn scene() -> Scene {
@@ -51,6 +51,32 @@ fn an_admitted_call_is_recorded_when_it_has_ended() {
             "total_ns": 2_000_000_000u64, "backend_ns": 1_500_000_000u64, "first_token_ns": 300_000_000u64,
         })
     );
+}
+
+#[test]
+fn a_record_is_read_as_it_was_written_and_another_process_counts_it() {
+    let (scene, other) = (scene(), scene());
+    let keys = [Key::new("user", "u-17")];
+    let call = Call::model("P1", "d").by_agent("a").with_keys(&keys).with_estimate(Estimate::new(90, 40)).streamed();
+    let backend_time = Some(Duration::from_millis(1500));
+    let completion = Completion { reasoning: Some(7), backend_time, ..Completion::of(Usage::new(1000, 30)) };
+    scene.pass(&call, s(5)).settle_at(&completion, s(7)).expect("settled");
+    scene.refuse(&call, s(7));
+    drop(scene.pass(&Call::model("nobody's", "d"), s(7)));
+    let records = scene.records.taken();
+    for record in &records {
+        let text = serde_json::to_string(record).expect("plain fields");
+        let read = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(record, &read);
+        other.gate.take_over(&read);
+    }
+    assert_eq!(other.records.taken(), records);
+    assert_eq!(other.gate.figures(), scene.gate.figures());
+    assert_eq!(other.gate.project_figures(&name("P1")), scene.gate.project_figures(&name("P1")));
+    assert_eq!(other.gate.unknown_figures().requests(), 1);
+    assert!(other.counters(s(7)).is_empty(), "limits are another's business");
+    let wrong = serde_json::to_string(&records[0]).expect("plain fields").replace("settled", "forgotten");
+    assert!(serde_json::from_str::<UsageRecord>(&wrong).expect_err("no such end").to_string().contains("forgotten"));
 }
 
 #[test]

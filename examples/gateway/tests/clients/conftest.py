@@ -40,9 +40,10 @@ desk = "{digest(OTHER)}"
 class Gateway:
     def __init__(self, directory, limits):
         path = pathlib.Path(directory, "gateway.toml")
-        path.write_text(CONFIG + limits)
+        path.write_text(f"region = {json.dumps(str(pathlib.Path(directory, 'region')))}\n{CONFIG}{limits}")
+        arguments = os.environ.get("TOKENWEIR_GATEWAY_ARGUMENTS", "").split()
         self.process = subprocess.Popen(
-            [os.environ["TOKENWEIR_GATEWAY"], str(path)], stdout=subprocess.PIPE, text=True
+            [os.environ["TOKENWEIR_GATEWAY"], *arguments, str(path)], stdout=subprocess.PIPE, text=True
         )
         first = self.process.stdout.readline()
         assert first.startswith("the gateway is at http://"), first
@@ -58,14 +59,12 @@ class Gateway:
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
 
-    def operate(self, **operation):
-        body = json.dumps(operation).encode()
-        request = urllib.request.Request(f"{self.url}/admin/operations", body, {"api-key": ADMIN})
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
-
     def calls(self):
         return {outcome: calls for outcome, calls in self.look("usage")["calls"].items() if calls}
+
+    def has_had(self, calls):
+        """These, by what came of them: another process may have told of them after it answered."""
+        eventually(lambda: self.calls() == calls, lambda: self.calls())
 
     def settled(self):
         """What each limit has settled, once nothing is held."""
@@ -73,10 +72,10 @@ class Gateway:
         return {counter["limit"]: counter["settled_total"] for counter in self.look("usage")["counters"]}
 
 
-def eventually(is_so):
+def eventually(is_so, instead=lambda: "it does not come about within a minute"):
     deadline = time.monotonic() + 60
     while not is_so():
-        assert time.monotonic() < deadline, "it comes about within a minute"
+        assert time.monotonic() < deadline, instead()
         time.sleep(0.02)
 
 

@@ -1,4 +1,7 @@
-"""Runs the lines that a page gives for the gateway, each as it stands but for the port, and looks at what they print."""
+"""Runs the lines that a page gives for the gateway, each as it stands but for the port, and looks at what they print.
+
+run_readme.py PAGE [ARGUMENT...]: what is given besides is for the gateway.
+"""
 
 import json
 import os
@@ -9,7 +12,7 @@ import sys
 import tempfile
 import urllib.request
 
-PAGE = sys.argv[1]
+PAGE, *ARGUMENTS = sys.argv[1:]
 README = pathlib.Path(PAGE).read_text()
 COMMAND = "cargo run --release -p tokenweir-gateway\n"
 SAMPLE = pathlib.Path(__file__).parents[2] / "gateway.toml"
@@ -98,8 +101,8 @@ with tempfile.TemporaryDirectory() as directory:
     text = SAMPLE.read_text()
     check('listen = "127.0.0.1:8787"' in text, "the sample listens where the README says", text)
     file = pathlib.Path(directory, "gateway.toml")
-    file.write_text(text.replace("127.0.0.1:8787", "127.0.0.1:0"))
-    program = [os.environ["TOKENWEIR_GATEWAY"], str(file)]
+    file.write_text('region = "region"\n' + text.replace("127.0.0.1:8787", "127.0.0.1:0"))
+    program = [os.environ["TOKENWEIR_GATEWAY"], *ARGUMENTS, str(file)]
     gateway = subprocess.Popen(program, cwd=directory, stdout=subprocess.PIPE, text=True)
     try:
         address = re.search(r"http://(\S+);", gateway.stdout.readline())[1]

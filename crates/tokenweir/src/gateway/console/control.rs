@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::error::ConsoleError;
-use super::settings::ConsoleSettings;
+use super::settings::{BuildLimiter, ConsoleSettings};
 use crate::apim::Profile;
 use crate::clock::{Clock, Now};
 use crate::gateway::code::Code;
@@ -32,6 +32,7 @@ pub(super) struct Making {
     pub(super) max_permits: usize,
     pub(super) max_counters: usize,
     pub(super) ttl: Duration,
+    pub(super) limiters: Option<Arc<BuildLimiter>>,
 }
 
 impl Making {
@@ -42,6 +43,9 @@ impl Making {
             .limiter(move |limiter| limiter.clock(clock).permit_ttl(ttl).max_counters(counters).max_permits(permits));
         if let Some(profile) = &self.profile {
             builder = builder.profile(profile.clone());
+        }
+        if let Some(build) = self.limiters.clone() {
+            builder = builder.built_by(move |limiter| build(limiter));
         }
         self.observers.iter().fold(builder, |builder, observer| builder.observer(observer.clone())).build()
     }
@@ -191,6 +195,19 @@ impl Control {
         let making = &self.making;
         let settings = ConsoleSettings { profile: making.profile.clone(), provider: making.in_process.clone() };
         json!({ "document": self.estate.document(&saved, &settings) })
+    }
+
+    /// Becomes what a document says of the estate. The gates stay, and follow.
+    pub(super) fn adopt(&mut self, document: &str, now: Now) -> Result<(), ConsoleError> {
+        let Document { holdings, audit, .. } = Document::read(document)?;
+        let before = self.estate.holdings.clone();
+        let audit = std::mem::replace(&mut self.estate.audit, audit);
+        self.estate.holdings = holdings;
+        if let Err(error) = self.follow(now) {
+            self.estate.replace(before, audit, None);
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Becomes what a document says, counters included.

@@ -80,6 +80,7 @@ impl From<GateError> for ConsoleError {
         match error {
             GateError::Compile(error) => error.into(),
             GateError::Limiter(error) => error.into(),
+            GateError::NotBuilt { reason } => ConsoleError::of(Code::LimiterNotBuilt.as_str(), &reason),
             other => ConsoleError::of(Code::GatewayAlreadyExists.as_str(), &other.to_string()),
         }
     }

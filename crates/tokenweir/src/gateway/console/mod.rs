@@ -169,6 +169,17 @@ impl Console {
         self.load_at(document, self.at(None)?)
     }
 
+    /// Becomes what a document says of resources, instances, principals and what was done, in one step: as if all that it has
+    /// more than this console had been done here. Gates stay with their counters and the calls that are under way, and follow;
+    /// counters in the document are not looked at. For a host that makes several changes on a copy first, all or none.
+    ///
+    /// # Errors
+    /// `DOCUMENT_VERSION`, `DOCUMENT_INVALID`, `NOW_MISSING`, or why its limits cannot be put in force. Nothing has changed then.
+    pub fn adopt(&self, document: &str) -> Result<(), ConsoleError> {
+        let now = self.at(None)?;
+        self.control.lock().adopt(document, now)
+    }
+
     /// Looks at the estate, while nothing changes it.
     pub fn estate<T>(&self, look: impl FnOnce(&Estate) -> T) -> T {
         look(&self.control.lock().estate)

@@ -14,6 +14,8 @@ use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::gateway::estate::Estate;
 use crate::gateway::provider::{InProcessProvider, InstanceProvider};
 use crate::gateway::record::RecordObserver;
+use crate::gateway::traffic::GateError;
+use crate::limiter::{Limiter, LimiterBuilder};
 use crate::sync::Mutex;
 
 /// What windows may have counted before the process began: the longest renewal period of a call rate is 300 s.
@@ -84,7 +86,11 @@ pub struct ConsoleBuilder {
     provider: Option<Box<dyn InstanceProvider + Send>>,
     clock: Option<Arc<dyn Clock>>,
     observers: Vec<Arc<dyn RecordObserver>>,
+    limiters: Option<Arc<BuildLimiter>>,
 }
+
+/// Who builds the limiters of gates.
+pub(super) type BuildLimiter = dyn Fn(LimiterBuilder) -> Result<Limiter, GateError> + Send + Sync;
 
 impl std::fmt::Debug for ConsoleBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -118,6 +124,16 @@ impl ConsoleBuilder {
         self
     }
 
+    /// Who builds the limiter of each gate: see [`GateBuilder::built_by`](crate::gateway::GateBuilder::built_by). It is asked
+    /// while the console is held, so it must not use it.
+    pub fn limiters_built_by(
+        mut self,
+        build: impl Fn(LimiterBuilder) -> Result<Limiter, GateError> + Send + Sync + 'static,
+    ) -> Self {
+        self.limiters = Some(Arc::new(build));
+        self
+    }
+
     /// The console.
     pub fn build(self) -> Console {
         let options = self.options;
@@ -144,6 +160,7 @@ impl ConsoleBuilder {
             max_permits: options.max_calls,
             max_counters: options.max_counters,
             ttl,
+            limiters: self.limiters,
         };
         Console {
             clock,

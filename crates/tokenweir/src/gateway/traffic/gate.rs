@@ -33,6 +33,12 @@ pub enum GateError {
     /// The limiter does not take up the new limits.
     #[error(transparent)]
     Limiter(#[from] crate::Error),
+    /// Whoever builds the gate's limiter cannot: see [`GateBuilder::built_by`].
+    #[error("{reason}")]
+    NotBuilt {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The resource has another gateway now: gateways never share counters.
     #[error("the resource's gateway is {now:?} now, and this gate is that of {was:?}; build a new gate for it")]
     AnotherGateway {
@@ -115,6 +121,7 @@ impl fmt::Debug for Gate {
 }
 
 type Configure = Box<dyn FnOnce(LimiterBuilder) -> LimiterBuilder>;
+type Build = Box<dyn FnOnce(LimiterBuilder) -> Result<Limiter, GateError>>;
 
 /// How a [`Gate`] is to be built.
 pub struct GateBuilder<'a> {
@@ -123,6 +130,7 @@ pub struct GateBuilder<'a> {
     profile: Option<Profile>,
     observers: Vec<Arc<dyn RecordObserver>>,
     configure: Configure,
+    build: Build,
 }
 
 impl fmt::Debug for GateBuilder<'_> {
@@ -150,15 +158,22 @@ impl GateBuilder<'_> {
         self
     }
 
+    /// Who builds the gate's limiter, of what [`limiter`](GateBuilder::limiter) has made of its builder: on a region that
+    /// several processes share, or with a store. It is built in this process's memory unless set.
+    pub fn built_by(mut self, build: impl FnOnce(LimiterBuilder) -> Result<Limiter, GateError> + 'static) -> Self {
+        self.build = Box::new(build);
+        self
+    }
+
     /// The gate.
     ///
     /// # Errors
-    /// [`GateError::Compile`].
+    /// [`GateError::Compile`], and whatever the one [who builds](GateBuilder::built_by) its limiter says.
     pub fn build(self) -> Result<Gate, GateError> {
         let terms = self.profile.as_ref().map_or(Terms::native(), Terms::from);
         let policy = policy(self.resource, &terms)?;
         let inner = Inner {
-            limiter: (self.configure)(Limiter::builder(policy)).build(),
+            limiter: (self.build)((self.configure)(Limiter::builder(policy)))?,
             resource: self.name,
             standing: ArcSwap::from_pointee(Standing::new(self.resource, None)),
             terms,
@@ -180,7 +195,9 @@ fn policy(resource: &FoundryResource, terms: &Terms) -> Result<Policy, CompileEr
 impl Gate {
     /// The gate of a resource's gateway, as the model stands. Without a gateway all calls bypass it.
     pub fn builder(name: ResourceName, resource: &FoundryResource) -> GateBuilder<'_> {
-        GateBuilder { name, resource, profile: None, observers: Vec::new(), configure: Box::new(|builder| builder) }
+        let (configure, build): (Configure, Build) =
+            (Box::new(|builder| builder), Box::new(|builder| Ok(builder.build())));
+        GateBuilder { name, resource, profile: None, observers: Vec::new(), configure, build }
     }
 
     /// Follows the model: memberships, limits, agents and settings as they are in `resource` apply to the next call. Use
@@ -197,6 +214,26 @@ impl Gate {
     /// # Errors
     /// As [`update`](Gate::update).
     pub fn update_at(&self, resource: &FoundryResource, now: Now) -> Result<(), GateError> {
+        let policy = policy(resource, &self.inner.terms)?;
+        self.change(resource, || match policy != self.inner.limiter.policy() {
+            true => Ok(self.inner.limiter.swap_policy_at(policy, now)?),
+            false => Ok(()),
+        })
+    }
+
+    /// Follows the model in all but its limits: for a gate on a region whose limits another process's gate puts in force.
+    ///
+    /// # Errors
+    /// [`GateError::AnotherGateway`]; then everything stays as it was.
+    pub fn update_standing(&self, resource: &FoundryResource) -> Result<(), GateError> {
+        self.change(resource, || Ok(()))
+    }
+
+    fn change(
+        &self,
+        resource: &FoundryResource,
+        put_in_force: impl FnOnce() -> Result<(), GateError>,
+    ) -> Result<(), GateError> {
         let _one = self.inner.updating.lock();
         let before = self.inner.standing.load();
         let mut standing = Standing::new(resource, Some(&before));
@@ -208,10 +245,7 @@ impl Gate {
             (Some(_), None) => standing.gateway.clone_from(&before.gateway),
             _ => {}
         }
-        let policy = policy(resource, &self.inner.terms)?;
-        if policy != self.inner.limiter.policy() {
-            self.inner.limiter.swap_policy_at(policy, now)?;
-        }
+        put_in_force()?;
         self.inner.standing.store(Arc::new(standing));
         Ok(())
     }
@@ -263,6 +297,14 @@ impl Gate {
     /// The calls of projects that the resource does not have.
     pub fn unknown_figures(&self) -> Figures {
         self.inner.standing.load().unknown.read()
+    }
+
+    /// Counts a call that a gate of another process has decided on, and tells the observers of it. The counters of limits
+    /// are not touched: they are the other gate's business, or in a region that both share.
+    pub fn take_over(&self, record: &UsageRecord) {
+        self.inner.total.add(record.outcome);
+        self.inner.standing.load().counts(&record.project).add(record.outcome);
+        self.inner.tell(record);
     }
 
     /// Decides on a call: it passes, governed or not, or it is refused.

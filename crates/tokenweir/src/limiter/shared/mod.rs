@@ -5,8 +5,9 @@
 //!
 //! - `slots`: the permits;
 //! - `admit`: charging; `settle`: ending;
-//! - `clear_up`: what is done about a process that has ended.
+//! - `clear_up`: what is done about a process that has ended; `abandon`: what it had open.
 
+mod abandon;
 mod admit;
 mod clear_up;
 mod settle;

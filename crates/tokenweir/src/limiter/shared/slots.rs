@@ -24,6 +24,8 @@ const CACHED: usize = 2;
 const OUTPUT: usize = 3;
 /// The generation, whether it is being settled (1 bit), and the step that is being made (15).
 const PROGRESS: usize = 4;
+/// The process that asked for the permit, as the system numbers it.
+const PROCESS: usize = 5;
 /// Receipts that the slot has no room for.
 const FAR: usize = 8;
 const MARKS: usize = 16;
@@ -63,6 +65,7 @@ pub(crate) struct Slots {
     slots: &'static [Word],
     notes: &'static [Word],
     seat: u64,
+    process: u64,
     next: AtomicUsize,
 }
 
@@ -75,7 +78,7 @@ impl Marks for Slots {
 impl Slots {
     pub(crate) fn new(slots: &'static [Word], notes: &'static [Word], seat: usize) -> Self {
         let next = AtomicUsize::new(slots.len() / SLOT / crate::table::PROCESSES * seat);
-        Slots { slots, notes, seat: seat as u64, next }
+        Slots { slots, notes, seat: seat as u64, process: u64::from(std::process::id()), next }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -129,6 +132,7 @@ impl Slots {
         slot.output().store(estimate.output, Relaxed);
         let generation = claimed.generation() & OBSERVED_GENERATION;
         slot.observed_word().store(generation << (2 * OBSERVED_BITS), Relaxed);
+        self.note(claimed.index())[PROCESS].store(self.process, Relaxed);
         self.charging(claimed, 0);
     }
 
@@ -250,6 +254,11 @@ impl Slots {
         let is_its_own = (state & SEAT) >> SEAT_SHIFT == seat as u64;
         let phase = state & PHASE;
         (is_its_own && matches!(phase, FILLING | SETTLING)).then(|| (phase, generation_of(state)))
+    }
+
+    /// The process that asked for the permit in a slot.
+    pub(crate) fn process_of(&self, index: usize) -> u64 {
+        self.note(index)[PROCESS].load(Relaxed)
     }
 
     /// Makes a permit that its seat left half done an open one again, or one for the first time.

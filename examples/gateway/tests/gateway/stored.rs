@@ -1,0 +1,52 @@
+//! Quotas in a file outlive a kill.
+
+use crate::program::{Program, does_not_start};
+use crate::support::*;
+
+const LIMIT: &str = "[project.search.limits.same]\ntoken_quota = 1600\ntoken_quota_period = 'Yearly'\n";
+
+fn text(upstream: &Upstream) -> String {
+    format!("store = 'redb:@/state/quotas.redb'\n{}", config(upstream.address, LIMIT))
+}
+
+async fn admitted(gateway: &Program, calls: usize) -> usize {
+    let mut admitted = 0;
+    for _ in 0..calls {
+        let answer = gateway.post("/v1/chat/completions", KEY, &chat("same", r#","max_tokens":8"#)).await;
+        assert!(matches!(answer.status, 200 | 403), "{}", answer.text);
+        admitted += usize::from(answer.status == 200);
+    }
+    admitted
+}
+
+#[tokio::test]
+async fn a_quota_in_a_file_outlives_a_kill_within_its_lease_and_an_end_exactly() {
+    let upstream = Upstream::start().await;
+    (0..200).for_each(|_| upstream.answers(200, ANSWER));
+    let gateway = Program::with(&[], &text(&upstream));
+    assert_eq!(admitted(&gateway, 40).await, 40);
+    gateway.signal("KILL");
+    let (_, directory) = gateway.ended();
+    assert!(!directory.path().join("state/state.json").exists(), "what is there is in the file of quotas");
+    let gateway = Program::within(directory, &[], &text(&upstream));
+    // 640 are used, and at most a hundredth of the amount is leased besides.
+    assert_eq!(admitted(&gateway, 30).await, 30);
+    gateway.signal("TERM");
+    let (status, directory) = gateway.ended();
+    assert!(status.success());
+    let gateway = Program::within(directory, &[], &text(&upstream));
+    let rest = admitted(&gateway, 35).await;
+    assert!((29..=30).contains(&rest), "{rest}");
+    let told = gateway.get("/admin/configuration", LOOK).await.json();
+    assert_eq!(told["store"], serde_json::json!({ "failures": 0, "error": null }));
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_is_refused_at_the_start() {
+    let address = "127.0.0.1:9".parse().expect("an address");
+    let refused = |store: &str| does_not_start(&[], &format!("store = '{store}'\n{}", config(address, "")));
+    assert!(refused("redis://127.0.0.1/").contains("tokenweir-redis"));
+    assert!(refused("quotas.redb").contains("redb:PATH"));
+    assert!(refused("redb:").contains("redb:PATH"));
+    assert!(refused("redb:@").contains("redb") || refused("redb:@").contains("directory"));
+}

@@ -1,0 +1,327 @@
+//! Several processes that serve count as one.
+
+use crate::program::*;
+use crate::support::*;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+use tokenweir_gateway::Digest;
+
+const FOUR: [&str; 2] = ["--workers", "4"];
+const QUOTA: &str = r#"project "search" on "same": token quota"#;
+/// A call is estimated at 16 tokens and takes 16.
+const MORE: &str = r#","max_tokens":8"#;
+
+fn quota(tokens: u64) -> String {
+    format!("[project.search.limits.same]\ntoken_quota = {tokens}\ntoken_quota_period = 'Yearly'\n")
+}
+
+/// So many calls, many at a time and each over a connection of its own. Their statuses.
+async fn calls(gateway: &Program, path: &str, body: &str, count: usize) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for some in (0..count).collect::<Vec<_>>().chunks(25) {
+        let asked = some.iter().map(|_| {
+            let (address, request) = (gateway.address, post(path, KEY, body));
+            tokio::spawn(async move { Answer::of(ask(address, request).await.expect("a response")).await.status })
+        });
+        for asked in asked.collect::<Vec<_>>() {
+            statuses.push(asked.await.expect("no panic"));
+        }
+    }
+    statuses
+}
+
+fn of(statuses: &[u16], status: u16) -> usize {
+    statuses.iter().filter(|other| **other == status).count()
+}
+
+async fn chats(gateway: &Program, count: usize) -> Vec<u16> {
+    calls(gateway, "/v1/chat/completions", &chat("same", MORE), count).await
+}
+
+fn log(gateway: &Program) -> Vec<Value> {
+    let text = std::fs::read_to_string(gateway.directory.path().join("usage.jsonl")).expect("the log");
+    text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
+}
+
+/// Waits for what another process does, with a deadline that says what did not come about.
+async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}, within a minute");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn four_workers_admit_what_one_limit_allows_and_are_seen_as_one() {
+    let upstream = Upstream::start().await;
+    (0..300).for_each(|_| upstream.answers(200, ANSWER));
+    let gateway = Program::with(&FOUR, &config(upstream.address, &quota(1600)));
+    let workers = gateway.workers().await;
+    assert_eq!(workers.iter().collect::<HashSet<_>>().len(), 4);
+
+    let statuses = chats(&gateway, 300).await;
+    assert_eq!((of(&statuses, 200), of(&statuses, 403)), (100, 200), "{statuses:?}");
+    assert_eq!(upstream.seen().len(), 100);
+    // What each has told of its calls arrives after they were answered.
+    until("the log is whole", async || log(&gateway).len() == 300).await;
+    let usage = gateway.get("/admin/usage", LOOK).await.json();
+    assert_eq!((usage["calls"]["admitted"].as_u64(), usage["calls"]["refused-quota"].as_u64()), (Some(100), Some(200)));
+    assert_eq!((gateway.used(QUOTA).await, usage["open"].as_u64()), (1600, Some(0)));
+    // Each process has a number of its own in its calls' ids.
+    let ids: HashSet<String> =
+        log(&gateway).iter().map(|record| record["correlation_id"].as_str().expect("an id")[..16].to_owned()).collect();
+    assert!(ids.len() > 1, "more than one has served");
+
+    let metrics = gateway.get("/metrics", LOOK).await.text;
+    let sum = |outcome: &str| -> f64 {
+        let of = |line: &&str| line.starts_with("tokenweir_gateway_requests") && line.contains(outcome);
+        let values = metrics.lines().filter(of).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        values.sum()
+    };
+    assert_eq!((sum("\"admitted\""), sum("\"refused-quota\"")), (100.0, 200.0), "{metrics}");
+    let chart = gateway.get("/admin/chart", LOOK).await.json();
+    let slots = chart["slots"].as_array().expect("slots").iter();
+    let tokens: u64 = slots.filter_map(|slot| slot["projects"]["search"]["tokens"].as_u64()).sum();
+    assert_eq!(tokens, 1600);
+    assert!(gateway.get("/", "").await.text.contains("<html"), "the page needs no key");
+    assert_eq!(gateway.get("/healthz", "").await.text, "ok\n");
+    assert_eq!(gateway.get("/admin/status", "no key of anybody").await.status, 401);
+    assert_eq!(gateway.workers().await, workers, "none of them has ended");
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_had_open_is_charged_and_its_places_are_free() {
+    let upstream = Upstream::start().await;
+    let limited = format!(
+        "{}[project.search.agents.pilot]\nregistration = {{ url = 'http://{}/agent', protocol = 'A2A' }}\n\
+         limit = {{ concurrency = 3 }}\n",
+        quota(1600),
+        upstream.address
+    );
+    let gateway = Program::with(&FOUR, &config(upstream.address, &limited));
+    // Three calls to the agent and two to the model are under way.
+    let mut open = Vec::new();
+    for at in 0..5 {
+        let pipe = upstream.streams();
+        pipe.send(PIECE);
+        let request = match at {
+            0..3 => post("/agents/search/pilot", KEY, "{}"),
+            _ => post("/v1/chat/completions", KEY, &chat("same", r#","max_tokens":8,"stream":true"#)),
+        };
+        let mut response = gateway.ask(request).await;
+        response.body_mut().frame().await.expect("more").expect("data");
+        open.push((pipe, response));
+    }
+    assert_eq!(calls(&gateway, "/agents/search/pilot", "{}", 8).await, [429; 8]);
+    let before = gateway.workers().await;
+    before.iter().for_each(|worker| send("KILL", *worker));
+    until("four others serve", async || {
+        let now = gateway.workers().await;
+        now.len() == 4 && now.iter().all(|worker| !before.contains(worker))
+    })
+    .await;
+    for (_, response) in open {
+        assert!(response.into_body().collect().await.is_err(), "what was under way has broken off");
+    }
+    until("the places are free", async || gateway.get("/admin/usage", LOOK).await.json()["open"] == 0).await;
+    assert_eq!(gateway.used(QUOTA).await, 32, "two estimates stand");
+
+    upstream.answers(200, "{}");
+    assert_eq!(gateway.post("/agents/search/pilot", KEY, "{}").await.status, 200);
+    (0..200).for_each(|_| upstream.answers(200, ANSWER));
+    let statuses = chats(&gateway, 150).await;
+    assert_eq!((of(&statuses, 200), of(&statuses, 403)), (98, 52), "{statuses:?}");
+    assert_eq!(gateway.get("/admin/configuration", LOOK).await.json()["workers"]["replaced"], 4);
+}
+
+#[tokio::test]
+async fn tools_agents_and_keys_are_with_four_workers_what_they_are_with_one() {
+    let upstream = Upstream::start().await;
+    let more = format!(
+        "[project.search.tools.tides]\nurl = 'http://{0}/mcp'\nlimit = {{ calls = {{ calls = 5, renewal_seconds = 300 }} }}\n\
+         [project.search.agents.pilot]\nregistration = {{ url = 'http://{0}/agent', protocol = 'A2A' }}\n",
+        upstream.address
+    );
+    let gateway = Program::with(&FOUR, &config(upstream.address, &more));
+    (0..30).for_each(|_| upstream.answers(200, "{}"));
+    let statuses = calls(&gateway, "/mcp/search/tides", "{}", 25).await;
+    assert_eq!((of(&statuses, 200), of(&statuses, 429)), (5, 20), "{statuses:?}");
+    assert_eq!(calls(&gateway, "/mcp/search/other", "{}", 8).await, [404; 8]);
+
+    assert_eq!(calls(&gateway, "/agents/search/pilot", "{}", 8).await, [200; 8]);
+    let blocked = gateway.operate(json!({ "block_agent": { "project": "search", "agent": "pilot" } })).await;
+    assert_eq!(blocked.status, 200, "{}", blocked.text);
+    assert_eq!(calls(&gateway, "/agents/search/pilot", "{}", 16).await, [403; 16], "at once, in each of them");
+
+    for key in ["", "no key of anybody", ADMIN] {
+        assert_eq!(gateway.post("/v1/chat/completions", key, &chat("same", MORE)).await.status, 401);
+    }
+    let audit = gateway.get("/admin/audit", LOOK).await.json();
+    assert_eq!(audit["entries"].as_array().expect("entries").last().expect("one")["event"], "block_agent");
+    let refusals = gateway.get("/admin/refusals", LOOK).await.json();
+    let refused = refusals["refusals"].as_array().expect("refusals").len();
+    assert!(refused >= 36, "{refused}");
+}
+
+#[tokio::test]
+async fn as_api_management_counts_four_workers_count_too() {
+    let upstream = Upstream::start().await;
+    (0..20).for_each(|_| upstream.answers(200, ANSWER));
+    let text = format!("counting = 'apim-v2'\n{}", config(upstream.address, &quota(160)));
+    let gateway = Program::with(&FOUR, &text);
+    // Charged afterwards, so one after the other; they pass until the use has passed the amount.
+    let mut statuses = Vec::new();
+    for _ in 0..13 {
+        statuses.push(gateway.post("/v1/chat/completions", KEY, &chat("same", MORE)).await.status);
+    }
+    assert_eq!((of(&statuses, 200), of(&statuses, 403)), (11, 2), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_changes_in_the_file_changes_in_every_worker() {
+    let upstream = Upstream::start().await;
+    (0..40).for_each(|_| upstream.answers(200, ANSWER));
+    let text = config(upstream.address, &quota(1600));
+    let gateway = Program::with(&FOUR, &text);
+    assert_eq!(chats(&gateway, 8).await, [200; 8]);
+    gateway.write(&text.replace(&Digest::of(KEY.as_bytes()).to_string(), &Digest::of(b"another").to_string()));
+    until("it is taken up", async || gateway.get("/admin/configuration", LOOK).await.json()["taken_up"] == 2).await;
+    assert_eq!(chats(&gateway, 16).await, [401; 16]);
+    for _ in 0..8 {
+        assert_eq!(gateway.post("/v1/chat/completions", "another", &chat("same", MORE)).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_changes_needs_a_restart_which_keeps_its_use() {
+    let upstream = Upstream::start().await;
+    (0..40).for_each(|_| upstream.answers(200, ANSWER));
+    let text = config(upstream.address, &quota(160));
+    let gateway = Program::with(&FOUR, &text);
+    assert_eq!(chats(&gateway, 6).await, [200; 6]);
+    let limit = json!({ "token_quota": 320, "token_quota_period": "Yearly" });
+    let set = json!({ "set_limit": { "project": "search", "deployment": "same", "limit": limit } });
+    let refused = gateway.operate(set).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.json()["error"]["next"].as_str().expect("what to do").contains("restart"), "{}", refused.text);
+    // Together with what could change: nothing is half done.
+    let changed = config(upstream.address, &quota(128))
+        .replace(&Digest::of(OTHER.as_bytes()).to_string(), &Digest::of(b"another").to_string());
+    gateway.write(&changed);
+    until("it is looked at", async || gateway.get("/admin/configuration", LOOK).await.json()["error"] != Value::Null)
+        .await;
+    let told = gateway.get("/admin/configuration", LOOK).await.json();
+    assert!(told["error"].as_str().expect("text").contains("restart"), "{told}");
+    assert_eq!(gateway.post("/v1/chat/completions", "another", &chat("same", MORE)).await.status, 401);
+    let limits = gateway.get("/admin/limits", LOOK).await.json();
+    assert_eq!(limits["limit"][0]["amount"], 160, "{limits}");
+
+    gateway.signal("TERM");
+    let (status, directory) = gateway.ended();
+    assert!(status.success());
+    let gateway = Program::within(directory, &FOUR, &changed);
+    assert_eq!(gateway.used(QUOTA).await, 96);
+    let statuses = chats(&gateway, 8).await;
+    assert_eq!((of(&statuses, 200), of(&statuses, 403)), (2, 6), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_runs_may_end_when_the_gateway_stops() {
+    let upstream = Upstream::start().await;
+    let text = config(upstream.address, &quota(1600));
+    let gateway = Program::with(&FOUR, &text);
+    let pipe = upstream.streams();
+    pipe.send(PIECE);
+    let body = chat("same", r#","max_tokens":40,"stream":true"#);
+    let mut response = gateway.ask(post("/v1/chat/completions", KEY, &body)).await;
+    response.body_mut().frame().await.expect("more").expect("data");
+    let workers = gateway.workers().await;
+    gateway.signal("TERM");
+    let address = gateway.address;
+    until("nobody new is let in", async || {
+        let request = http::Request::get("/healthz").body(Default::default()).expect("a request");
+        ask(address, request).await.is_err()
+    })
+    .await;
+    assert!(workers.iter().any(|worker| lives(*worker)));
+    pipe.send(USAGE);
+    pipe.send(DONE);
+    drop(pipe);
+    let rest = response.into_body().collect().await.expect("it ends well").to_bytes();
+    assert!(rest.ends_with(DONE.as_bytes()));
+    let (status, directory) = gateway.ended();
+    assert!(status.success() && !workers.iter().any(|worker| lives(*worker)));
+    let log = std::fs::read_to_string(directory.path().join("usage.jsonl")).expect("the log");
+    let record: Value = serde_json::from_str(log.lines().last().expect("a line")).expect("a record");
+    assert_eq!((&record["ended"], &record["charged_output"]), (&json!("settled"), &json!(5)));
+    let gateway = Program::within(directory, &FOUR, &text);
+    assert_eq!(gateway.used(QUOTA).await, 16);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_killed_leaves_no_worker_and_the_next_one_counts_on() {
+    let upstream = Upstream::start().await;
+    (0..200).for_each(|_| upstream.answers(200, ANSWER));
+    let text = config(upstream.address, &quota(1600));
+    let gateway = Program::with(&FOUR, &text);
+    assert_eq!(chats(&gateway, 40).await, [200; 40]);
+    let workers = gateway.workers().await;
+    gateway.signal("KILL");
+    let (status, directory) = gateway.ended();
+    assert!(!status.success());
+    until("no worker is left", async || !workers.iter().any(|worker| lives(*worker))).await;
+    // Nothing was saved: the region has it.
+    let gateway = Program::within(directory, &FOUR, &text);
+    assert_eq!(gateway.used(QUOTA).await, 640);
+    let statuses = chats(&gateway, 75).await;
+    assert_eq!((of(&statuses, 200), of(&statuses, 403)), (60, 15), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_stands_still_keeps_nobody_waiting() {
+    let upstream = Upstream::start().await;
+    let more = format!(
+        "{}[project.search.agents.pilot]\nregistration = {{ url = 'http://{}/agent', protocol = 'A2A' }}\n",
+        quota(16_000),
+        upstream.address
+    );
+    let gateway = Program::with(&FOUR, &config(upstream.address, &more));
+    (0..400).for_each(|_| upstream.answers(200, ANSWER));
+    // The first one: what it has not heard yet, it hears when it goes on.
+    gateway.signal("STOP");
+    assert_eq!(chats(&gateway, 300).await, [200; 300]);
+    gateway.signal("CONT");
+    until("the log is whole", async || log(&gateway).len() == 300).await;
+    assert_eq!(gateway.get("/admin/configuration", LOOK).await.json()["workers"]["records_dropped"], 0);
+
+    let worker = gateway.workers().await[0];
+    send("STOP", worker);
+    let blocked = gateway.operate(json!({ "block_agent": { "project": "search", "agent": "pilot" } })).await;
+    assert_eq!(blocked.status, 200, "{}", blocked.text);
+    send("CONT", worker);
+    until("all have taken it up", async || calls(&gateway, "/agents/search/pilot", "{}", 16).await == [403; 16]).await;
+    // One that ends by itself has another in its place, with what is in force.
+    send("TERM", worker);
+    until("another serves", async || {
+        let now = gateway.workers().await;
+        now.len() == 4 && !now.contains(&worker)
+    })
+    .await;
+    assert_eq!(calls(&gateway, "/agents/search/pilot", "{}", 16).await, [403; 16]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_with_workers_is_refused_at_the_start() {
+    let address = "127.0.0.1:9".parse().expect("an address");
+    let store = format!("store = 'redb:@/quotas.redb'\n{}", config(address, ""));
+    assert!(does_not_start(&FOUR, &store).contains("leave one of the two out"));
+    for none in ["0", "33"] {
+        assert!(does_not_start(&["--workers", none], &config(address, "")).contains("1 to 32 workers"));
+    }
+    assert!(does_not_start(&["--workers", "many"], &config(address, "")).contains("how many processes"));
+    let key = config(address, "").replace("CARGO_PKG_NAME", "NOT_IN_THE_ENVIRONMENT");
+    assert!(does_not_start(&FOUR, &key).contains("NOT_IN_THE_ENVIRONMENT"));
+}
