@@ -49,7 +49,7 @@ pub(crate) fn refused(refusal: &Refusal, dialect: Dialect, now: Now) -> Response
 pub(crate) fn undecided(dialect: Dialect, wrong: &Error) -> Response<Bytes> {
     let status = match wrong {
         Error::PermitsExhausted { .. } | Error::TableFull { .. } | Error::Store(_) => 503,
-        Error::Region(RegionError::Forked) => 503,
+        Error::Region(RegionError::Forked | RegionError::PolicyDamaged) => 503,
         Error::EstimateTooLarge { .. } => 413,
         _ => 400,
     };

@@ -362,8 +362,14 @@ impl Rule {
     }
 
     /// Takes up what was saved of a bucket `elapsed` nanoseconds ago.
-    pub(crate) fn take_up_bucket(&self, state: &State, saved: &bucket::Saved, elapsed: u64, now: Now) {
-        matched!(self, state; Bucket(rule) bucket => drop(bucket.take_up(rule, saved, elapsed, now.mono)); ());
+    pub(crate) fn take_up_bucket(
+        &self,
+        state: &State,
+        saved: &bucket::Saved,
+        elapsed: u64,
+        now: Now,
+    ) -> Result<(), Stale> {
+        matched!(self, state; Bucket(rule) bucket => bucket.take_up(rule, saved, elapsed, now.mono); Ok(()))
     }
 
     /// Takes up an amount of a window's that leaves at this instant.
@@ -381,6 +387,11 @@ impl Rule {
         if let Rule::Bucket(rule) = self {
             rule.put_in_force();
         }
+    }
+
+    /// Whether the counter is under this rule, where a change of policy requires that it is brought there.
+    pub(crate) fn is_adopted(&self, state: &State) -> bool {
+        matched!(self, state; Bucket(rule) bucket => bucket.is_under(rule); true)
     }
 
     /// Brings a counter under this rule where a change of policy requires it, unless a newer one is in force.

@@ -7,7 +7,7 @@ impl Core {
     /// Ends the open permits of a process that has ended, as if dropped. How many.
     pub(crate) fn abandon_process(&self, process: u32) -> Result<usize, Error> {
         let Some(shared) = &self.shared else { return Ok(0) };
-        shared.check()?;
+        self.check_shared(shared)?;
         let now = self.clamped(None);
         // What it was at is finished or undone first.
         self.clear_up(shared, now, true);
