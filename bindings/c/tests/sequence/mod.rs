@@ -283,7 +283,8 @@ impl Made {
                         // `tests/store.c` has that, and `tests/region.c`.
                         store: null(),
                         region: null(),
-                        reserved,
+                        policy_of_region: 0,
+                        reserved: reserved.map(|word| word as u32),
                     };
                     let options = tokenweir_options { when_full: options.when_full % 3, ..options };
                     let policy = self.policies[bytes.below(3)];
