@@ -136,11 +136,15 @@ impl SavedLimit {
 
 impl Core {
     pub(crate) fn snapshot(&self, now: Now) -> Snapshot {
+        self.under_one_policy(|| self.snapshot_now(now))
+    }
+
+    fn snapshot_now(&self, now: Now) -> Snapshot {
         let now = self.clamped(Some(now));
         if let Some(shared) = &self.shared {
             self.know_all(shared, now);
         }
-        // No change of policy until this is done: every counter is under the rule by which it is read.
+        // No change of policy by this process until this is done: every counter is under the rule by which it is read.
         let _steady = self.identities.lock();
         let compiled = self.compiled.load_full();
         let held = self.held(now);
@@ -284,7 +288,7 @@ fn save(saved: &mut SavedAlgorithm, counter: &Counter, key: Vec<KeyPart>, rule: 
     let state = &counter.state;
     match (saved, rule) {
         (SavedAlgorithm::Bucket { counters, .. }, Rule::Bucket(_)) => {
-            // Never stale: the policy does not change meanwhile.
+            // Stale only if another process has changed the policy: then it is all done again.
             if let Some(bucket) = rule.save_bucket(state, now) {
                 let is_full = bucket.is_full();
                 push(counters, key, spent, is_full, Balance { balance: bucket.balance });
@@ -324,11 +328,10 @@ struct Place<'a> {
 impl Place<'_> {
     /// Finds or makes each counter and passes it on with its state; how many there was room for.
     fn each<S>(&self, saved: &[SavedCounter<S>], take_up: impl Fn(&Arc<Counter>, &S) -> bool) -> usize {
-        let identity = self.compiled.identities[self.limit];
         let one = |saved: &&SavedCounter<S>| {
             let key = encode_key(saved.key.iter().map(|part| &*part.0));
             // Of a limit that a store keeps nothing is taken up, so none can fail.
-            let counter = self.core.counter(self.compiled, self.limit, identity, &key, self.now);
+            let counter = self.core.counter(self.compiled, self.limit, &key, self.now);
             let Some(counter) = counter.ok().flatten() else {
                 return false;
             };

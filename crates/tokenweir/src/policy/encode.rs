@@ -1,6 +1,5 @@
 //! A policy written as JSON, so that reading it gives the same one.
 
-
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::limit::{Algorithm, Limit, Mode, Policy, Price, Until, Weights};
