@@ -34,8 +34,13 @@ end
 function Gate:start()
   local region = made("tokenweir_shared_region", C.tokenweir_shared_region_free, C.tokenweir_shared_region_open, self.path,
     #self.path, self.policy, nil)
-  local options = struct("tokenweir_options", { region = region, permit_ttl_ns = self.ttl })
+  local options = struct("tokenweir_options", { region = region, permit_ttl_ns = self.ttl, policy_of_region = 1 })
   self.limiter = made("tokenweir_limiter", C.tokenweir_limiter_free, C.tokenweir_limiter_new, self.policy, options)
+  -- The master has read the file at the last reload: it is the newer one. The first worker of all changes it.
+  local changed, why = pcall(done, C.tokenweir_limiter_swap_policy, self.limiter, self.policy, nil)
+  if not changed then
+    ngx.log(ngx.ERR, "the policy stays as it was: ", why)
+  end
 end
 
 -- Sets the headers of an answer; its status and its body.

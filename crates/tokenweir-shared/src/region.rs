@@ -137,7 +137,7 @@ impl SharedRegion {
             histories: figure(|status| status.histories),
             cleared_up: status.as_ref().map_or(0, |status| status.cleared_up),
             unsure_steps: status.as_ref().map_or(0, |status| status.unsure_steps),
-            policy: status.as_ref().map_or(0, |status| status.policy),
+            policies: status.as_ref().map_or(0, |status| status.policies),
         }
     }
 }

@@ -39,7 +39,7 @@ fn every_worker_goes_by_the_new_policy_from_its_next_call_on() {
     let id = one.admit("search", Estimate::new(300, 200)).expect("room");
     other.admit("search", Estimate::new(300, 200)).expect("room");
     one.limiter.swap_policy(of(60_000, 1_000_000, 1_200, 100)).expect("it changes");
-    assert_eq!(stage.region.status().policy, 2);
+    assert_eq!(stage.region.status().policies, 2);
     assert_eq!(denied_by(&other, Estimate::new(300, 200)), ["quota"]);
     other.limiter.swap_policy(of(60_000, 1_200, 1_000_000, 2)).expect("it changes back");
     assert_eq!(denied_by(&one, Estimate::new(300, 200)), ["window", "places"]);
@@ -236,7 +236,7 @@ fn a_change_for_which_there_is_no_room_is_refused_and_changes_nothing() {
     }
     let refused = other.limiter.swap_policy(nth(8)).expect_err("seven others have permits");
     assert!(matches!(refused, Error::Region(RegionError::PoliciesInUse { policies: 7 })), "{refused}");
-    assert_eq!((stage.region.status().policy, other.limiter.policy()), (8, nth(7)));
+    assert_eq!((stage.region.status().policies, other.limiter.policy()), (8, nth(7)));
     assert!(one.admit("search", Estimate::new(10, 10)).is_some());
     // One policy fewer has a permit, whichever it is.
     other.limiter.settle(permits.remove(4), Usage::new(10, 10)).expect("it is open");
@@ -261,7 +261,7 @@ fn a_policy_that_the_region_has_no_room_for_is_refused_and_changes_nothing() {
     assert!(matches!(refused, Err(Error::Region(RegionError::PolicyTooLarge { room: 4096, .. }))), "{refused:?}");
     let refused = one.limiter.swap_policy(policy(&ALL.replace("sub_windows = 6", "sub_windows = 500")));
     assert!(matches!(refused, Err(Error::Region(RegionError::CounterTooLarge { .. }))), "{refused:?}");
-    assert_eq!((stage.region.status().policy, other.limiter.policy()), (1, policy(ALL)));
+    assert_eq!((stage.region.status().policies, other.limiter.policy()), (1, policy(ALL)));
     other.limiter.settle(id, Usage::new(10, 5)).expect("it is open");
     assert_eq!(one.usage("quota").expect("it is there").used, 15);
     one.limiter.swap_policy(nth(1)).expect("there is room for this one");
@@ -307,9 +307,28 @@ fn of_workers_that_all_have_read_the_same_new_file_one_makes_the_change() {
                 scope.spawn(|| worker.limiter.swap_policy(nth(change % 9)).expect("it changes, or has"));
             }
         });
-        assert_eq!(stage.region.status().policy, change + 1);
+        assert_eq!(stage.region.status().policies, change + 1);
         assert!(workers.iter().all(|worker| worker.limiter.policy() == nth(change % 9)));
     }
+}
+
+#[test]
+fn limits_that_no_policy_has_any_more_are_forgotten_once_they_are_at_rest() {
+    let stage = Stage::with(ALL, |layout| layout.counters(24).callers(8).permits(8).histories(2).policy_bytes(8192));
+    let (one, other) = (stage.worker(), stage.worker());
+    for change in 0..200 {
+        let text =
+            "[[limit]]\nname = 'limit NUMBER'\nmeter = 'total'\nalgorithm = 'bucket'\namount = 60_000\nper = '1m'\n";
+        let workers = if change % 2 == 0 { [&one, &other] } else { [&other, &one] };
+        let next = policy(&text.replace("NUMBER", &change.to_string()));
+        workers[0].limiter.swap_policy(next).unwrap_or_else(|error| panic!("{change}: {error}"));
+        for worker in workers {
+            let id = worker.admit("search", Estimate::new(100, 100)).expect("there is room for its counter");
+            worker.limiter.settle(id, Usage::new(100, 100)).expect("it is open");
+        }
+        stage.clock.advance(MINUTE);
+    }
+    assert!(stage.region.status().counters < 24);
 }
 
 /// Workers charge the same counters as quickly as they can, in threads that know nothing of one another, while two of them

@@ -388,7 +388,7 @@ fn check_the_brim(witness: &Worker, lowest: i64, nth: u64) {
 fn check_the_policy(stage: &Stage, witness: &Worker, nth: u64) {
     let policy = witness.limiter.policy();
     let changed = policy == other_policy();
-    assert_eq!(stage.region.status().policy, 1 + u64::from(changed), "step {nth}");
+    assert_eq!(stage.region.status().policies, 1 + u64::from(changed), "step {nth}");
     assert!(changed || policy == parsed(&first_policy()), "step {nth}");
     check_the_brim(witness, if changed { 50_000 } else { 60_000 }, nth);
     let late = stage.worker_of(stage.builder().policy_of_region(true));
@@ -474,5 +474,40 @@ fn finishing_a_change_of_another() {
                 break;
             }
         }
+    }
+}
+
+/// A worker stands still at each step of a request, or of a change, while the policy changes so often that the region has long
+/// forgotten the one it goes by; then it ends.
+#[test]
+fn standing_still_while_the_policy_changes_many_times() {
+    let requests: Act = |limiter, id| {
+        admit_search(limiter);
+        limiter.observe(id.unwrap(), 0, 300).expect("it is open");
+        limiter.settle(id.unwrap(), Usage::new(300, 20)).expect("it is open");
+    };
+    for nth in 0..10_000 {
+        let stage = Stage::new(&first_policy());
+        let (witness, victim) = (stage.worker(), stage.worker());
+        let id = victim.admit("search", ESTIMATE).expect("room");
+        let ended = victim.ends_at(nth, |limiter| requests(limiter, Some(id)));
+        if ended.is_none() {
+            assert!(nth > 40, "{nth}");
+            return;
+        }
+        for change in 1..=20 {
+            let next = parsed(&policy_of(60_000 + change % 3, 60_000 - 100 * change));
+            witness.limiter.swap_policy(next).unwrap_or_else(|error| panic!("step {nth}, change {change}: {error}"));
+            let own = witness.admit("search", Estimate::new(10, 0)).expect("room");
+            witness.limiter.settle(own, Usage::new(10, 0)).expect("it is open");
+        }
+        victim.kill();
+        stage.tick();
+        witness.limiter.sweep();
+        check_the_books(&stage, &witness, nth);
+        // Its permit is as it left it, or is settled.
+        let _ = witness.limiter.settle(id, Usage::new(300, 20));
+        check_the_books(&stage, &witness, nth);
+        check_the_end(&stage, &witness, nth);
     }
 }

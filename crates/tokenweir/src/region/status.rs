@@ -42,8 +42,8 @@ pub struct RegionStatus {
     /// How many steps that a process was at when it was killed may or may not have been made. Each may have left the charge of
     /// one request on one limit too much counted, never too little.
     pub unsure_steps: u64,
-    /// Which policy is in force, counted from 1 for the first; 0: none has been yet.
-    pub policy: u64,
+    /// How many policies have been in force, the present one included; 0: no limiter has been built yet.
+    pub policies: u64,
 }
 
 /// The policy in force in these words, which are of this layout. `None` if no limiter has been built on the region yet.
@@ -82,7 +82,7 @@ impl RegionStatus {
             histories: Pool::new(sections.floors, 0).kept(),
             cleared_up: sections.head(Head::ClearedUp).load(Relaxed),
             unsure_steps: sections.head(Head::UnsureSteps).load(Relaxed),
-            policy: Policies::new(&sections, layout).name().map_or(0, |name| name.generation),
+            policies: Policies::new(&sections, layout).name().map_or(0, |name| name.generation),
         })
     }
 }

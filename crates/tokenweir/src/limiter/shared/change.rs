@@ -224,6 +224,13 @@ impl Core {
                 place.store(Some(before));
             }
             self.drop_stale_routes();
+            // What the policy does not have is held no longer than it is in use: the region is to forget it.
+            self.counters.evict(|counter| {
+                let identity = counter.identity;
+                let rests = |rule: &Rule| rule.rests(&counter.state, self.clamped(None)).ok().flatten() == Some(0);
+                compiled.limit_of(identity).is_none()
+                    && compiled.rule_of(identity).map_or(compiled.is_forgotten(identity), rests)
+            });
         }
         Ok(())
     }
@@ -264,6 +271,8 @@ impl Core {
         let document = shared.policies.document(compiled.name())?.ok_or(RegionError::PolicyDamaged)?;
         let (_, mut identities) = Identities::read(&document, &shared.histories).ok_or(RegionError::PolicyDamaged)?;
         let now = self.clamped(now);
+        // What no policy has any more, and is at rest, is not to be remembered.
+        shared.evict_counters(&compiled, now, |identity| compiled.limit_of(identity).is_none());
         let place = self.free_place(shared, compiled.place, now)?;
         let mut counted = HashSet::new();
         shared.counters.each_live(|record, _| {

@@ -208,8 +208,22 @@ impl Shared {
 
     /// Frees what nobody holds: counters at rest, and callers that no permit names.
     pub(super) fn evict(&self, core: &Core, compiled: &Compiled, now: Now) {
+        self.evict_counters(compiled, now, |_| true);
+        let named = || {
+            let named: std::collections::HashSet<usize> =
+                core.slab.held_routes().map(|name| Name::and_record(name).1).collect();
+            move |record: usize| !named.contains(&record)
+        };
+        self.callers.evict(named, |_| ());
+    }
+
+    /// Frees the counters at rest that nobody holds, of identities that `may` go.
+    fn evict_counters(&self, compiled: &Compiled, now: Now, may: impl Fn(u32) -> bool) {
         let rests = |record: usize| {
             let (identity, _) = self.counters.key(record);
+            if !may(identity) {
+                return None;
+            }
             let Some(rule) = compiled.rule_of(identity) else {
                 return compiled.is_forgotten(identity).then_some(0);
             };
@@ -219,12 +233,6 @@ impl Shared {
         };
         let last = |record: usize| self.pool.take_back(record, &self.counters.data(record)[KEPT]);
         self.counters.evict(|| |record| rests(record) == Some(0), last);
-        let named = || {
-            let named: std::collections::HashSet<usize> =
-                core.slab.held_routes().map(|name| Name::and_record(name).1).collect();
-            move |record: usize| !named.contains(&record)
-        };
-        self.callers.evict(named, |_| ());
     }
 
     /// From now on nothing is let go of: whoever clears up after this process does that, with regard to its permits.
