@@ -9,9 +9,17 @@
 --   log_by_lua_block         { gate:log() }
 local ffi = require("ffi")
 local tokenweir = require("tokenweir")
-local C, done, made, struct = tokenweir.C, tokenweir.done, tokenweir.made, tokenweir.struct
+local C, done, wrong, place, owned, struct =
+  tokenweir.C, tokenweir.done, tokenweir.wrong, tokenweir.place, tokenweir.owned, tokenweir.struct
 
-local OPENAI, MOST_HELD, ABSENT = 1, 4096, 0xffffffffffffffffULL
+local OPENAI = 1
+
+-- What each call of the library reads and fills, made once for each worker: it runs one request at a time, from one wait to the
+-- next, and none of these is used across a wait.
+local asked, request, estimate = struct("tokenweir_asked"), struct("tokenweir_request"), struct("tokenweir_estimate")
+local rule, decision, view = struct("tokenweir_output_rule"), struct("tokenweir_decision"), struct("tokenweir_answer_view")
+local head, usage = struct("tokenweir_response_head", { dialect = OPENAI }), struct("tokenweir_usage")
+local flag, text, answered = ffi.new("uint32_t[1]"), place("tokenweir_text"), place("tokenweir_answer")
 
 local Gate = {}
 Gate.__index = Gate
@@ -24,7 +32,9 @@ function Gate.new(settings)
   local file = assert(io.open(path, "rb"))
   local source = file:read("*a")
   file:close()
-  local policy = made("tokenweir_policy", C.tokenweir_policy_free, C.tokenweir_policy_from_toml, source, #source)
+  local policy = place("tokenweir_policy")
+  done(C.tokenweir_policy_from_toml(source, #source, policy, wrong))
+  policy = owned(policy, C.tokenweir_policy_free)
   local region = settings.region:sub(1, 1) == "/" and settings.region or ngx.config.prefix() .. settings.region
   local ttl = 1000000000ULL * (settings.permit_ttl or 600)
   return setmetatable({ policy = policy, path = region, output = settings.output or 256, ttl = ttl }, Gate)
@@ -32,21 +42,23 @@ end
 
 -- Puts this worker on the region. In the worker, after it was forked, and as the user that it runs as.
 function Gate:start()
-  local region = made("tokenweir_shared_region", C.tokenweir_shared_region_free, C.tokenweir_shared_region_open, self.path,
-    #self.path, self.policy, nil)
+  local region, limiter = place("tokenweir_shared_region"), place("tokenweir_limiter")
+  done(C.tokenweir_shared_region_open(self.path, #self.path, self.policy, nil, region, wrong))
+  region = owned(region, C.tokenweir_shared_region_free)
   local options = struct("tokenweir_options", { region = region, permit_ttl_ns = self.ttl, policy_of_region = 1 })
-  self.limiter = made("tokenweir_limiter", C.tokenweir_limiter_free, C.tokenweir_limiter_new, self.policy, options)
+  done(C.tokenweir_limiter_new(self.policy, options, limiter, wrong))
+  self.limiter = owned(limiter, C.tokenweir_limiter_free)
   -- The master has read the file at the last reload: it is the newer one. The first worker of all changes it.
-  local changed, why = pcall(done, C.tokenweir_limiter_swap_policy, self.limiter, self.policy, nil)
+  local changed, why = pcall(done, C.tokenweir_limiter_swap_policy(self.limiter, self.policy, nil, wrong))
   if not changed then
     ngx.log(ngx.ERR, "the policy stays as it was: ", why)
   end
 end
 
--- Sets the headers of an answer; its status and its body.
-local function read(answer)
-  local view = struct("tokenweir_answer_view")
-  done(C.tokenweir_answer_read, answer, view)
+-- Sets the headers of the answer that a call has made; its status and its body.
+local function read()
+  local answer = owned(answered, C.tokenweir_answer_free)
+  done(C.tokenweir_answer_read(answer, view, wrong))
   for at = 0, tonumber(view.header_count) - 1 do
     ngx.header[ffi.string(view.headers[at].name)] = ffi.string(view.headers[at].value)
   end
@@ -54,15 +66,16 @@ local function read(answer)
 end
 
 -- Answers the client instead of the upstream.
-local function answer(answer)
-  local status, body = read(answer)
+local function answer()
+  local status, body = read()
   ngx.status = status
   ngx.print(body)
   return ngx.exit(status)
 end
 
 local function fail(status, message)
-  return answer(made("tokenweir_answer", C.tokenweir_answer_free, C.tokenweir_answer_failed, OPENAI, status, message, #message))
+  done(C.tokenweir_answer_failed(OPENAI, status, message, #message, answered, wrong))
+  return answer()
 end
 
 -- The body of the request, which nginx may have put in a file.
@@ -95,44 +108,42 @@ function Gate:access(project)
     end
   end
   local body = body_of_request()
-  local asked = struct("tokenweir_asked")
-  local valid, why = pcall(done, C.tokenweir_wire_request_read, 0, path, #path, body, #body, asked)
-  if not valid then
-    return fail(400, tostring(why))
+  local code = C.tokenweir_wire_request_read(0, path, #path, body, #body, asked, wrong)
+  if code ~= 0 then
+    return fail(400, select(2, pcall(done, code)))
   end
-  if asked.model == nil or asked.model_length == 0 then
+  if asked.model_length == 0 then
     return fail(400, "the request names no model; name one in the field \"model\"")
   end
-  local request = struct("tokenweir_request", {
-    project = project, project_length = #project, deployment = asked.model, deployment_length = asked.model_length,
-  })
-  local rule, estimate = struct("tokenweir_output_rule", { tokens = self.output }), struct("tokenweir_estimate")
-  local decision, place = struct("tokenweir_decision"), ffi.new("tokenweir_denial *[1]")
-  local decided, wrong = pcall(function()
-    done(C.tokenweir_wire_estimate, asked, rule, self.limiter, request, estimate)
-    done(C.tokenweir_limiter_admit, self.limiter, request, estimate, nil, decision, place)
-  end)
-  if not decided then
-    ngx.log(ngx.ERR, wrong)
+  request.project, request.project_length = project, #project
+  request.deployment, request.deployment_length = asked.model, asked.model_length
+  rule.tokens = self.output
+  local denial = place("tokenweir_denial")
+  code = C.tokenweir_wire_estimate(asked, rule, self.limiter, request, estimate, wrong)
+  if code == 0 then
+    code = C.tokenweir_limiter_admit(self.limiter, request, estimate, nil, decision, denial, wrong)
+  end
+  if code ~= 0 then
+    ngx.log(ngx.ERR, select(2, pcall(done, code)))
     return fail(503, "the request could not be decided on; try again later")
   end
   if decision.admitted ~= 1 then
-    local denial = ffi.gc(place[0], C.tokenweir_denial_free)
-    return answer(made("tokenweir_answer", C.tokenweir_answer_free, C.tokenweir_answer_refused, self.limiter, denial, OPENAI,
-      0, nil))
+    denial = owned(denial, C.tokenweir_denial_free)
+    done(C.tokenweir_answer_refused(self.limiter, denial, OPENAI, 0, nil, answered, wrong))
+    return answer()
   end
-  local call = { permit = decision.permit, api = asked.api, renewed = ngx.now() }
+  local call = { permit = decision.permit }
   ngx.ctx.call = call
+  local exchange = place("tokenweir_exchange")
+  done(C.tokenweir_exchange_new(self.limiter, asked.api, call.permit, estimate, nil, nil, exchange, wrong))
+  call.exchange = owned(exchange, C.tokenweir_exchange_free)
   -- A stream is asked to end with its usage; a client that did not ask for it does not see it.
-  local client_asked, sent = ffi.new("uint32_t[1]"), ffi.new("tokenweir_text *[1]")
-  done(C.tokenweir_wire_ask_usage, call.api, body, #body, client_asked, sent)
-  if sent[0] ~= nil then
-    ngx.req.set_body_data(ffi.string(C.tokenweir_text_chars(ffi.gc(sent[0], C.tokenweir_text_free))))
+  done(C.tokenweir_wire_ask_usage(asked.api, body, #body, flag, text, wrong))
+  local sent = owned(text, C.tokenweir_text_free)
+  if sent then
+    ngx.req.set_body_data(ffi.string(C.tokenweir_text_chars(sent), C.tokenweir_text_length(sent)))
   end
-  if asked.stream == 1 and client_asked[0] == 0 then
-    call.filter = made("tokenweir_usage_chunk_filter", C.tokenweir_usage_chunk_filter_free,
-      C.tokenweir_usage_chunk_filter_new)
-  end
+  call.withhold_usage = asked.stream == 1 and flag[0] == 0 and 1 or 0
 end
 
 -- Says how the limits stand, and looks at what is coming.
@@ -141,72 +152,64 @@ function Gate:header_filter()
   if call == nil then
     return
   end
-  local content_type = ngx.header.content_type or ""
-  call.meter = made("tokenweir_response_meter", C.tokenweir_response_meter_free, C.tokenweir_response_meter_new, call.api,
-    content_type, #content_type)
-  read(made("tokenweir_answer", C.tokenweir_answer_free, C.tokenweir_answer_admitted, self.limiter, call.permit, OPENAI, 0, nil))
-  if content_type:sub(1, 17) ~= "text/event-stream" then
-    call.filter = nil
-  elseif call.filter ~= nil then
-    ngx.header.content_length = nil
-  end
-end
-
--- Counts a piece of the response, and charges what goes beyond the estimate as it comes.
-function Gate:body_filter()
-  local call = ngx.ctx.call
-  if call == nil or call.meter == nil then
+  -- An error page of nginx's own is no answer of the upstream.
+  if not tostring(ngx.var.upstream_header_time or ""):find("%d") then
     return
   end
-  local chunk, last = ngx.arg[1], ngx.arg[2]
-  local output = ffi.new("uint64_t[1]")
-  done(C.tokenweir_response_meter_feed, call.meter, chunk, #chunk, output)
-  if output[0] > 0 then
-    pcall(done, C.tokenweir_limiter_observe, self.limiter, call.permit, 0, output[0], nil, nil)
+  local content_type, coding = ngx.header.content_type or "", ngx.header.content_encoding or ""
+  head.status, head.withhold_usage = ngx.status, call.withhold_usage
+  head.content_type, head.content_type_length = content_type, #content_type
+  head.content_encoding, head.content_encoding_length = coding, #coding
+  done(C.tokenweir_exchange_answered(call.exchange, head, wrong))
+  call.answered = true
+  if C.tokenweir_exchange_keeps_length(call.exchange) == 0 then
+    ngx.header.content_length = nil
   end
-  if (ngx.now() - call.renewed) * 4e9 > tonumber(self.ttl) then
-    pcall(done, C.tokenweir_limiter_renew, self.limiter, call.permit, self.ttl, nil)
-    call.renewed = ngx.now()
-  end
-  if call.filter ~= nil then
-    local room, written = #chunk + MOST_HELD, ffi.new("size_t[1]")
-    local out = ffi.new("char[?]", room)
-    done(C.tokenweir_usage_chunk_filter_feed, call.filter, chunk, #chunk, out, room, written)
-    local passed = ffi.string(out, written[0])
-    if last then
-      done(C.tokenweir_usage_chunk_filter_finish, call.filter, out, room, written)
-      passed = passed .. ffi.string(out, written[0])
-    end
-    ngx.arg[1] = passed
+  if C.tokenweir_answer_admitted(self.limiter, call.permit, OPENAI, 0, nil, answered, wrong) == 0 then
+    read()
   end
 end
 
--- Settles the call, whatever became of it: by its usage; by nothing where it failed, and reports none; by the estimate where
--- the upstream had it and never answered. One that never reached the upstream is cancelled.
+-- Counts a piece of the response, charges what goes beyond the estimate as it comes, and ends a stream whose quota is spent.
+function Gate:body_filter()
+  local call = ngx.ctx.call
+  if call == nil or not call.answered then
+    return
+  end
+  if call.over then
+    -- Its client has all that it gets: the upstream is let go of.
+    ngx.arg[1] = nil
+    return ngx.ERROR
+  end
+  local chunk, last = ngx.arg[1], ngx.arg[2] and 1 or 0
+  done(C.tokenweir_exchange_passes(call.exchange, chunk, #chunk, last, nil, text, flag, wrong))
+  local instead = owned(text, C.tokenweir_text_free)
+  if instead then
+    ngx.arg[1] = ffi.string(C.tokenweir_text_chars(instead), C.tokenweir_text_length(instead))
+  end
+  if flag[0] == 1 then
+    call.over = true
+    ngx.arg[2] = true
+  end
+end
+
+-- Settles the call, whatever became of it, by the rules of the library. One that never reached the upstream is cancelled.
 function Gate:log()
   local call = ngx.ctx.call
   if call == nil then
     return
   end
   ngx.ctx.call = nil
-  local settled, why
+  local code
   if not tostring(ngx.var.upstream_connect_time or ""):find("%d") then
-    settled, why = pcall(done, C.tokenweir_limiter_cancel, self.limiter, call.permit, nil, nil)
+    code = C.tokenweir_limiter_cancel(self.limiter, call.permit, nil, nil, wrong)
   else
-    local usage = struct("tokenweir_usage", { input = ABSENT, cached_input = ABSENT, output = ABSENT })
-    if call.meter ~= nil and tostring(ngx.var.upstream_header_time or ""):find("%d") then
-      local measured = struct("tokenweir_measured")
-      done(C.tokenweir_response_meter_measured, call.meter, measured)
-      usage = measured.usage
-      if ngx.status >= 400 and usage.input == ABSENT then
-        usage = struct("tokenweir_usage")
-      end
-    end
-    settled, why = pcall(done, C.tokenweir_limiter_settle, self.limiter, call.permit, usage, nil, nil)
+    done(C.tokenweir_exchange_used(call.exchange, call.answered and 0 or 1, usage, wrong))
+    code = C.tokenweir_limiter_settle(self.limiter, call.permit, usage, nil, nil, wrong)
   end
-  if not settled then
+  if code ~= 0 then
     -- It has expired meanwhile: its estimate stands.
-    ngx.log(ngx.WARN, why)
+    ngx.log(ngx.WARN, select(2, pcall(done, code)))
   end
 end
 

@@ -1,4 +1,4 @@
--- A sample model: 9 input and 3 output tokens for everyone; the model "fails" does.
+-- A sample model: 9 input and 3 output tokens for everyone. The model "fails" does; the model "talks" streams on for two seconds.
 local model = {}
 
 local events = {
@@ -22,6 +22,11 @@ function model.answer()
       .. '"content":"At high noon"},"finish_reason":"stop"}],' .. usage .. "}")
   end
   ngx.header.content_type = "text/event-stream"
+  for _ = 1, body:find('"talks"', 1, true) and 100 or 0 do
+    ngx.print("data: " .. events[2] .. "\n\n")
+    ngx.flush(true)
+    ngx.sleep(0.02)
+  end
   for _, event in ipairs(events) do
     ngx.print("data: " .. event .. "\n\n")
     ngx.flush(true)

@@ -1,4 +1,5 @@
--- tokenweir.h for LuaJIT's FFI, as far as the examples beside need it, and three short ways to call it.
+-- tokenweir.h for LuaJIT's FFI, as far as the examples need it, and short ways to call it. Calls are written out, without varying
+-- numbers of arguments, so that LuaJIT compiles them.
 local ffi = require("ffi")
 
 ffi.cdef [[
@@ -13,6 +14,7 @@ typedef struct tokenweir_text tokenweir_text;
 typedef struct tokenweir_answer tokenweir_answer;
 typedef struct tokenweir_response_meter tokenweir_response_meter;
 typedef struct tokenweir_usage_chunk_filter tokenweir_usage_chunk_filter;
+typedef struct tokenweir_exchange tokenweir_exchange;
 typedef struct { uint64_t mono; int64_t wall; } tokenweir_now;
 typedef struct { uint32_t size, reserved0; uint64_t input, output, reserved[4]; } tokenweir_estimate;
 typedef struct { uint32_t size, reserved0; uint64_t input, cached_input, output, reserved[4]; } tokenweir_usage;
@@ -63,6 +65,13 @@ typedef struct {
   tokenweir_usage usage;
   uint64_t cache_write, audio_input, reasoning, audio_output, reserved[4];
 } tokenweir_measured;
+typedef struct { uint32_t size, cut, failed, unanswered; uint64_t reserved[4]; } tokenweir_call_rules;
+typedef struct {
+  uint32_t size, status, dialect, withhold_usage;
+  const char *content_type; size_t content_type_length;
+  const char *content_encoding; size_t content_encoding_length;
+  uint64_t reserved[4];
+} tokenweir_response_head;
 typedef struct {
   uint32_t size, status;
   const tokenweir_key *headers; size_t header_count;
@@ -75,6 +84,7 @@ const char *tokenweir_code_name(int32_t code);
 const char *tokenweir_error_message(const tokenweir_error *error);
 void tokenweir_error_free(tokenweir_error *error);
 const char *tokenweir_text_chars(const tokenweir_text *text);
+size_t tokenweir_text_length(const tokenweir_text *text);
 void tokenweir_text_free(tokenweir_text *text);
 int32_t tokenweir_policy_from_toml(const char *, size_t, tokenweir_policy **, tokenweir_error **);
 void tokenweir_policy_free(tokenweir_policy *policy);
@@ -92,7 +102,6 @@ int32_t tokenweir_limiter_admit(const tokenweir_limiter *, const tokenweir_reque
                                 const tokenweir_now *, tokenweir_decision *, tokenweir_denial **, tokenweir_error **);
 int32_t tokenweir_limiter_observe(const tokenweir_limiter *, uint64_t, uint64_t, uint64_t, const tokenweir_now *,
                                   uint32_t *, tokenweir_error **);
-int32_t tokenweir_limiter_renew(const tokenweir_limiter *, uint64_t, uint64_t, const tokenweir_now *, tokenweir_error **);
 int32_t tokenweir_limiter_settle(const tokenweir_limiter *, uint64_t, const tokenweir_usage *, const tokenweir_now *,
                                  tokenweir_settlement *, tokenweir_error **);
 int32_t tokenweir_limiter_cancel(const tokenweir_limiter *, uint64_t, const tokenweir_now *, tokenweir_settlement *,
@@ -118,6 +127,14 @@ int32_t tokenweir_usage_chunk_filter_feed(const tokenweir_usage_chunk_filter *, 
 int32_t tokenweir_usage_chunk_filter_finish(const tokenweir_usage_chunk_filter *, char *, size_t, size_t *,
                                             tokenweir_error **);
 void tokenweir_usage_chunk_filter_free(tokenweir_usage_chunk_filter *filter);
+int32_t tokenweir_exchange_new(const tokenweir_limiter *, uint32_t, uint64_t, const tokenweir_estimate *,
+                               const tokenweir_call_rules *, const tokenweir_now *, tokenweir_exchange **, tokenweir_error **);
+int32_t tokenweir_exchange_answered(const tokenweir_exchange *, const tokenweir_response_head *, tokenweir_error **);
+uint32_t tokenweir_exchange_keeps_length(const tokenweir_exchange *);
+int32_t tokenweir_exchange_passes(const tokenweir_exchange *, const char *, size_t, uint32_t, const tokenweir_now *,
+                                  tokenweir_text **, uint32_t *, tokenweir_error **);
+int32_t tokenweir_exchange_used(const tokenweir_exchange *, uint32_t, tokenweir_usage *, tokenweir_error **);
+void tokenweir_exchange_free(tokenweir_exchange *exchange);
 int32_t tokenweir_answer_refused(const tokenweir_limiter *, const tokenweir_denial *, uint32_t, uint32_t,
                                  const tokenweir_now *, tokenweir_answer **, tokenweir_error **);
 int32_t tokenweir_answer_admitted(const tokenweir_limiter *, uint64_t, uint32_t, uint32_t, const tokenweir_now *,
@@ -130,50 +147,37 @@ void tokenweir_answer_free(tokenweir_answer *answer);
 local C = ffi.load("tokenweir")
 assert(C.tokenweir_abi_version() == 1, "another release of the library than this was written for")
 
-local tokenweir = { C = C }
+-- `wrong` is the place for the error of any call, its last argument. Each call clears it, and in one state of Lua no two run at
+-- once.
+local wrong = ffi.new("tokenweir_error *[1]")
+local tokenweir = { C = C, wrong = wrong }
 
--- Types by their names, which are read once.
-local types = setmetatable({}, {
-  __index = function(known, name)
-    known[name] = ffi.typeof(name)
-    return known[name]
-  end,
-})
-local pointers = setmetatable({}, {
-  __index = function(known, name)
-    known[name] = ffi.typeof(name .. " *[1]")
-    return known[name]
-  end,
-})
-
--- Calls a function with a place for its error, and raises what it says.
-function tokenweir.done(call, ...)
-  local place = pointers.tokenweir_error()
-  local count = select("#", ...)
-  local arguments = { ... }
-  arguments[count + 1] = place
-  local code = call(unpack(arguments, 1, count + 1))
+-- Raises what a call has failed at: done(C.tokenweir_...(..., wrong)).
+function tokenweir.done(code)
   if code ~= 0 then
-    local message = ffi.string(C.tokenweir_code_name(code)) .. ": " .. ffi.string(C.tokenweir_error_message(place[0]))
-    C.tokenweir_error_free(place[0])
+    local message = ffi.string(C.tokenweir_code_name(code)) .. ": " .. ffi.string(C.tokenweir_error_message(wrong[0]))
+    C.tokenweir_error_free(wrong[0])
     error(message)
   end
 end
 
--- A handle that a call makes, freed with the value.
-function tokenweir.made(type, free, call, ...)
-  local place = pointers[type]()
-  local count = select("#", ...)
-  local arguments = { ... }
-  arguments[count + 1] = place
-  tokenweir.done(call, unpack(arguments, 1, count + 1))
+-- A place for a handle of this type, which a call makes.
+function tokenweir.place(type)
+  return ffi.new(type .. " *[1]")
+end
+
+-- The handle that a call has put there, freed with the value; nil if it put none.
+function tokenweir.owned(place, free)
+  if place[0] == nil then
+    return nil
+  end
   return ffi.gc(place[0], free)
 end
 
 -- A plain struct that says its size.
 function tokenweir.struct(type, fields)
-  local value = types[type](fields or {})
-  value.size = ffi.sizeof(types[type])
+  local value = ffi.new(type, fields or {})
+  value.size = ffi.sizeof(type)
   return value
 end
 

@@ -123,6 +123,8 @@ enum tokenweir_code
   TOKENWEIR_QUOTA_FILE_IO = 1013,
   /// Another limiter keeps its quotas in this file under this name.
   TOKENWEIR_STORE_NAME_IN_USE = 1014,
+  /// The head of a response comes before its pieces, and once.
+  TOKENWEIR_CALL_ORDER = 1015,
   /// The operating system refused to make, open, map or lock a shared region; or it has none.
   TOKENWEIR_REGION_IO = 1020,
   /// The file is no shared region, or a damaged one. It is as it was.
@@ -306,6 +308,67 @@ typedef uint32_t tokenweir_ended;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// Which limits cut a stream short that has used more than its estimate.
+enum tokenweir_cut
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// A quota that is spent: no waiting brings it back soon.
+  TOKENWEIR_CUT_QUOTA = 0,
+  /// None: what goes beyond is charged, and later requests wait for it.
+  TOKENWEIR_CUT_NEVER = 1,
+  /// Any limit on tokens or cost that is spent, rates included.
+  TOKENWEIR_CUT_ANY = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_cut tokenweir_cut;
+#else
+typedef uint32_t tokenweir_cut;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What a call is charged to which the provider answers with an error, and of which no usage is reported.
+enum tokenweir_failed
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// No tokens; it still counts as a request.
+  TOKENWEIR_FAILED_NOTHING = 0,
+  /// Its estimate: for providers that charge for what they fail at.
+  TOKENWEIR_FAILED_ESTIMATE = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_failed tokenweir_failed;
+#else
+typedef uint32_t tokenweir_failed;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/// What a call is charged that was sent and never answered.
+enum tokenweir_unanswered
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Its estimate: what is not known is not nothing.
+  TOKENWEIR_UNANSWERED_ESTIMATE = 0,
+  /// The input that was estimated: it was sent, and nothing was produced that anyone has seen.
+  TOKENWEIR_UNANSWERED_INPUT = 1,
+  /// No tokens; it still counts as a request.
+  TOKENWEIR_UNANSWERED_NOTHING = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum tokenweir_unanswered tokenweir_unanswered;
+#else
+typedef uint32_t tokenweir_unanswered;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// In whose words a client is answered.
 enum tokenweir_dialect
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -391,6 +454,14 @@ typedef struct tokenweir_denial tokenweir_denial;
 ///
 /// Ownership: the caller's, until tokenweir_error_free(). Threads: any number may read it at once.
 typedef struct tokenweir_error tokenweir_error;
+
+/// Follows one admitted call of which the request is sent: it says what of the response goes to the client, observes it on
+/// its way, keeps the permit alive, cuts a stream short whose limits are spent, and says by what to settle the permit,
+/// which stays the host's to do. Its memory stays below 16 KiB.
+///
+/// Ownership: the caller's, until tokenweir_exchange_free(); it keeps its limiter going until then. Threads: any, one after
+/// the other; calls at once wait for one another.
+typedef struct tokenweir_exchange tokenweir_exchange;
 
 /// The data path of one gateway: what is administered on the console applies to its next call.
 ///
@@ -886,6 +957,44 @@ typedef struct {
   /// Not used.
   uint64_t reserved[4];
 } tokenweir_answer_view;
+
+/// What an operator decides of calls that take more than was expected, fail, or are never answered; zero is the default for
+/// each field. See tokenweir_call_rules_init().
+typedef struct {
+  /// sizeof(tokenweir_call_rules).
+  uint32_t size;
+  /// A tokenweir_cut.
+  uint32_t cut;
+  /// A tokenweir_failed.
+  uint32_t failed;
+  /// A tokenweir_unanswered.
+  uint32_t unanswered;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_call_rules;
+
+/// The head of a response. See tokenweir_response_head_of().
+typedef struct {
+  /// sizeof(tokenweir_response_head).
+  uint32_t size;
+  /// The HTTP status, 100 to 999.
+  uint32_t status;
+  /// A tokenweir_dialect: in whose words the client is told why a stream ends.
+  uint32_t dialect;
+  /// 1: the usage at the end of the stream was asked for, and not by the client (tokenweir_wire_ask_usage()), so it is kept
+  /// back.
+  uint32_t withhold_usage;
+  /// The header of that name; NULL and 0 if there is none.
+  const char *content_type;
+  /// In bytes.
+  size_t content_type_length;
+  /// The header of that name; NULL and 0 if there is none. What is compressed passes unseen, and the estimate stands.
+  const char *content_encoding;
+  /// In bytes.
+  size_t content_encoding_length;
+  /// Zero.
+  uint64_t reserved[4];
+} tokenweir_response_head;
 
 /// One call to a model, an agent or a tool of a project. Text is UTF-8; NULL where there is none. See
 /// tokenweir_call_of().
@@ -1613,6 +1722,67 @@ tokenweir_code tokenweir_wire_upstream_limits(const tokenweir_key *headers,
                                               tokenweir_text **json,
                                               tokenweir_error **error);
 
+/// Begins with a call that `limiter` admitted as `permit`, for `estimate`, and that is sent. `api` is a tokenweir_api;
+/// TOKENWEIR_API_NONE: its response says nothing of tokens. `rules` may be NULL: the default ones.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID, PERMIT_UNKNOWN (0).
+tokenweir_code tokenweir_exchange_new(const tokenweir_limiter *limiter,
+                                      uint32_t api,
+                                      uint64_t permit_id,
+                                      const tokenweir_estimate *estimate,
+                                      const tokenweir_call_rules *rules,
+                                      const tokenweir_now *now,
+                                      tokenweir_exchange **exchange,
+                                      tokenweir_error **error);
+
+/// Whether the permit has expired before the answer came (1 is put at `expired`, else 0), so that the answer would be had for
+/// the estimate, whatever it says: 504 is for the client then.
+///
+/// Codes: NULL_ARGUMENT.
+tokenweir_code tokenweir_exchange_has_expired(const tokenweir_exchange *exchange,
+                                              const tokenweir_now *now,
+                                              uint32_t *expired,
+                                              tokenweir_error **error);
+
+/// The head of the response has come.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID (a dialect or status that is none),
+/// CALL_ORDER (it came before).
+tokenweir_code tokenweir_exchange_answered(const tokenweir_exchange *exchange,
+                                           const tokenweir_response_head *head,
+                                           tokenweir_error **error);
+
+/// Whether what goes to the client is as long as what comes (1), unless the permit expires: if not, Content-Length has to go. 1
+/// before the head has come, and for NULL.
+uint32_t tokenweir_exchange_keeps_length(const tokenweir_exchange *exchange);
+
+/// The next piece of the response has come; it may be cut anywhere, and its bytes are plain. `last` 1: no more will come; the
+/// piece may be empty then. What goes to the client is put at `instead`: the bytes to send instead of the piece, which may be
+/// none; NULL: the piece as it is. 1 is put at `ends` if the response ends with it though it has not come to its end,
+/// otherwise 0.
+///
+/// Codes: NULL_ARGUMENT, ARGUMENT_INVALID, CALL_ORDER (the head comes first).
+tokenweir_code tokenweir_exchange_passes(const tokenweir_exchange *exchange,
+                                         const char *piece,
+                                         size_t length,
+                                         uint32_t last,
+                                         const tokenweir_now *now,
+                                         tokenweir_text **instead,
+                                         uint32_t *ends,
+                                         tokenweir_error **error);
+
+/// By what the permit is to be settled if the call ends here: at its end, at the client's, or at the provider's. `unanswered`
+/// 1: it was sent, and there will be no answer.
+///
+/// Codes: NULL_ARGUMENT, STRUCT_SIZE.
+tokenweir_code tokenweir_exchange_used(const tokenweir_exchange *exchange,
+                                       uint32_t unanswered,
+                                       tokenweir_usage *usage,
+                                       tokenweir_error **error);
+
+/// Frees an exchange; its permit stays open. NULL is fine.
+void tokenweir_exchange_free(tokenweir_exchange *exchange);
+
 /// Makes a console without resources. `options` is a JSON object of `length` bytes, in which each field may be absent, or
 /// nothing, for every default: `profile` (how gateways count and answer: as API Management does; null: as limiters do),
 /// `provider` ({"ready_after": seconds, "delete_after": seconds, ...}: how long instances take), `time` ("system", or
@@ -1749,6 +1919,30 @@ static inline tokenweir_estimate tokenweir_estimate_of(uint64_t input, uint64_t 
     estimate.input = input;
     estimate.output = output;
     return estimate;
+}
+
+/// The default rules.
+static inline tokenweir_call_rules tokenweir_call_rules_init(void)
+{
+    tokenweir_call_rules rules;
+    memset(&rules, 0, sizeof rules);
+    rules.size = (uint32_t)sizeof rules;
+    return rules;
+}
+
+/// The head of a response of this status and type (a string; may be NULL), whose client is told things in this
+/// tokenweir_dialect.
+static inline tokenweir_response_head tokenweir_response_head_of(uint32_t status, const char *content_type,
+                                                                 uint32_t dialect)
+{
+    tokenweir_response_head head;
+    memset(&head, 0, sizeof head);
+    head.size = (uint32_t)sizeof head;
+    head.status = status;
+    head.dialect = dialect;
+    head.content_type = content_type;
+    head.content_type_length = content_type ? strlen(content_type) : 0;
+    return head;
 }
 
 /// A usage of which nothing is known: the estimate stands.

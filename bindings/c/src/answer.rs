@@ -29,7 +29,7 @@ pub enum tokenweir_dialect {
 }
 
 impl tokenweir_dialect {
-    fn read(number: u32) -> Result<Dialect, Failure> {
+    pub(crate) fn read(number: u32) -> Result<Dialect, Failure> {
         const ALL: [(tokenweir_dialect, Dialect); 5] = [
             (tokenweir_dialect::TOKENWEIR_DIALECT_OPENAI, Dialect::OpenAi),
             (tokenweir_dialect::TOKENWEIR_DIALECT_AZURE_OPENAI, Dialect::AzureOpenAi),

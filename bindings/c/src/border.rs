@@ -44,6 +44,8 @@ pub(crate) enum Failure {
     Resource(String),
     #[error("the call has ended before; end each call once")]
     CallEnded,
+    #[error("{0}; begin with tokenweir_exchange_answered(), once, then give the pieces")]
+    CallOrder(&'static str),
     #[error(transparent)]
     Body(#[from] tokenweir_wire::RequestError),
     #[error("the clock is not {0}; make one that is, with the function of that name")]
@@ -69,6 +71,7 @@ impl Failure {
             Failure::Options(_) => tokenweir_code::TOKENWEIR_OPTIONS_INVALID,
             Failure::Resource(_) => tokenweir_code::TOKENWEIR_RESOURCE_UNKNOWN,
             Failure::CallEnded => tokenweir_code::TOKENWEIR_PERMIT_SETTLED,
+            Failure::CallOrder(_) => tokenweir_code::TOKENWEIR_CALL_ORDER,
             Failure::Body(_) => tokenweir_code::TOKENWEIR_BODY_INVALID,
             Failure::ClockKind(_) => tokenweir_code::TOKENWEIR_CLOCK_KIND,
             Failure::Panic(_) => tokenweir_code::TOKENWEIR_PANIC,

@@ -71,6 +71,8 @@ pub enum tokenweir_code {
     TOKENWEIR_QUOTA_FILE_IO = 1013,
     /// Another limiter keeps its quotas in this file under this name.
     TOKENWEIR_STORE_NAME_IN_USE = 1014,
+    /// The head of a response comes before its pieces, and once.
+    TOKENWEIR_CALL_ORDER = 1015,
     /// The operating system refused to make, open, map or lock a shared region; or it has none.
     TOKENWEIR_REGION_IO = 1020,
     /// The file is no shared region, or a damaged one. It is as it was.
@@ -92,7 +94,7 @@ pub enum tokenweir_code {
 use tokenweir_code::*;
 
 /// All of them, ascending.
-pub(crate) const CODES: [tokenweir_code; 37] = [
+pub(crate) const CODES: [tokenweir_code; 38] = [
     TOKENWEIR_OK,
     TOKENWEIR_POLICY_INVALID,
     TOKENWEIR_EMPTY_KEY,
@@ -122,6 +124,7 @@ pub(crate) const CODES: [tokenweir_code; 37] = [
     TOKENWEIR_QUOTA_FILE_VERSION,
     TOKENWEIR_QUOTA_FILE_IO,
     TOKENWEIR_STORE_NAME_IN_USE,
+    TOKENWEIR_CALL_ORDER,
     TOKENWEIR_REGION_IO,
     TOKENWEIR_REGION_DAMAGED,
     TOKENWEIR_REGION_VERSION,
@@ -164,6 +167,7 @@ impl tokenweir_code {
             TOKENWEIR_QUOTA_FILE_VERSION => c"QUOTA_FILE_VERSION",
             TOKENWEIR_QUOTA_FILE_IO => c"QUOTA_FILE_IO",
             TOKENWEIR_STORE_NAME_IN_USE => c"STORE_NAME_IN_USE",
+            TOKENWEIR_CALL_ORDER => c"CALL_ORDER",
             TOKENWEIR_REGION_IO => c"REGION_IO",
             TOKENWEIR_REGION_DAMAGED => c"REGION_DAMAGED",
             TOKENWEIR_REGION_VERSION => c"REGION_VERSION",

@@ -68,11 +68,16 @@ impl<'a> Endpoint<'a> {
     /// assert_eq!((endpoint.api, endpoint.model), (Api::ChatCompletions, Some("gpt-4o")));
     /// ```
     pub fn of(path: &'a str) -> Option<Self> {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
+        // Looked for as bytes: this is on the way of each request, and a search for a character takes longer to begin.
+        let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
+        let path = &path[..end];
         let path = path.strip_suffix('/').unwrap_or(path);
-        let mut segments = path.rsplit('/');
-        let last = segments.next()?;
-        let before = segments.next().unwrap_or_default();
+        let last_of = |path: &'a str| {
+            let slash = path.bytes().rposition(|byte| byte == b'/');
+            slash.map_or(("", path), |slash| (&path[..slash], &path[slash + 1..]))
+        };
+        let (front, last) = last_of(path);
+        let (_, before) = last_of(front);
         if let Some((model, method)) = last.split_once(':') {
             let (api, stream) = match method {
                 "generateContent" => (Api::GenerateContent, false),
@@ -92,8 +97,11 @@ impl<'a> Endpoint<'a> {
             (_, "messages") => Api::Messages,
             _ => return None,
         };
-        let mut names = path.split('/').skip_while(|&segment| segment != "deployments").skip(1);
+        let segments = path.as_bytes().split(|byte| *byte == b'/');
+        let mut names = segments.skip_while(|&segment| segment != b"deployments").skip(1);
         let model = names.next().filter(|model| !model.is_empty() && names.next().is_some());
+        // Between two slashes of a text is a text.
+        let model = model.and_then(|model| std::str::from_utf8(model).ok());
         Some(Endpoint { api, model, stream: None })
     }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use std::fmt::Write;
 use std::time::Duration;
 
 const SECOND: u128 = 1_000_000_000;
@@ -132,93 +133,49 @@ fn until(instant: Timestamp, wall: i64) -> Option<Duration> {
     from_nanos(u128::try_from(nanos).unwrap_or(0))
 }
 
-/// A text of at most 64 bytes, without an allocation. What does not fit is left out.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Short {
-    bytes: [u8; 64],
-    length: usize,
-}
-
-impl Short {
-    const EMPTY: Short = Short { bytes: [0; 64], length: 0 };
-
-    /// A number in decimal.
-    pub(crate) fn number(number: u64) -> Self {
-        let mut short = Short::EMPTY;
-        short.add_number(number);
-        short
-    }
-
-    fn add(&mut self, text: &str) {
-        if let Some(place) = self.bytes.get_mut(self.length..self.length + text.len()) {
-            place.copy_from_slice(text.as_bytes());
-            self.length += text.len();
-        }
-    }
-
-    fn add_number(&mut self, mut number: u64) {
-        let (mut digits, mut at) = ([0; 20], 20);
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        // They are ASCII.
-        self.add(std::str::from_utf8(&digits[at..]).unwrap_or_default());
-    }
-}
-
-impl std::ops::Deref for Short {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        // Whole texts were added.
-        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Display for Short {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self)
-    }
+/// Writes a number in decimal behind a text.
+pub(crate) fn push_number(text: &mut String, number: u64) {
+    // A text takes whatever is written to it.
+    let _ = write!(text, "{number}");
 }
 
 /// As Go writes it, rounded up to the millisecond: `6m0s`, `120ms`, `1h2m3.5s`.
-pub(crate) fn go_duration(duration: Duration) -> Short {
-    // The longest duration there is has 23 digits of these; no wait is longer than a hundred years.
+pub(crate) fn go_duration(duration: Duration) -> String {
+    let mut text = String::new();
+    push_go_duration(&mut text, duration);
+    text
+}
+
+/// Writes [`go_duration`] behind a text.
+pub(crate) fn push_go_duration(text: &mut String, duration: Duration) {
     let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    let mut text = Short::EMPTY;
     if millis < 1000 {
-        text.add_number(millis);
-        text.add(if millis == 0 { "s" } else { "ms" });
-        return text;
+        push_number(text, millis);
+        text.push_str(if millis == 0 { "s" } else { "ms" });
+        return;
     }
     let (seconds, rest) = (millis / 1000, millis % 1000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 {
-        text.add_number(hours);
-        text.add("h");
+        push_number(text, hours);
+        text.push('h');
     }
     if hours > 0 || minutes > 0 {
-        text.add_number(minutes);
-        text.add("m");
+        push_number(text, minutes);
+        text.push('m');
     }
-    text.add_number(seconds);
+    push_number(text, seconds);
     if rest > 0 {
-        text.add(".");
+        text.push('.');
         // Of three places, without the zeros at the end.
         let (mut rest, mut place) = (rest, 100);
         while rest > 0 {
-            text.add_number(rest / place);
+            push_number(text, rest / place);
             rest %= place;
             place /= 10;
         }
     }
-    text.add("s");
-    text
+    text.push('s');
 }
 
 /// The two largest units, as API Management's messages have them; whole seconds, rounded up.
@@ -307,12 +264,12 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_and_api_management_write_them() {
-        let go = |millis| go_duration(Duration::from_millis(millis)).to_string();
+        let go = |millis| go_duration(Duration::from_millis(millis));
         assert_eq!(
             [go(0), go(120), go(1000), go(360_000), go(3_723_500), go(86_400_000)],
             ["0s", "120ms", "1s", "6m0s", "1h2m3.5s", "24h0m0s"]
         );
-        assert_eq!(&*go_duration(Duration::from_nanos(1)), "1ms");
+        assert_eq!(go_duration(Duration::from_nanos(1)), "1ms");
         assert_eq!([go(1_050), go(1_005), go(61_120)], ["1.05s", "1.005s", "1m1.12s"]);
         let words = |seconds| in_words(Duration::from_secs(seconds));
         assert_eq!(

@@ -45,11 +45,12 @@ const HEADERS: [&[u8]; 6] = [
 pub(super) struct Wire {
     meters: [*mut tokenweir_response_meter; 2],
     filter: *mut tokenweir_usage_chunk_filter,
+    exchange: *mut tokenweir_exchange,
 }
 
 impl Wire {
     pub(super) fn new() -> Self {
-        Wire { meters: [null_mut(); 2], filter: null_mut() }
+        Wire { meters: [null_mut(); 2], filter: null_mut(), exchange: null_mut() }
     }
 
     /// # Safety
@@ -59,6 +60,7 @@ impl Wire {
         unsafe {
             self.meters.into_iter().for_each(|meter| tokenweir_response_meter_free(meter));
             tokenweir_usage_chunk_filter_free(self.filter);
+            tokenweir_exchange_free(self.exchange);
         }
     }
 }
@@ -104,7 +106,7 @@ impl Made {
     pub(super) unsafe fn wire(&mut self, bytes: &mut Bytes<'_>) {
         // SAFETY: as for `make`.
         unsafe {
-            match bytes.byte() % 12 {
+            match bytes.byte() % 14 {
                 0 | 1 => self.read_request(bytes),
                 2 => {
                     let ((body, length), api) = (bytes.text(&BODIES), bytes.below(8) as u32);
@@ -155,7 +157,75 @@ impl Made {
                     call!(bytes, tokenweir_wire_upstream_limits(headers.as_ptr(), count, now, place));
                     Self::read(text);
                 }
+                11 | 12 => self.exchange(bytes),
                 _ => self.outlive(bytes),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for `make`.
+    unsafe fn exchange(&mut self, bytes: &mut Bytes<'_>) {
+        // SAFETY: as for `make`.
+        unsafe {
+            match bytes.byte() % 4 {
+                0 => {
+                    let (limiter, id, now) = (self.limiters[bytes.below(2)], self.permit(bytes), self.now(bytes));
+                    let (api, estimate) = (bytes.below(8) as u32, bytes.estimate());
+                    let rules = tokenweir_call_rules {
+                        size: bytes.size::<tokenweir_call_rules>(),
+                        cut: bytes.below(4) as u32,
+                        failed: bytes.below(3) as u32,
+                        unanswered: bytes.below(4) as u32,
+                        reserved: bytes.reserved(),
+                    };
+                    let mut exchange = null_mut();
+                    let (estimate, rules) = (bytes.pointer(&estimate), bytes.pointer(&rules));
+                    let place = bytes.place(&mut exchange);
+                    let code = call!(bytes, tokenweir_exchange_new(limiter, api, id, estimate, rules, now, place));
+                    assert_eq!(code == OK, !exchange.is_null());
+                    Self::replace(&mut self.wire.exchange, exchange, tokenweir_exchange_free);
+                }
+                1 => {
+                    let (content_type, content_type_length) = bytes.text(&TYPES);
+                    let (content_encoding, content_encoding_length) =
+                        if bytes.rarely() { bytes.text(&NAMES) } else { (null(), 0) };
+                    let head = tokenweir_response_head {
+                        size: bytes.size::<tokenweir_response_head>(),
+                        status: [200, 200, 200, 503, 0, 70_000][bytes.below(6)],
+                        dialect: bytes.below(7) as u32,
+                        withhold_usage: bytes.below(2) as u32,
+                        content_type,
+                        content_type_length,
+                        content_encoding,
+                        content_encoding_length,
+                        reserved: bytes.reserved(),
+                    };
+                    let head = bytes.pointer(&head);
+                    call!(bytes, tokenweir_exchange_answered(self.wire.exchange, head));
+                }
+                2 => {
+                    let ((piece, length), last, now) =
+                        (bytes.text(&CHUNKS), bytes.below(8) as u32 / 7, self.now(bytes));
+                    let (mut instead, mut ends) = (null_mut(), 7);
+                    let (text, place) = (bytes.place(&mut instead), bytes.place(&mut ends));
+                    let exchange = self.wire.exchange;
+                    let code = call!(bytes, tokenweir_exchange_passes(exchange, piece, length, last, now, text, place));
+                    assert!(code == OK || instead.is_null() && ends == 7);
+                    tokenweir_text_free(instead);
+                }
+                _ => {
+                    let (mut usage, mut expired, now) = (bytes.usage(), 7, self.now(bytes));
+                    let exchange = self.wire.exchange;
+                    let (unanswered, place) = (bytes.below(2) as u32, bytes.place(&mut usage));
+                    if call!(bytes, tokenweir_exchange_used(exchange, unanswered, place)) == OK {
+                        let known = |tokens: u64| tokens <= 1 << 53 || tokens == TOKENWEIR_ABSENT;
+                        assert!(known(usage.input) && known(usage.output));
+                    }
+                    let place = bytes.place(&mut expired);
+                    call!(bytes, tokenweir_exchange_has_expired(exchange, now, place));
+                    assert!(tokenweir_exchange_keeps_length(exchange) <= 1);
+                }
             }
         }
     }

@@ -110,6 +110,37 @@ fn a_cut_waits_for_the_end_of_an_event() {
 }
 
 #[test]
+fn a_stream_that_ends_by_itself_is_not_cut() {
+    // All of it comes in one piece, beyond the quota: its usage and its end are in it, or follow.
+    let whole = [PIECE.repeat(40), STOP.to_vec()].concat();
+    let rest = [USAGE, DONE].concat();
+    for pieces in [vec![[whole.clone(), rest.clone()].concat()], vec![whole.clone(), rest.clone()]] {
+        let limiter = limiter(SMALL);
+        let scene = Scene::with(limiter.clone(), ByKey, settings(), move || {
+            Some(Ok(events(Frames::of(&pieces.iter().map(Vec::as_slice).collect::<Vec<_>>()))))
+        });
+        let request = chat(r#","stream":true,"max_tokens":4,"stream_options":{"include_usage":true}"#);
+        let text = text(scene.call(request).expect("answered"));
+        assert!(text.ends_with("data: [DONE]\n\n") && !text.contains("error"), "{text}");
+        // As it was reported.
+        assert_eq!(used(&limiter), (16, 0));
+    }
+}
+
+#[test]
+fn a_stream_that_only_says_so_is_cut() {
+    let lie = br#"data: {"choices":[{"delta":{"content":"four"},"finish_reason":"stop"}]}
+
+"#;
+    let limiter = limiter(SMALL);
+    let scene =
+        Scene::with(limiter.clone(), ByKey, settings(), move || Some(Ok(events(Frames::of(&[lie.as_slice(); 40])))));
+    let text = text(scene.call(stream(4)).expect("answered"));
+    assert!(text.contains("Limit \\\"day\\\" is spent"), "{text}");
+    assert_eq!(text.matches("\"four\"").count(), 17);
+}
+
+#[test]
 fn an_event_without_an_end_is_cut_inside_it() {
     const MOST: usize = 64 * 1024;
     for size in [1000, 4096, 1_000_000] {

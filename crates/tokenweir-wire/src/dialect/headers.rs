@@ -2,7 +2,7 @@
 
 use super::Dialect;
 use crate::standing::{Standing, tightest};
-use crate::times::{Short, go_duration, instant, whole_seconds};
+use crate::times::{instant, push_go_duration, push_number, whole_seconds};
 use std::borrow::Cow;
 use std::time::Duration;
 use tokenweir::Now;
@@ -30,25 +30,31 @@ impl Dialect {
         headers
     }
 
-    /// [`headers`](Dialect::headers), one by one and without an allocation for each.
+    /// [`headers`](Dialect::headers), one by one and without an allocation for each of them.
     pub fn each_header(self, standings: &[Standing], now: Now, mut each: impl FnMut(&'static str, &str)) {
+        let mut text = String::with_capacity(24);
         let mut tell = |names: [&'static str; 3], meters: &[Meter]| {
             let Some(standing) = tightest(standings, false, meters) else { return };
             let left = match self {
                 Dialect::Anthropic if meters != [Meter::Requests] => (standing.left() + 500) / 1000 * 1000,
                 _ => standing.left(),
             };
-            each(names[0], &Short::number(standing.amount));
-            each(names[1], &Short::number(left));
+            let mut value = |name, write: &dyn Fn(&mut String)| {
+                text.clear();
+                write(&mut text);
+                each(name, &text);
+            };
+            value(names[0], &|text| push_number(text, standing.amount));
+            value(names[1], &|text| push_number(text, left));
             match (self, standing.reset) {
                 (_, None) => {}
-                (Dialect::OpenAi, Some(reset)) => each(names[2], &go_duration(reset)),
+                (Dialect::OpenAi, Some(reset)) => value(names[2], &|text| push_go_duration(text, reset)),
                 (Dialect::Anthropic, Some(reset)) => {
                     if let Some(instant) = instant(now.wall, reset) {
                         each(names[2], &instant);
                     }
                 }
-                (_, Some(reset)) => each(names[2], &Short::number(whole_seconds(reset))),
+                (_, Some(reset)) => value(names[2], &|text| push_number(text, whole_seconds(reset))),
             }
         };
         macro_rules! names {

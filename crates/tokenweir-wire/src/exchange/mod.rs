@@ -206,6 +206,8 @@ struct Cutting {
     limit: String,
     /// Bytes that have passed since.
     waited: usize,
+    /// Whether the stream has said that it is over.
+    ended: bool,
 }
 
 /// What of a piece of a response goes to the client.
@@ -249,14 +251,15 @@ impl<E: Estimator> ResponseWatch<E> {
         if self.first.is_none() && !piece.is_empty() {
             self.first = Some(self.exchange.since(now));
         }
-        self.observe(piece, last, limiter, now);
+        let more = self.observe(piece, last, limiter, now);
+        let ends_by_itself = self.ends_by_itself(more);
         let filtered = self.filter.as_mut().map(|filter| {
             let mut passed = Vec::with_capacity(piece.len());
             filter.feed(piece, &mut passed);
             passed
         });
         let passed = filtered.as_deref().unwrap_or(piece);
-        if let Some(cutting) = &mut self.cutting {
+        if let Some(cutting) = self.cutting.as_mut().filter(|_| !ends_by_itself) {
             if let Some(end) = self.tail.last_end(passed) {
                 let message = format!(
                     "Limit {:?} is spent, and the request has used more than its estimate: the stream ends here.",
@@ -285,17 +288,30 @@ impl<E: Estimator> ResponseWatch<E> {
         }
     }
 
-    fn observe(&mut self, piece: &[u8], last: bool, limiter: &Limiter, now: Now) {
+    /// Whether a stream that would be cut has said that it is over: what follows is its usage and its end. Should text follow
+    /// nevertheless, it was not.
+    fn ends_by_itself(&mut self, more: u64) -> bool {
+        let (Some(cutting), Some(meter)) = (&mut self.cutting, &self.meter) else { return false };
+        if meter.measured().ended != Ended::Complete || cutting.ended && more > 0 {
+            return false;
+        }
+        cutting.ended = true;
+        true
+    }
+
+    /// Takes a piece in, and observes what it brings: the output tokens more.
+    fn observe(&mut self, piece: &[u8], last: bool, limiter: &Limiter, now: Now) -> u64 {
         let more = self.meter.as_mut().map_or(0, |meter| meter.feed(piece));
         self.output = self.output.saturating_add(more);
-        let (Some(permit), false, true) = (self.exchange.life.permit, last, more > 0) else { return };
+        let (Some(permit), false, true) = (self.exchange.life.permit, last, more > 0) else { return more };
         // An error: a sum that cannot be, or somebody else has ended the permit. What was charged stands.
-        let Ok(observed) = limiter.observe_at(permit, 0, more, now) else { return };
+        let Ok(observed) = limiter.observe_at(permit, 0, more, now) else { return more };
         let beyond = self.output > self.exchange.charged.output;
         if observed.spent && beyond && self.cutting.is_none() && self.may_cut() {
             let limit = self.exchange.rules.cut.spent_limit(limiter, permit, now);
-            self.cutting = limit.map(|limit| Cutting { limit, waited: 0 });
+            self.cutting = limit.map(|limit| Cutting { limit, waited: 0, ended: false });
         }
+        more
     }
 
     fn has_expired(&self) -> Passed {

@@ -53,11 +53,6 @@ impl Text {
         (!self.too_long).then_some(self.bytes.as_slice())
     }
 
-    /// Whether nothing of it is kept.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.bytes.is_empty() && self.high.is_none() && !self.too_long
-    }
-
     pub(super) fn is_escaped(&self) -> bool {
         self.escape != Escape::No
     }

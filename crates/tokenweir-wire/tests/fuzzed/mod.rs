@@ -3,7 +3,9 @@
 
 #![allow(dead_code, reason = "each target uses a part of it")]
 
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use std::fmt;
 use std::time::Duration;
 use tokenweir::{Now, Usage};
 use tokenweir_wire::times::{parse_clock, parse_duration, parse_instant, parse_message, parse_retry_after};
@@ -79,12 +81,13 @@ pub fn request(data: &[u8]) {
     let _ = Endpoint::of(&String::from_utf8_lossy(bytes));
 
     let usage = StreamUsage::of(api, bytes);
-    let Ok(before) = serde_json::from_slice::<Value>(bytes) else { return };
-    assert_eq!(asked.is_ok(), before.is_object());
+    let Ok(document) = serde_json::from_slice::<Value>(bytes) else { return };
+    assert_eq!(asked.is_ok(), document.is_object());
     let chat = matches!(api, Api::ChatCompletions | Api::Completions);
-    assert_eq!(usage.is_ok(), !chat || before.is_object());
+    assert_eq!(usage.is_ok(), !chat || document.is_object());
     let Ok(usage) = usage else { return };
-    let after: Value = serde_json::from_slice(&usage.ask(bytes)).expect("what was JSON still is");
+    let asking = usage.ask(bytes);
+    let (before, after) = (of_one_case(bytes), of_one_case(&asking));
     let options = &before["stream_options"];
     let can =
         options.is_null() || options.is_object() && matches!(options["include_usage"], Value::Null | Value::Bool(_));
@@ -97,6 +100,72 @@ pub fn request(data: &[u8]) {
         assert_eq!(usage.client_asked(), before == expected);
     }
     assert_eq!(after, expected);
+}
+
+/// What a reader makes of JSON to whom names in any case are one, and of members with one name the last counts.
+fn of_one_case(json: &[u8]) -> Value {
+    let OneCase(value) = serde_json::from_slice(json).expect("what was JSON still is");
+    value
+}
+
+struct OneCase(Value);
+
+impl<'de> Deserialize<'de> for OneCase {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyCase).map(OneCase)
+    }
+}
+
+struct AnyCase;
+
+impl<'de> Visitor<'de> for AnyCase {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut each: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(OneCase(value)) = each.next_element()? {
+            list.push(value);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut each: A) -> Result<Value, A::Error> {
+        let mut members = serde_json::Map::new();
+        while let Some((name, OneCase(value))) = each.next_entry::<String, _>()? {
+            // The long s and the Kelvin sign are an s and a k to whoever folds as Unicode does.
+            let name = name.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
+            members.insert(name, value);
+        }
+        Ok(members.into())
+    }
 }
 
 /// Any lines are headers, and any text a time or none.
