@@ -48,7 +48,7 @@ impl SharedRegion {
     ///
     /// # Errors
     /// Of [`create`](SharedRegion::create) and [`open`](SharedRegion::open); [`SharedError::OtherLayout`] if there is one of
-    /// another layout. More room for counters' words and policies than asked for is none: another policy made it.
+    /// another layout. One that was made for another policy will do if it has as much room for counters and policies.
     pub fn open_or_create(path: impl AsRef<Path>, layout: &Layout) -> Result<Self, SharedError> {
         let path = path.as_ref();
         let exists = |error: &SharedError, kind: io::ErrorKind| matches!(error, SharedError::Io { source, .. } if source.kind() == kind);

@@ -184,6 +184,8 @@ impl Core {
 
     pub(crate) fn restore(&self, snapshot: &Snapshot, now: Now) -> Restored {
         let now = self.clamped(Some(now));
+        // A process that may not use its region takes nothing up either.
+        let _ = self.check_region();
         let compiled = self.compiled.load_full();
         let limits = compiled.policy.limits();
         let by_name: HashMap<&str, usize> =
