@@ -45,9 +45,14 @@ function Gate:start()
   local region, limiter = place("tokenweir_shared_region"), place("tokenweir_limiter")
   done(C.tokenweir_shared_region_open(self.path, #self.path, self.policy, nil, region, wrong))
   region = owned(region, C.tokenweir_shared_region_free)
-  local options = struct("tokenweir_options", { region = region, permit_ttl_ns = self.ttl })
+  local options = struct("tokenweir_options", { region = region, permit_ttl_ns = self.ttl, policy_of_region = 1 })
   done(C.tokenweir_limiter_new(self.policy, options, limiter, wrong))
   self.limiter = owned(limiter, C.tokenweir_limiter_free)
+  -- The master has read the file at the last reload: it is the newer one. The first worker of all changes it.
+  local changed, why = pcall(done, C.tokenweir_limiter_swap_policy(self.limiter, self.policy, nil, wrong))
+  if not changed then
+    ngx.log(ngx.ERR, "the policy stays as it was: ", why)
+  end
 end
 
 -- Sets the headers of the answer that a call has made; its status and its body.

@@ -48,7 +48,7 @@ typedef struct {
   uint64_t max_counters, max_routes, max_permits, permit_ttl_ns, max_histories;
   const struct tokenweir_store_options *store;
   const tokenweir_shared_region *region;
-  uint64_t reserved[1];
+  uint32_t policy_of_region, reserved[1];
 } tokenweir_options;
 typedef struct {
   uint32_t size, api, stream, include_usage, input_elsewhere, model_length;
@@ -95,6 +95,8 @@ int32_t tokenweir_shared_region_open(const char *, size_t, const tokenweir_polic
 void tokenweir_shared_region_free(tokenweir_shared_region *region);
 int32_t tokenweir_limiter_new(const tokenweir_policy *, const tokenweir_options *, tokenweir_limiter **,
                               tokenweir_error **);
+int32_t tokenweir_limiter_swap_policy(const tokenweir_limiter *, const tokenweir_policy *, const tokenweir_now *,
+                                      tokenweir_error **);
 void tokenweir_limiter_free(tokenweir_limiter *limiter);
 int32_t tokenweir_limiter_admit(const tokenweir_limiter *, const tokenweir_request *, const tokenweir_estimate *,
                                 const tokenweir_now *, tokenweir_decision *, tokenweir_denial **, tokenweir_error **);

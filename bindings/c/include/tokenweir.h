@@ -91,7 +91,7 @@ enum tokenweir_code
   /// The store that keeps quotas failed.
   TOKENWEIR_STORE_FAILED = 40,
   /// The limiter is on a shared region, and that cannot do what was asked: this process was forked off the one that made the
-  /// limiter, the region counts for another policy, or a key is longer than it has room for.
+  /// limiter, the region counts for another policy or cannot change it now, or something is larger than it has room for.
   TOKENWEIR_REGION_FAILED = 41,
   /// A pointer that must not be NULL is NULL.
   TOKENWEIR_NULL_ARGUMENT = 1000,
@@ -530,7 +530,8 @@ typedef struct tokenweir_route tokenweir_route;
 /// On a region a limit counts once, not once for each worker; a permit that one worker was given is settled by its id in
 /// another. The words are lock-free: a worker may be killed at any instruction, and what it was at is finished or undone by the
 /// others. The counters outlive the workers, but not a restart of the machine. All processes run the same release, as the
-/// same user, with the same policy, which does not change; at most 48 limiters are on a region.
+/// same user, with the same policy, which any of them may change: tokenweir_limiter_swap_policy(). At most 48 limiters are on a
+/// region.
 ///
 /// Ownership: the caller's, until tokenweir_shared_region_free(). It may be freed before the limiters that were made with it,
 /// and opened before a fork. Limiters are not taken along by a fork: make them in the process that uses them, where others are
@@ -635,8 +636,11 @@ typedef struct {
   uint64_t key_bytes;
   /// The longest caller in bytes: project, deployment and caller keys, and one or two bytes for each; 0: 256; at most 16,384.
   uint64_t caller_bytes;
+  /// The room for a policy in bytes, which is taken eight times; 0: twice what this one takes, and at least 65,536; at least
+  /// 4,096, at most 2^26.
+  uint64_t policy_bytes;
   /// Zero.
-  uint64_t reserved[2];
+  uint64_t reserved[1];
 } tokenweir_region_layout;
 
 /// How a limiter keeps its quotas in a file; zero is the default where there is one. See tokenweir_store_options_of().
@@ -689,8 +693,10 @@ typedef struct {
   /// What the limiter shares with those of other processes; NULL: nothing. Its time is the host's, so `clock` is NULL
   /// then, and so is `store`; how many counters, permits and histories there may be is the region's layout's to say.
   const tokenweir_shared_region *region;
+  /// Where the region counts for another policy already: 0: that is REGION_FAILED; 1: the limiter takes that one.
+  uint32_t policy_of_region;
   /// Zero.
-  uint64_t reserved[1];
+  uint32_t reserved[1];
 } tokenweir_options;
 
 /// A name and a value, for instance a caller key ("user" and "u-17") or a header.
@@ -1270,7 +1276,7 @@ tokenweir_code tokenweir_limiter_give_back_leases(const tokenweir_limiter *limit
 
 /// Opens the shared region in the file at `path`, of `length` bytes, which is made if there is none: of several processes that
 /// do so at once one makes it, with mode 0600, and takes its room. The file belongs in /dev/shm or /run. `policy` says how large
-/// counters are; `layout` may be NULL: every default. Limiters are put on it by `region` of tokenweir_options. A file that is
+/// counters and policies are; `layout` may be NULL: every default. Limiters are put on it by `region` of tokenweir_options. A file that is
 /// refused is left as it is.
 ///
 /// Codes: REGION_IO, REGION_DAMAGED, REGION_VERSION, REGION_LAYOUT, REGION_NOT_PRIVATE, REGION_RESTARTED, NULL_ARGUMENT,
@@ -1282,8 +1288,15 @@ tokenweir_code tokenweir_shared_region_open(const char *path,
                                             tokenweir_shared_region **region,
                                             tokenweir_error **error);
 
-/// What is in the region. In JSON: counters, callers, permits_open, histories; cleared_up, how many limiters have ended and been
-/// cleared up after; unsure_steps, how many steps that a process was at when it was killed may or may not have been made, each
+/// The policy that the region counts for, for limiters of this process; NULL, and OK, if none was made on it yet.
+///
+/// Codes: NULL_ARGUMENT, REGION_FAILED if it cannot be read.
+tokenweir_code tokenweir_shared_region_policy(const tokenweir_shared_region *region,
+                                              tokenweir_policy **policy,
+                                              tokenweir_error **error);
+
+/// What is in the region. In JSON: counters, callers, permits_open, histories; policies, how many have been in force, the
+/// present one included; cleared_up, how many limiters have ended and been cleared up after; unsure_steps, how many steps that a process was at when it was killed may or may not have been made, each
 /// of which may have left the charge of one request on one limit too much counted; and under `attached` for each limiter its
 /// seat, the process, since when (wall time in nanoseconds since 1970-01-01T00:00:00Z) and whether it is alive. Reads the whole
 /// region.
@@ -1325,7 +1338,13 @@ tokenweir_code tokenweir_limiter_policy(const tokenweir_limiter *limiter,
 
 /// Puts another policy in force: it applies to the next decision. Consumption is kept where a limit's name and scope
 /// are; open permits settle against the counters they charged. Traffic goes on meanwhile. Takes time in proportion to
-/// the number of live counters. The policy of a shared region does not change: there only the same one is taken.
+/// the number of live counters.
+///
+/// On a shared region it is in force for all its limiters, each of which goes by it from its next call on; a permit is settled
+/// by the policy that it was admitted under, in whichever process. If it is in force already nothing happens, so that all
+/// workers may be told of a new file. REGION_FAILED, with nothing changed: the policy or one of its counters is too large for
+/// the region, permits are open that were admitted under seven other policies, another process has been changing the policy
+/// for five seconds, or this one was forked off.
 ///
 /// Codes: NULL_ARGUMENT, REGION_FAILED.
 tokenweir_code tokenweir_limiter_swap_policy(const tokenweir_limiter *limiter,

@@ -39,7 +39,7 @@ pub enum tokenweir_code {
     /// The store that keeps quotas failed.
     TOKENWEIR_STORE_FAILED = 40,
     /// The limiter is on a shared region, and that cannot do what was asked: this process was forked off the one that made the
-    /// limiter, the region counts for another policy, or a key is longer than it has room for.
+    /// limiter, the region counts for another policy or cannot change it now, or something is larger than it has room for.
     TOKENWEIR_REGION_FAILED = 41,
     /// A pointer that must not be NULL is NULL.
     TOKENWEIR_NULL_ARGUMENT = 1000,

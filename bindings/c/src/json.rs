@@ -160,6 +160,7 @@ pub(crate) fn region_status(status: &tokenweir_shared::Status) -> Value {
         "histories": status.histories,
         "cleared_up": status.cleared_up,
         "unsure_steps": status.unsure_steps,
+        "policies": status.policies,
     })
 }
 

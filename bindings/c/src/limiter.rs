@@ -65,8 +65,10 @@ pub struct tokenweir_options {
     /// What the limiter shares with those of other processes; NULL: nothing. Its time is the host's, so `clock` is NULL
     /// then, and so is `store`; how many counters, permits and histories there may be is the region's layout's to say.
     pub region: *const tokenweir_shared_region,
+    /// Where the region counts for another policy already: 0: that is REGION_FAILED; 1: the limiter takes that one.
+    pub policy_of_region: u32,
     /// Zero.
-    pub reserved: [u64; 1],
+    pub reserved: [u32; 1],
 }
 
 plain_struct!(tokenweir_options, reserved = [0; 1]);
@@ -114,6 +116,14 @@ impl tokenweir_options {
         if self.permit_ttl_ns > 0 {
             builder = builder.permit_ttl(Duration::from_nanos(self.permit_ttl_ns));
         }
+        builder = match self.policy_of_region {
+            0 => builder,
+            1 => builder.policy_of_region(true),
+            given => {
+                let remedy = "give 0 or 1";
+                return Err(Failure::Argument { what: "options.policy_of_region", given: given.into(), remedy });
+            }
+        };
         if let Some(region) = region {
             return Ok(tokenweir_limiter(region.build(builder)?, None));
         }
@@ -200,7 +210,13 @@ pub unsafe extern "C" fn tokenweir_limiter_policy(
 
 /// Puts another policy in force: it applies to the next decision. Consumption is kept where a limit's name and scope
 /// are; open permits settle against the counters they charged. Traffic goes on meanwhile. Takes time in proportion to
-/// the number of live counters. The policy of a shared region does not change: there only the same one is taken.
+/// the number of live counters.
+///
+/// On a shared region it is in force for all its limiters, each of which goes by it from its next call on; a permit is settled
+/// by the policy that it was admitted under, in whichever process. If it is in force already nothing happens, so that all
+/// workers may be told of a new file. REGION_FAILED, with nothing changed: the policy or one of its counters is too large for
+/// the region, permits are open that were admitted under seven other policies, another process has been changing the policy
+/// for five seconds, or this one was forked off.
 ///
 /// Codes: NULL_ARGUMENT, REGION_FAILED.
 #[unsafe(no_mangle)]

@@ -17,7 +17,8 @@ use tokenweir_shared::SharedRegion;
 /// On a region a limit counts once, not once for each worker; a permit that one worker was given is settled by its id in
 /// another. The words are lock-free: a worker may be killed at any instruction, and what it was at is finished or undone by the
 /// others. The counters outlive the workers, but not a restart of the machine. All processes run the same release, as the
-/// same user, with the same policy, which does not change; at most 48 limiters are on a region.
+/// same user, with the same policy, which any of them may change: tokenweir_limiter_swap_policy(). At most 48 limiters are on a
+/// region.
 ///
 /// Ownership: the caller's, until tokenweir_shared_region_free(). It may be freed before the limiters that were made with it,
 /// and opened before a fork. Limiters are not taken along by a fork: make them in the process that uses them, where others are
@@ -50,11 +51,14 @@ pub struct tokenweir_region_layout {
     pub key_bytes: u64,
     /// The longest caller in bytes: project, deployment and caller keys, and one or two bytes for each; 0: 256; at most 16,384.
     pub caller_bytes: u64,
+    /// The room for a policy in bytes, which is taken eight times; 0: twice what this one takes, and at least 65,536; at least
+    /// 4,096, at most 2^26.
+    pub policy_bytes: u64,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: [u64; 1],
 }
 
-plain_struct!(tokenweir_region_layout, reserved0 = 0, reserved = [0; 2]);
+plain_struct!(tokenweir_region_layout, reserved0 = 0, reserved = [0; 1]);
 
 impl tokenweir_region_layout {
     fn read(&self, layout: Layout) -> Layout {
@@ -68,13 +72,14 @@ impl tokenweir_region_layout {
         let layout = set(layout, self.permits, Layout::permits);
         let layout = set(layout, self.histories, Layout::histories);
         let layout = set(layout, self.key_bytes, Layout::key_bytes);
-        set(layout, self.caller_bytes, Layout::caller_bytes)
+        let layout = set(layout, self.caller_bytes, Layout::caller_bytes);
+        set(layout, self.policy_bytes, Layout::policy_bytes)
     }
 }
 
 /// Opens the shared region in the file at `path`, of `length` bytes, which is made if there is none: of several processes that
 /// do so at once one makes it, with mode 0600, and takes its room. The file belongs in /dev/shm or /run. `policy` says how large
-/// counters are; `layout` may be NULL: every default. Limiters are put on it by `region` of tokenweir_options. A file that is
+/// counters and policies are; `layout` may be NULL: every default. Limiters are put on it by `region` of tokenweir_options. A file that is
 /// refused is left as it is.
 ///
 /// Codes: REGION_IO, REGION_DAMAGED, REGION_VERSION, REGION_LAYOUT, REGION_NOT_PRIVATE, REGION_RESTARTED, NULL_ARGUMENT,
@@ -100,8 +105,29 @@ pub unsafe extern "C" fn tokenweir_shared_region_open(
     }
 }
 
-/// What is in the region. In JSON: counters, callers, permits_open, histories; cleared_up, how many limiters have ended and been
-/// cleared up after; unsure_steps, how many steps that a process was at when it was killed may or may not have been made, each
+/// The policy that the region counts for, for limiters of this process; NULL, and OK, if none was made on it yet.
+///
+/// Codes: NULL_ARGUMENT, REGION_FAILED if it cannot be read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tokenweir_shared_region_policy(
+    region: *const tokenweir_shared_region,
+    policy: *mut *mut tokenweir_policy,
+    error: *mut *mut tokenweir_error,
+) -> tokenweir_code {
+    // SAFETY: the pointers are as the header asks.
+    unsafe {
+        guarded(error, || {
+            let policy = handle(policy, "policy")?;
+            if let Some(in_force) = shared(region, "region")?.0.policy()? {
+                policy.give(tokenweir_policy(in_force));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What is in the region. In JSON: counters, callers, permits_open, histories; policies, how many have been in force, the
+/// present one included; cleared_up, how many limiters have ended and been cleared up after; unsure_steps, how many steps that a process was at when it was killed may or may not have been made, each
 /// of which may have left the charge of one request on one limit too much counted; and under `attached` for each limiter its
 /// seat, the process, since when (wall time in nanoseconds since 1970-01-01T00:00:00Z) and whether it is alive. Reads the whole
 /// region.

@@ -106,7 +106,7 @@ static void hostile_arguments(void)
 {
     tokenweir_shared_region *region = region_of("hostile"), *none = region;
     tokenweir_region_layout layout = layout_of_tests(), valid = layout;
-    tokenweir_policy *policy = policy_of(POLICY);
+    tokenweir_policy *policy = policy_of(POLICY), *policy_in_force = NULL;
     tokenweir_limiter *limiter = NULL;
     tokenweir_options options = tokenweir_options_init();
     tokenweir_store_options store = tokenweir_store_options_of(NULL, "gateway");
@@ -121,6 +121,8 @@ static void hostile_arguments(void)
     GIVES(TOKENWEIR_REGION_IO, tokenweir_shared_region_open("a\0b", 3, policy, NULL, &none, &error));
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_shared_region_status(NULL, &text, &error));
     GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_shared_region_status(region, NULL, &error));
+    GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_shared_region_policy(NULL, &policy_in_force, &error));
+    GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_shared_region_policy(region, NULL, &error));
     tokenweir_shared_region_free(NULL);
 
 #define WRONG(code, change)                                                                                            \
@@ -197,12 +199,12 @@ static void errors_of_files(void)
     CHECK(none == NULL);
 }
 
-/* Another policy than the region's is refused, when a limiter is made and later; and so is the forty-ninth limiter. */
+/* A limiter of another policy than the region's is refused, unless it takes that; and so is the forty-ninth limiter. */
 static void errors_of_limiters(void)
 {
     tokenweir_shared_region *region = region_of("limiters");
     tokenweir_limiter *limiters[SEATS], *none = NULL;
-    tokenweir_policy *policy = policy_of(OTHER), *same = policy_of(POLICY);
+    tokenweir_policy *same = policy_of(POLICY);
 
     for (int at = 0; at < SEATS; at++)
         limiters[at] = made_on(region);
@@ -210,12 +212,59 @@ static void errors_of_limiters(void)
     tokenweir_limiter_free(limiters[SEATS - 1]);
     GIVES(TOKENWEIR_REGION_FAILED, limiter_on(region, OTHER, &none, &error));
     CHECK(none == NULL);
-    GIVES(TOKENWEIR_REGION_FAILED, tokenweir_limiter_swap_policy(limiters[0], policy, NULL, &error));
     DONE(tokenweir_limiter_swap_policy(limiters[0], same, NULL, &error));
+    CHECK(status_of(region, "policies") == 1);
     for (int at = 0; at < SEATS - 1; at++)
         tokenweir_limiter_free(limiters[at]);
-    tokenweir_policy_free(policy);
     tokenweir_policy_free(same);
+    tokenweir_shared_region_free(region);
+}
+
+/* One worker puts another policy in force, and all go by it; a permit of before is settled to the token. */
+static void a_policy_changes_for_all(void)
+{
+    tokenweir_shared_region *region = region_of("policies");
+    tokenweir_policy *other = policy_of(OTHER), *found = NULL;
+    tokenweir_usage usage = tokenweir_usage_of(1, 0);
+    tokenweir_options options = tokenweir_options_init();
+    tokenweir_limiter *limiter, *late = NULL;
+    uint64_t permit;
+    pid_t worker;
+
+    DONE(tokenweir_shared_region_policy(region, &found, &error));
+    CHECK(found == NULL);
+    limiter = made_on(region);
+    permit = admitted(limiter, 1);
+    CHECK(permit != 0 && status_of(region, "policies") == 1);
+    worker = fork();
+    CHECK(worker >= 0);
+    if (worker == 0) {
+        tokenweir_limiter *own = made_on(region);
+        DONE(tokenweir_limiter_swap_policy(own, other, NULL, &error));
+        DONE(tokenweir_limiter_swap_policy(own, other, NULL, &error));
+        DONE(tokenweir_limiter_settle(own, permit, &usage, NULL, NULL, &error));
+        tokenweir_limiter_free(own);
+        raise(SIGKILL);
+    }
+    wait_for(worker, SIGKILL);
+    GIVES(TOKENWEIR_PERMIT_SETTLED, tokenweir_limiter_settle(limiter, permit, &usage, NULL, NULL, &error));
+    CHECK(status_of(region, "policies") == 2);
+    GIVES(TOKENWEIR_REGION_FAILED, limiter_on(region, POLICY, &late, &error));
+    CHECK(late == NULL);
+    options.region = region;
+    options.policy_of_region = 2;
+    GIVES(TOKENWEIR_ARGUMENT_INVALID, tokenweir_limiter_new(other, &options, &late, &error));
+    options.policy_of_region = 1;
+    DONE(tokenweir_limiter_new(other, &options, &late, &error));
+    DONE(tokenweir_shared_region_policy(region, &found, &error));
+    CHECK(found != NULL);
+    /* It is the policy in force, so nothing changes. */
+    DONE(tokenweir_limiter_swap_policy(late, found, NULL, &error));
+    CHECK(status_of(region, "policies") == 2);
+    tokenweir_limiter_free(late);
+    tokenweir_limiter_free(limiter);
+    tokenweir_policy_free(found);
+    tokenweir_policy_free(other);
     tokenweir_shared_region_free(region);
 }
 
@@ -331,6 +380,7 @@ int main(void)
     hostile_arguments();
     errors_of_files();
     errors_of_limiters();
+    a_policy_changes_for_all();
     a_limit_counts_once();
     permits_outlive_their_process();
     a_fork_makes_its_own_limiter();

@@ -53,6 +53,8 @@ use tokenweir_redb::Renewer;
 /// - `region`: a SharedRegion, whose counters and permits the limiter shares with those of other processes; none. Its time is
 ///   the host's, it has no store, and how much room there is the region says. Make it after a fork: in a child it raises
 ///   RegionError.
+/// - `policy_of_region`: whether the limiter takes the policy that its region counts for already, if that is another one; false,
+///   which raises RegionError then.
 ///
 /// Raises ValueError for a number or a word that is out of range and TypeError for what is of another kind, by the name of the
 /// argument; ValueError for a store that was given to another limiter before; StoreError if there can be no thread for it.
@@ -104,7 +106,7 @@ impl Limiter {
     #[new]
     #[pyo3(signature = (policy, *, clock=None, observer=None, max_counters=None, max_routes=None, max_permits=None,
                         when_full=None, permit_ttl=None, max_histories=None, store=None, lease_part=None,
-                        when_store_fails=None, renew_in_background=true, region=None))]
+                        when_store_fails=None, renew_in_background=true, region=None, policy_of_region=false))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         policy: &Bound<'_, Policy>,
@@ -121,6 +123,7 @@ impl Limiter {
         when_store_fails: Option<&str>,
         renew_in_background: bool,
         region: Option<&Bound<'_, SharedRegion>>,
+        policy_of_region: bool,
     ) -> PyResult<Self> {
         let py = policy.py();
         let mut builder = tokenweir::Limiter::builder(policy.get().0.clone());
@@ -172,6 +175,7 @@ impl Limiter {
                     "a clock is given for a limiter on a region; leave it out, the time is the host's",
                 ));
             }
+            let builder = builder.policy_of_region(policy_of_region);
             let issuer = Issuer::of_limiter(region.get().build(builder)?, None, callback);
             return Self::of(py, issuer);
         }
@@ -426,8 +430,13 @@ impl Limiter {
 
     /// Puts another policy in force, from the next decision on. Consumption is kept where a limit's name and scope are; open
     /// permits settle against the counters that they charged. Traffic goes on meanwhile. Takes time in proportion to the
-    /// number of live counters; other threads may run. The policy of a region does not change: another one raises RegionError
-    /// there.
+    /// number of live counters; other threads may run.
+    ///
+    /// On a region it is in force for all its limiters, each of which goes by it from its next call on; a permit is settled by the
+    /// policy that it was admitted under, in whichever process. If it is in force already nothing happens, so that all workers may
+    /// be told of a new file. Raises RegionError, with nothing changed, if the policy or one of its counters is too large for the
+    /// region, permits are open that were admitted under seven other policies, another process has been changing the policy for
+    /// five seconds, or this one was forked off.
     #[pyo3(signature = (policy, *, now=None))]
     fn swap_policy(&self, py: Python<'_>, policy: &Bound<'_, Policy>, now: Option<&Bound<'_, Now>>) -> PyResult<()> {
         let (policy, now) = (policy.get().0.clone(), instant(now));

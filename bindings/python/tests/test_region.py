@@ -48,6 +48,12 @@ def small(path: Path, policy: Policy, **more: int) -> SharedRegion:
     return SharedRegion(path, policy, **({"counters": 16, "callers": 16, "permits": 64, "histories": 1} | more))
 
 
+def amount_of(policy: Policy | None) -> int:
+    limit = policy.limit("total") if policy else None
+    assert limit is not None
+    return limit.amount
+
+
 def refused(code: int, call: Any, *arguments: Any, **options: Any) -> str:
     with pytest.raises(RegionError) as raised:
         call(*arguments, **options)
@@ -68,7 +74,7 @@ def test_two_limiters_share_counters_and_permits(tmp_path: Path) -> None:
     status = region.status()
     assert (status.counters, status.callers, status.permits_open) == (1, 1, 1)
     assert status.processes == [os.getpid()] * 2
-    assert (status.histories, status.cleared_up, status.unsure_steps) == (0, 0, 0)
+    assert (status.histories, status.cleared_up, status.unsure_steps, status.policies) == (0, 0, 0, 1)
     assert region.path == str(tmp_path / "region") and str(tmp_path) in repr(region)
     assert (tmp_path / "region").stat().st_mode & 0o777 == 0o600
     with pytest.raises(TypeError):
@@ -83,14 +89,35 @@ def test_what_is_counted_outlives_its_limiters(tmp_path: Path) -> None:
     assert [counter.used for counter in again.usage()] == [600]
 
 
+def test_another_policy_is_in_force_for_all_and_loses_nothing(tmp_path: Path) -> None:
+    first, second = Policy.from_toml(POLICY), Policy.from_toml(POLICY.replace("1_000", "2_000"))
+    region = small(tmp_path / "region", first, policy_bytes=8_000)
+    assert region.policy is None
+    one, other = Limiter(first, region=region), Limiter(first, region=region)
+    permit = one.reserve("search", "gpt-4o", 600)
+    assert not other.admit("search", "gpt-4o", 900)
+    other.swap_policy(second)
+    one.swap_policy(second)
+    assert region.status().policies == 2
+    assert [amount_of(policy) for policy in (region.policy, one.policy, other.policy)] == [2_000] * 3
+    assert one.admit("search", "gpt-4o", 900)
+    other.settle(permit.detach(), 100, 0)
+    assert [(counter.used, counter.amount, counter.settled_total) for counter in one.usage()] == [(1_000, 2_000, 100)]
+    assert "policy_of_region" in refused(41, Limiter, first, region=region)
+    late = Limiter(first, region=small(tmp_path / "region", first, policy_bytes=8_000), policy_of_region=True)
+    assert amount_of(late.policy) == 2_000
+    larger = Policy.from_toml(POLICY.replace("project", "key:" + "x" * 9_000))
+    assert "has room for 8000" in refused(41, late.swap_policy, larger)
+
+
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     policy, other = Policy.from_toml(POLICY), Policy.from_toml(POLICY.replace("1_000", "1_001"))
     path = tmp_path / "region"
     region = small(path, policy)
     limiter = Limiter(policy, region=region)
     assert "another policy" in refused(41, Limiter, other, region=region)
-    assert "cannot be changed" in refused(41, limiter.swap_policy, other)
     limiter.swap_policy(policy)
+    assert region.status().policies == 1
     with QuotaFile(tmp_path / "quotas") as file:
         assert "store" in refused(41, Limiter, policy, region=region, store=file.store("gateway"))
     with pytest.raises(ValueError, match="the time is the host's"):

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, reason = "a scene that does not hold ends so")]
 
+mod changes;
 mod ends;
 mod limits;
 mod together;
@@ -47,6 +48,9 @@ pub trait Counting: Send + Sync {
 
     /// Ends it without a word: the estimate stands.
     fn abandon(&self, permit: PermitId);
+
+    /// Puts another policy in force: for all limiters of the place, or `false` if only for this one.
+    fn change(&self, policy: &Policy) -> bool;
 }
 
 /// What a limiter decides.
@@ -93,6 +97,7 @@ scenes!(
     ends::a_permit_ends_once_whoever_ends_it,
     ends::what_a_stream_brings_beyond_its_estimate_is_charged_at_once,
     ends::a_place_is_free_when_its_request_ends,
+    changes::what_was_counted_stays_counted_under_another_policy,
     together::no_more_is_admitted_than_the_limit_and_every_token_is_accounted_for,
     together::no_more_are_in_flight_than_there_are_places,
 );
@@ -133,6 +138,17 @@ impl Limiters {
     /// The one whose turn it is.
     fn turn(&self, turn: usize) -> &dyn Counting {
         &*self.all[turn % self.all.len()]
+    }
+
+    /// Puts another policy in force, by the one whose turn it is if that does for all.
+    #[track_caller]
+    fn change(&self, turn: usize, policy: &str) {
+        let policy = Policy::from_toml(policy).unwrap_or_else(|wrong| panic!("{wrong}"));
+        if !self.turn(turn).change(&policy) {
+            self.all.iter().for_each(|limiter| {
+                limiter.change(&policy);
+            });
+        }
     }
 
     #[track_caller]

@@ -41,6 +41,11 @@ impl Counting for Engine {
     fn abandon(&self, permit: PermitId) {
         self.0.abandon(permit).expect("the permit is open");
     }
+
+    fn change(&self, policy: &Policy) -> bool {
+        self.0.swap_policy(policy.clone()).expect("there is room for it");
+        true
+    }
 }
 
 /// The memory of one process.
@@ -163,6 +168,11 @@ impl Counting for OnServer {
     fn abandon(&self, permit: PermitId) {
         drop(self.0.permit(permit).expect("the permit is open"));
         assert!(self.0.flush(Duration::from_secs(10)), "the server is told");
+    }
+
+    fn change(&self, policy: &Policy) -> bool {
+        self.0.set_policy(policy.clone()).expect("it is of one slot");
+        false
     }
 }
 

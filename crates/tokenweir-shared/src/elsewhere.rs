@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tokenweir::region::{Layout, Memory};
-use tokenweir::{Limiter, LimiterBuilder};
+use tokenweir::{Limiter, LimiterBuilder, Policy};
 
 /// Memory that the processes of a host share, with counters and permits in it. There is none on this system.
 #[derive(Debug)]
@@ -54,6 +54,12 @@ impl SharedRegion {
     /// # Errors
     /// None: there is no region to build on.
     pub fn build(&self, _: LimiterBuilder) -> Result<Limiter, SharedError> {
+        match self.0 {}
+    }
+
+    /// # Errors
+    /// None: there is no region with a policy.
+    pub fn policy(&self) -> Result<Option<Policy>, SharedError> {
         match self.0 {}
     }
 

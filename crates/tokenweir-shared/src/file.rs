@@ -17,7 +17,7 @@ pub(crate) const PAGE: usize = 512;
 /// "tokenwei", the lowest byte first.
 const MAGIC: u64 = u64::from_le_bytes(*b"tokenwei");
 /// What the words mean. Another release may read it only if it means the same by every word.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 // The words of the page.
 const AT_MAGIC: usize = 0;
@@ -25,8 +25,8 @@ const AT_FORMAT: usize = 1;
 const AT_WORDS: usize = 2;
 const AT_BOOT: usize = 3;
 const AT_LAYOUT: usize = 5;
-const AT_CHECKSUM: usize = 12;
-const USED: usize = 13;
+const AT_CHECKSUM: usize = 13;
+const USED: usize = 14;
 
 /// Which start of the machine this is.
 fn boot() -> [u64; 2] {
@@ -36,9 +36,11 @@ fn boot() -> [u64; 2] {
     [(id >> 64) as u64, id as u64]
 }
 
-fn numbers(layout: &Layout) -> [u64; 7] {
-    let Layout { counters, callers, permits, histories, key_bytes, caller_bytes, counter_words, .. } = *layout;
-    [counters, callers, permits, histories, key_bytes, caller_bytes, counter_words].map(|number| number as u64)
+fn numbers(layout: &Layout) -> [u64; AT_CHECKSUM - AT_LAYOUT] {
+    let Layout { counters, callers, permits, histories, key_bytes, caller_bytes, counter_words, policy_bytes, .. } =
+        *layout;
+    [counters, callers, permits, histories, key_bytes, caller_bytes, counter_words, policy_bytes]
+        .map(|number| number as u64)
 }
 
 /// FNV-1a of the words before it, and of the release: the layout of the words is the release's.
@@ -190,6 +192,7 @@ fn layout(numbers: &[u64]) -> Layout {
     layout.key_bytes = number(4);
     layout.caller_bytes = number(5);
     layout.counter_words = number(6);
+    layout.policy_bytes = number(7);
     layout
 }
 

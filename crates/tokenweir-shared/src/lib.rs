@@ -37,10 +37,15 @@
 //! quota cannot tell whether it was made: they may count one request's charge too much ([`Status::unsure_steps`]), never
 //! too little.
 //!
+//! # Another policy
+//! [`Limiter::swap_policy`](tokenweir::Limiter::swap_policy) in any of the processes puts another policy in force for all: each
+//! goes by it from its next call on, and nothing that was counted is lost. A worker that starts later has to have that policy,
+//! or take it: [`SharedRegion::policy`], [`policy_of_region`](tokenweir::LimiterBuilder::policy_of_region).
+//!
 //! # Limits of it
 //! - Linux; elsewhere nobody gets a region. All processes must have the same user, run the same release, and see the same file.
 //! - At most 48 limiters on a region. One that is built before a fork refuses to work in the child.
-//! - A region has the policy that it was first built on with, for life.
+//! - A region keeps eight policies: the one in force, and those that open permits were admitted under. One more is refused.
 //! - A region does not outlive a restart of the machine: quotas that must are kept in a store.
 
 #[cfg(target_os = "linux")]

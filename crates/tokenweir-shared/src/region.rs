@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokenweir::region::{ATTACHMENTS_MOST, Layout, Memory, RegionStatus};
-use tokenweir::{Limiter, LimiterBuilder};
+use tokenweir::region::{ATTACHMENTS_MOST, Layout, Memory, RegionStatus, policy_in_force};
+use tokenweir::{Limiter, LimiterBuilder, Policy};
 
 /// Memory that the processes of a host share, with counters and permits in it.
 ///
@@ -48,7 +48,7 @@ impl SharedRegion {
     ///
     /// # Errors
     /// Of [`create`](SharedRegion::create) and [`open`](SharedRegion::open); [`SharedError::OtherLayout`] if there is one of
-    /// another layout.
+    /// another layout. One that was made for another policy will do if it has as much room for counters and policies.
     pub fn open_or_create(path: impl AsRef<Path>, layout: &Layout) -> Result<Self, SharedError> {
         let path = path.as_ref();
         let exists = |error: &SharedError, kind: io::ErrorKind| matches!(error, SharedError::Io { source, .. } if source.kind() == kind);
@@ -59,7 +59,7 @@ impl SharedRegion {
             },
             region => region?,
         };
-        if region.layout != *layout {
+        if !region.layout.has_room_for(layout) {
             let (found, expected) = (Box::new(region.layout), Box::new(*layout));
             return Err(SharedError::OtherLayout { path: region.path, found, expected });
         }
@@ -107,6 +107,15 @@ impl SharedRegion {
         built.map_err(|source| SharedError::Limiter { path: self.path.clone(), source })
     }
 
+    /// The policy in force. `None` if no limiter has been built on the region yet.
+    ///
+    /// # Errors
+    /// [`SharedError::Limiter`] if it cannot be read.
+    pub fn policy(&self) -> Result<Option<Policy>, SharedError> {
+        let failed = |source| SharedError::Limiter { path: self.path.clone(), source };
+        policy_in_force(self.words, &self.layout).map_err(|error| failed(error.into()))
+    }
+
     /// What is in it. Reads the whole region.
     pub fn status(&self) -> Status {
         // The words have been measured when it was opened.
@@ -128,6 +137,7 @@ impl SharedRegion {
             histories: figure(|status| status.histories),
             cleared_up: status.as_ref().map_or(0, |status| status.cleared_up),
             unsure_steps: status.as_ref().map_or(0, |status| status.unsure_steps),
+            policies: status.as_ref().map_or(0, |status| status.policies),
         }
     }
 }

@@ -33,4 +33,6 @@ pub struct Status {
     /// How many steps that a process was at when it was killed may or may not have been made. Each may have left the charge
     /// of one request on one limit too much counted, never too little.
     pub unsure_steps: u64,
+    /// How many policies have been in force, the present one included; 0: no limiter has been built yet.
+    pub policies: u64,
 }

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use tokenweir::region::RegionError;
 use tokenweir::{CounterUsage, Error, Estimate, Limiter, Now, Policy, Request, Usage, UsageFilter};
 use tokenweir_shared::{Layout, SharedRegion};
 
@@ -55,8 +56,27 @@ fn policy(amount: u64) -> Policy {
     Policy::from_toml(&POLICY.replace("AMOUNT", &amount.to_string())).expect("a policy")
 }
 
+/// The most places that any policy has.
+const PLACES: u64 = 60;
+
+/// One of the policies among which workers change: other rates and rooms for every limit, and some lack one or have one more.
+fn variant(amount: u64, which: u64) -> Policy {
+    let text = POLICY.replace("AMOUNT", &(amount - which).to_string());
+    let text = text.replace("burst = 50_000_000", &format!("burst = {}", 50_000_000 - which * 1_000_000));
+    let text = text.replace("600_000_000", &(600_000_000 + which * 1000).to_string());
+    let text = text.replace("amount = 60\n", &format!("amount = {}\n", PLACES - which * 5));
+    let text = text.replace("500_000_000", &(500_000_000 - which).to_string());
+    let text = match which {
+        3 => text.replace("\"window\"\n    meter", "\"new\"\n    meter"),
+        4 => text.replace("\"places\"\n    meter", "\"new places\"\n    meter"),
+        _ => text,
+    };
+    Policy::from_toml(&text).expect("a policy")
+}
+
 fn limiter(region: &SharedRegion, amount: u64) -> Limiter {
-    region.build(Limiter::builder(policy(amount)).permit_ttl(TTL)).expect("a limiter")
+    let builder = Limiter::builder(policy(amount)).permit_ttl(TTL).policy_of_region(true);
+    region.build(builder).expect("a limiter")
 }
 
 /// Numbers that look random (PCG's multiplier and increment).
@@ -69,8 +89,8 @@ impl Random {
     }
 }
 
-/// What a worker does: `turns` requests, or for ever.
-fn work(path: &Path, log: &Path, amount: u64, seed: u64, turns: Option<u64>) {
+/// What a worker does: `turns` requests, or for ever. Now and then it changes the policy, if it is one that does.
+fn work(path: &Path, log: &Path, amount: u64, seed: u64, turns: Option<u64>, changes: bool) {
     let region = SharedRegion::open(path).expect("a region");
     let limiter = limiter(&region, amount);
     let mut log = OpenOptions::new().append(true).create(true).open(log).expect("a log");
@@ -79,6 +99,13 @@ fn work(path: &Path, log: &Path, amount: u64, seed: u64, turns: Option<u64>) {
     for turn in 0.. {
         if turns.is_some_and(|turns| turn >= turns) {
             break;
+        }
+        if changes && random.below(100) == 0 {
+            match limiter.swap_policy(variant(amount, random.below(5))) {
+                // Those of the killed are open until they expire.
+                Ok(()) | Err(Error::Region(RegionError::PoliciesInUse { .. })) => {}
+                Err(error) => panic!("{error}"),
+            }
         }
         let request = Request::new("search", "gpt-4o");
         if let Ok(decision) = limiter.admit(&request, ESTIMATE)
@@ -141,10 +168,11 @@ fn end_with(parent: u32) {
     }
 }
 
-fn start(folder: &Path, amount: u64, seed: u64, turns: Option<u64>) -> Child {
+fn start(folder: &Path, amount: u64, seed: u64, turns: Option<u64>, changes: bool) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.arg("--worker").arg(folder).arg(amount.to_string()).arg(seed.to_string());
     command.arg(turns.map_or("-".to_owned(), |turns| turns.to_string())).arg(std::process::id().to_string());
+    command.args(changes.then_some("--changes"));
     command.spawn().expect("a process")
 }
 
@@ -171,13 +199,25 @@ fn wait_for(folder: &Path, worker: &Child) {
 
 /// Eight processes want more than there is.
 fn eight_processes_share_a_limit_to_the_token() {
+    share_a_limit(false);
+}
+
+/// Each of them changes the limits now and then.
+fn eight_processes_that_change_the_policy_share_its_limits_to_the_token() {
+    share_a_limit(true);
+}
+
+fn share_a_limit(changes: bool) {
     let (folder, amount) = (folder(), 200_000);
     let region = region(folder.path(), amount);
-    let workers: Vec<Child> = (0..WORKERS as u64).map(|seed| start(folder.path(), amount, seed, Some(2000))).collect();
+    let start = |seed| start(folder.path(), amount, seed, Some(2000), changes);
+    let workers: Vec<Child> = (0..WORKERS as u64).map(start).collect();
     for mut worker in workers {
         assert!(worker.wait().expect("it was started").success());
     }
     let limiter = limiter(&region, amount);
+    assert_eq!(region.status().policies > 1, changes);
+    limiter.swap_policy(policy(amount)).expect("nobody is at it");
     let (now, logged) = (limiter.now(), logged(folder.path()));
     let quota = usage(&limiter, "quota", now).expect("it is in use");
     assert_eq!((quota.used, quota.held, quota.settled_total), (logged, 0, logged));
@@ -189,22 +229,32 @@ fn eight_processes_share_a_limit_to_the_token() {
 
 /// Workers are killed at random instants, and others take their place.
 fn killed_workers_leave_no_counter_wrong() {
+    kill_workers(false);
+}
+
+/// The same of workers that change the policy, so that some are killed in the middle of that.
+fn workers_killed_while_they_change_the_policy_leave_no_counter_wrong() {
+    kill_workers(true);
+}
+
+fn kill_workers(changes: bool) {
     let kills: u64 = std::env::var("TOKENWEIR_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40);
     let (folder, amount) = (folder(), 1 << 50);
     let region = region(folder.path(), amount);
     let observer = limiter(&region, amount);
     let mut random = Random(7);
-    let mut workers: Vec<Child> = (0..WORKERS as u64).map(|seed| start(folder.path(), amount, seed, None)).collect();
+    let start = |seed| start(folder.path(), amount, seed, None, changes);
+    let mut workers: Vec<Child> = (0..WORKERS as u64).map(start).collect();
     for kill in 0..kills {
         let at = random.below(WORKERS as u64) as usize;
         wait_for(folder.path(), &workers[at]);
         std::thread::sleep(Duration::from_micros(random.below(5_000)));
         workers[at].kill().expect("it lives");
         workers[at].wait().expect("it was started");
-        workers[at] = start(folder.path(), amount, 100 + kill, None);
+        workers[at] = start(100 + kill);
         let filter = UsageFilter { limit: Some("places".to_owned()), ..UsageFilter::default() };
         for places in observer.usage(&filter) {
-            assert!(places.used <= 60, "{places:?}");
+            assert!(places.used <= PLACES, "{places:?}");
         }
     }
     for worker in &mut workers {
@@ -213,6 +263,8 @@ fn killed_workers_leave_no_counter_wrong() {
         worker.wait().expect("it was started");
     }
     let kills = kills + WORKERS as u64;
+    println!("policies: {}", region.status().policies);
+    assert_eq!(region.status().policies > 1, changes);
     // All that was held expires; and the window is over.
     let now = observer.now();
     let later = |by: Duration| {
@@ -223,6 +275,8 @@ fn killed_workers_leave_no_counter_wrong() {
         observer.sweep_at(later(TTL + Duration::from_secs(60 + again)));
     }
     let then = later(TTL + Duration::from_secs(120));
+    // What is in the policy of the last change, and what is not, has its counters.
+    observer.swap_policy_at(policy(amount), then).expect("nobody is at it");
     let (status, logged) = (region.status(), logged(folder.path()));
     let (quota, places) = (usage(&observer, "quota", then).expect("it is in use"), used(&observer, "places", then));
     println!("{kills} kills, {} steps unsure, {logged} tokens written down, {quota:?}", status.unsure_steps);
@@ -330,20 +384,29 @@ fn main() {
         let (amount, seed) = (number(2).expect("an amount"), number(3).expect("a seed"));
         end_with(arguments[at + 5].parse().expect("a process"));
         let log = folder.join(format!("{}.log", std::process::id()));
-        return work(&folder.join("region"), &log, amount, seed, number(4).ok());
+        let changes = arguments.iter().any(|argument| argument == "--changes");
+        return work(&folder.join("region"), &log, amount, seed, number(4).ok(), changes);
     }
     if let Some(at) = arguments.iter().position(|argument| argument == "--holder") {
         end_with(arguments[at + 3].parse().expect("a process"));
         return hold(&Path::new(&arguments[at + 1]).join("region"), arguments[at + 2].parse().expect("an amount"));
     }
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 6] = [
         (
             "what_a_killed_worker_had_open_is_ended_by_whoever_started_it",
             what_a_killed_worker_had_open_is_ended_by_whoever_started_it,
         ),
         ("a_forked_child_is_refused_and_may_open_its_own", a_forked_child_is_refused_and_may_open_its_own),
         ("eight_processes_share_a_limit_to_the_token", eight_processes_share_a_limit_to_the_token),
+        (
+            "eight_processes_that_change_the_policy_share_its_limits_to_the_token",
+            eight_processes_that_change_the_policy_share_its_limits_to_the_token,
+        ),
         ("killed_workers_leave_no_counter_wrong", killed_workers_leave_no_counter_wrong),
+        (
+            "workers_killed_while_they_change_the_policy_leave_no_counter_wrong",
+            workers_killed_while_they_change_the_policy_leave_no_counter_wrong,
+        ),
     ];
     let wanted = arguments.iter().skip(1).find(|argument| !argument.starts_with('-'));
     for (name, test) in tests {

@@ -354,3 +354,160 @@ fn a_place_of_an_expired_permit_is_free_whoever_was_to_end_it() {
         assert!(witness.admit("search", ESTIMATE).is_none(), "and it is one place");
     }
 }
+
+/// Like `ALL`, with a bucket that refills so fast, and another for everybody together that holds so much.
+fn policy_of(refill: u64, brim: u64) -> String {
+    let bucket = format!("amount = {refill}\n burst = 60_000");
+    let more = "[[limit]]\nname = 'brim'\nmeter = 'total'\nalgorithm = 'bucket'\nper = '1m'\namount = 60_000\n";
+    ALL.replacen("amount = 60_000", &bucket, 1) + more + &format!("burst = {brim}\n")
+}
+
+fn first_policy() -> String {
+    policy_of(60_000, 60_000)
+}
+
+fn parsed(policy: &str) -> tokenweir::Policy {
+    tokenweir::Policy::from_toml(policy).expect("a policy")
+}
+
+fn other_policy() -> tokenweir::Policy {
+    parsed(
+        &(policy_of(50_000, 50_000)
+            + "[[limit]]\nname = 'more'\nmeter = 'requests'\nalgorithm = 'quota'\namount = 90_000\nperiod = 'daily'\n"),
+    )
+}
+
+/// A bucket that holds so much in turn has as much as its lowest brim let it, less what is used and with what has come since.
+fn check_the_brim(witness: &Worker, lowest: i64, nth: u64) {
+    let left = witness.usage("brim").expect("it is in use").remaining;
+    assert!((lowest - 2500..=lowest).contains(&left), "step {nth}: {left} of {lowest}");
+}
+
+/// After whoever changed the policy has ended in the middle of it: all go by the old one or by the new one, a permit of before
+/// is settled to the token, and the policy can be changed again.
+fn check_the_policy(stage: &Stage, witness: &Worker, nth: u64) {
+    let policy = witness.limiter.policy();
+    let changed = policy == other_policy();
+    assert_eq!(stage.region.status().policies, 1 + u64::from(changed), "step {nth}");
+    assert!(changed || policy == parsed(&first_policy()), "step {nth}");
+    check_the_brim(witness, if changed { 50_000 } else { 60_000 }, nth);
+    let late = stage.worker_of(stage.builder().policy_of_region(true));
+    assert_eq!(late.limiter.policy(), policy, "step {nth}");
+    let id = late.admit("search", Estimate::new(100, 0)).expect("room");
+    let before = witness.usage("quota").expect("it is in use");
+    // To what it is, or was to be: and from there to a third.
+    late.limiter.swap_policy(other_policy()).unwrap_or_else(|error| panic!("step {nth}: {error}"));
+    assert_eq!(witness.limiter.policy(), other_policy(), "step {nth}");
+    check_the_brim(&late, 50_000, nth);
+    witness.limiter.swap_policy(parsed(&policy_of(80_000, 70_000))).expect("nobody is at it");
+    check_the_brim(&late, 50_000, nth);
+    witness.limiter.settle(id, Usage::new(40, 0)).expect("it is open");
+    let after = late.usage("quota").expect("it is in use");
+    assert_eq!((before.used - 60, before.settled_total + 40), (after.used, after.settled_total), "step {nth}");
+    check_the_books(stage, witness, nth);
+    drop(late);
+    stage.tick();
+    witness.limiter.sweep();
+}
+
+#[test]
+fn changing_the_policy() {
+    let act: Act = |limiter, _| drop(limiter.swap_policy(other_policy()));
+    let steps = end_at_every_step(&first_policy(), true, act, check_the_policy);
+    assert!(steps > 8, "{steps}");
+}
+
+/// A worker that has not met the new policy yet ends while it takes it up, and charges under it.
+#[test]
+fn admitting_under_a_policy_that_another_has_put_in_force() {
+    for nth in 0..10_000 {
+        let stage = Stage::new(&first_policy());
+        let (witness, victim) = (stage.worker(), stage.worker());
+        let id = victim.admit("search", ESTIMATE).expect("room");
+        witness.limiter.swap_policy(other_policy()).expect("it changes");
+        let act = |limiter: &tokenweir::Limiter| {
+            admit_search(limiter);
+            limiter.settle(id, Usage::new(300, 20)).expect("it is open");
+        };
+        if victim.ends_at(nth, act).is_none() {
+            assert!(nth > 20, "{nth}");
+            return;
+        }
+        victim.kill();
+        stage.tick();
+        witness.limiter.sweep();
+        check_the_books(&stage, &witness, nth);
+        check_the_policy(&stage, &witness, nth);
+        check_the_end(&stage, &witness, nth);
+    }
+}
+
+/// Whoever finishes what another has left of a change ends as well, at each step; a third one finishes it.
+#[test]
+fn finishing_a_change_of_another() {
+    for first in 0..10_000 {
+        for second in 0.. {
+            let stage = Stage::new(&first_policy());
+            let (witness, heir, victim) = (stage.worker(), stage.worker(), stage.worker());
+            witness.admit("search", ESTIMATE).expect("room");
+            if victim.ends_at(first, |limiter| drop(limiter.swap_policy(other_policy()))).is_none() {
+                assert!(first > 8, "{first}");
+                return;
+            }
+            victim.kill();
+            stage.tick();
+            let third = parsed(&policy_of(80_000, 55_000));
+            let ended = heir.ends_at(second, |limiter| drop(limiter.swap_policy(third.clone())));
+            heir.kill();
+            stage.tick();
+            witness.limiter.sweep();
+            let nth = first * 1000 + second;
+            let policy = witness.limiter.policy();
+            assert!([parsed(&first_policy()), other_policy(), third.clone()].contains(&policy), "step {nth}");
+            assert!(ended.is_some() || policy == third, "step {nth}");
+            check_the_books(&stage, &witness, nth);
+            witness.limiter.swap_policy(other_policy()).expect("nobody is at it");
+            check_the_brim(&witness, 50_000, nth);
+            check_the_books(&stage, &witness, nth);
+            check_the_end(&stage, &witness, nth);
+            if ended.is_none() {
+                break;
+            }
+        }
+    }
+}
+
+/// A worker stands still at each step of a request, or of a change, while the policy changes so often that the region has long
+/// forgotten the one it goes by; then it ends.
+#[test]
+fn standing_still_while_the_policy_changes_many_times() {
+    let requests: Act = |limiter, id| {
+        admit_search(limiter);
+        limiter.observe(id.unwrap(), 0, 300).expect("it is open");
+        limiter.settle(id.unwrap(), Usage::new(300, 20)).expect("it is open");
+    };
+    for nth in 0..10_000 {
+        let stage = Stage::new(&first_policy());
+        let (witness, victim) = (stage.worker(), stage.worker());
+        let id = victim.admit("search", ESTIMATE).expect("room");
+        let ended = victim.ends_at(nth, |limiter| requests(limiter, Some(id)));
+        if ended.is_none() {
+            assert!(nth > 40, "{nth}");
+            return;
+        }
+        for change in 1..=20 {
+            let next = parsed(&policy_of(60_000 + change % 3, 60_000 - 100 * change));
+            witness.limiter.swap_policy(next).unwrap_or_else(|error| panic!("step {nth}, change {change}: {error}"));
+            let own = witness.admit("search", Estimate::new(10, 0)).expect("room");
+            witness.limiter.settle(own, Usage::new(10, 0)).expect("it is open");
+        }
+        victim.kill();
+        stage.tick();
+        witness.limiter.sweep();
+        check_the_books(&stage, &witness, nth);
+        // Its permit is as it left it, or is settled.
+        let _ = witness.limiter.settle(id, Usage::new(300, 20));
+        check_the_books(&stage, &witness, nth);
+        check_the_end(&stage, &witness, nth);
+    }
+}

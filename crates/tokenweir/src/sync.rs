@@ -23,6 +23,16 @@ pub(crate) fn in_one_order() {
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
 
+/// Whatever this thread has written is seen, or it sees whatever another has written that comes here as well.
+#[inline(always)]
+pub(crate) fn fence() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+    // Shuttle's atomics are in one order as they are.
+    #[cfg(not(any(loom, shuttle)))]
+    std::sync::atomic::fence(Ordering::SeqCst);
+}
+
 /// One plain 64-bit word of a counter. Counters are nothing but words, so that they may live anywhere.
 pub(crate) type Word = AtomicU64;
 

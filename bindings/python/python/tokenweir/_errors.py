@@ -76,8 +76,8 @@ class QuotaFileError(Error):
 class RegionError(Error):
     """A shared region cannot be had: the operating system refused (code 1020), it is damaged or none (1021), of another release
     (1022) or layout (1023), others may use its file (1024), it is from before the machine was restarted (1025), or full of
-    limiters (1026). Or it cannot do what was asked (41): its policy is another, the limiter is to have a store as well, or was made
-    before a fork."""
+    limiters (1026). Or it cannot do what was asked (41): its policy is another, or cannot be changed now, or is too large; the
+    limiter is to have a store as well, or was made before a fork."""
 
 
 class SnapshotError(Error, ValueError):

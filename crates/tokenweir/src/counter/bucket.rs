@@ -13,6 +13,7 @@
 //! that began before they were there fails its swap and looks again. A charge's receipt has that bit as well, so that it is
 //! known whether the floors have seen it.
 
+mod kept;
 mod saved;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -56,12 +57,21 @@ pub(crate) struct BucketRule {
     /// Which configuration this is, and the newest that is in force: only that one brings buckets under itself. The
     /// epoch, which comes round again, does not tell a rule that is far behind from one that is ahead.
     serial: u64,
-    newest: Arc<AtomicU64>,
+    newest: Newest,
     /// When it came into force, and how it follows the one before.
     since: u64,
     follows: Follows,
     /// The limiter's room for floors.
     histories: Arc<Histories>,
+}
+
+/// Where it is said which rule of a limit is the newest.
+#[derive(Debug, Clone)]
+enum Newest {
+    /// The serial, for all rules of the limit.
+    Own(Arc<AtomicU64>),
+    /// In a region, for all limits: the rule is of the policy that this word named.
+    Region(&'static Word, u64),
 }
 
 /// What a change of configuration does to a deficit.
@@ -110,7 +120,7 @@ impl BucketRule {
         let line = Line::new(rate << unit, period, origin);
         let follows = Follows { line: 0, unit, shift: 0, since: origin };
         let full = length(capacity, unit);
-        let newest = Arc::new(AtomicU64::new(0));
+        let newest = Newest::Own(Arc::new(AtomicU64::new(0)));
         BucketRule { capacity, rate, period, line, unit, full, serial: 0, newest, since: origin, follows, histories }
     }
 
@@ -179,12 +189,22 @@ impl BucketRule {
 
     /// Makes this the limit's rule, before anyone can find it: from now on no bucket is brought under an older one.
     pub(crate) fn put_in_force(&self) {
-        // Release: whoever sees a bucket under this rule sees that the older ones are none any more.
-        self.newest.fetch_max(self.serial, Release);
+        if let Newest::Own(newest) = &self.newest {
+            // Release: whoever sees a bucket under this rule sees that the older ones are none any more.
+            newest.fetch_max(self.serial, Release);
+        }
+    }
+
+    /// The same rule as one of a region's policy: it is in force as long as `word` says `named`.
+    pub(crate) fn in_region(&self, word: &'static Word, named: u64) -> Self {
+        BucketRule { newest: Newest::Region(word, named), ..self.clone() }
     }
 
     fn is_in_force(&self) -> bool {
-        self.newest.load(Acquire) == self.serial
+        match &self.newest {
+            Newest::Own(newest) => newest.load(Acquire) == self.serial,
+            Newest::Region(word, named) => word.load(Acquire) == *named,
+        }
     }
 
     fn word(&self, position: u64, floors: u64) -> u64 {
@@ -278,6 +298,11 @@ impl<H: Home> Bucket<H> {
             // AcqRel: as a charge, see `force`. Whoever wins, the word is of the new epoch: look again.
             let _ = self.word().compare_exchange(word, next, AcqRel, Acquire);
         }
+    }
+
+    /// Whether the counter is under `rule`.
+    pub(crate) fn is_under(&self, rule: &BucketRule) -> bool {
+        self.word().load(Acquire) >> EPOCH_SHIFT == rule.epoch()
     }
 
     /// Brings the counter under `rule`, where it is not yet.

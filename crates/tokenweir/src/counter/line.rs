@@ -103,6 +103,24 @@ impl Line {
         Line { period: self.period, piece, before: Piece::standing(at, piece.base) }
     }
 
+    /// What tells it from all others of its rate and period.
+    pub(crate) fn numbers(&self) -> [u64; 7] {
+        let Line { piece, before, .. } = self;
+        [piece.origin, piece.base, piece.rem, before.origin, before.base, before.rem, before.rate]
+    }
+
+    /// The line of these numbers; `None` if there is none.
+    pub(crate) fn of(rate: u64, period: u64, numbers: [u64; 7]) -> Option<Self> {
+        let period = period.clamp(1, PERIOD_MAX);
+        let [origin, base, rem, before_origin, before_base, before_rem, before_rate] = numbers;
+        let is_sound = base.max(before_base) <= LINE_END && rem.max(before_rem) < period && before_origin <= origin;
+        is_sound.then(|| Line {
+            period,
+            piece: Piece::new(origin, base, rem, rate, period),
+            before: Piece::new(before_origin, before_base, before_rem, before_rate, period),
+        })
+    }
+
     /// `A(t)`. Instants before the one-but-last change of rate count as that change's: the line from there on is known,
     /// and a charge that is put down there is not refilled for more than its age.
     #[inline]

@@ -98,6 +98,7 @@ impl Core {
                 Found::Route(Attempt::Exhausted) => return Err(self.exhausted()),
                 Found::Route(Attempt::NotKept(failed)) => return Err(failed.into()),
                 Found::Route(Attempt::Stale) => {
+                    self.check_region()?;
                     (newest, refused) = (true, false);
                     continue;
                 }

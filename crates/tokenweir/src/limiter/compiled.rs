@@ -1,10 +1,15 @@
 //! A policy made ready to decide by: one rule for each limit, and the identities that outlive a change of policy.
+//!
+//! `kept`: both as a region keeps them.
+
+mod kept;
 
 use super::route::Leg;
 use super::rule::{Kept, Rule};
 use crate::counter::bucket::BucketRule;
 use crate::counter::floors::Histories;
-use crate::policy::{Algorithm, Limit, Policy, Until};
+use crate::policy::{Algorithm, Limit, Policy};
+use crate::sync::Word;
 use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,23 +27,30 @@ fn in_a_store(limit: &Limit) -> String {
 #[derive(Debug)]
 struct Known {
     id: u32,
-    algorithm: Algorithm,
-    until: Until,
+    /// As far as its counters are concerned.
+    limit: Limit,
+    /// The last policy that had it.
+    generation: u64,
     bucket: Option<BucketRule>,
     /// What a store knows a quota by.
     stored_as: Arc<str>,
 }
 
+/// The policy of a region, as its rules know it: in force as long as the word says its name.
+pub(crate) type InRegion = (&'static Word, u64);
+
 impl Known {
-    fn rule(&self, lease_part: Option<u64>) -> Rule {
-        match (&self.algorithm, &self.bucket) {
-            (_, Some(rule)) => Rule::Bucket(rule.clone()),
-            (Algorithm::Window { amount, per, sub_windows }, _) => {
-                Rule::window(*amount, *per, *sub_windows, self.until)
-            }
+    fn rule(&self, lease_part: Option<u64>, region: Option<InRegion>) -> Rule {
+        let until = self.limit.until();
+        match (self.limit.algorithm(), &self.bucket) {
+            (_, Some(rule)) => Rule::Bucket(match region {
+                Some((word, named)) => rule.in_region(word, named),
+                None => rule.clone(),
+            }),
+            (Algorithm::Window { amount, per, sub_windows }, _) => Rule::window(*amount, *per, *sub_windows, until),
             (Algorithm::Quota { amount, period }, _) => {
                 let kept = lease_part.map(|part| Kept { name: self.stored_as.clone(), lease: (amount / part).max(1) });
-                Rule::quota(*amount, period.clone(), self.until, kept)
+                Rule::quota(*amount, period.clone(), until, kept)
             }
             (Algorithm::InFlight { amount } | Algorithm::Bucket { amount, .. }, _) => Rule::InFlight(*amount),
         }
@@ -78,6 +90,10 @@ pub(crate) struct Compiled {
     legs: ArcSwap<Legs>,
     /// Counts policies; a route of an older one is stale.
     pub(crate) generation: u64,
+    /// Where a region keeps it.
+    pub(crate) place: usize,
+    /// No identity so far has a higher number.
+    last_identity: u32,
 }
 
 impl Compiled {
@@ -110,6 +126,11 @@ impl Compiled {
             None => self.absent.get(&identity),
         }
     }
+
+    /// Whether nothing is left of this identity: no later policy has it either.
+    pub(crate) fn is_forgotten(&self, identity: u32) -> bool {
+        identity <= self.last_identity && self.rule_of(identity).is_none()
+    }
 }
 
 impl Identities {
@@ -118,34 +139,50 @@ impl Identities {
         Identities { known: HashMap::new(), next: 0, generation: 0, histories, lease_part }
     }
 
+    /// Where their buckets have room for histories.
+    pub(crate) fn histories(&self) -> &Arc<Histories> {
+        &self.histories
+    }
+
     /// Makes `policy` ready, as of monotonic `now`. Buckets of limits that are still there go on from what they were.
     pub(crate) fn compile(&mut self, policy: Policy, now: u64) -> Compiled {
-        let mut rules = Vec::with_capacity(policy.limits().len());
-        let mut identities = Vec::with_capacity(policy.limits().len());
+        self.change(&policy, now);
+        self.compiled(policy, 0, None)
+    }
+
+    /// Takes up what `policy` says of its limits, as of monotonic `now`.
+    fn change(&mut self, policy: &Policy, now: u64) {
+        self.generation += 1;
         for limit in policy.limits() {
-            let next = &mut self.next;
+            let (next, generation) = (&mut self.next, self.generation);
             let known = self.known.entry(limit.identity()).or_insert_with(|| {
                 *next += 1;
-                let (algorithm, stored_as) = (limit.algorithm().clone(), in_a_store(limit).into());
-                Known { id: *next, algorithm, until: limit.until(), bucket: None, stored_as }
+                Known { id: *next, limit: limit.bare(), generation, bucket: None, stored_as: in_a_store(limit).into() }
             });
-            known.algorithm = limit.algorithm().clone();
-            known.until = limit.until();
+            known.limit = limit.bare();
+            known.generation = generation;
             if let Algorithm::Bucket { amount, per, burst } = limit.algorithm() {
                 known.bucket = Some(match known.bucket.take() {
                     Some(before) => before.changed(*burst, *amount, now),
                     None => BucketRule::new(*burst, *amount, *per, now, self.histories.clone()),
                 });
             }
-            rules.push(known.rule(self.lease_part));
+        }
+    }
+
+    /// The policy that was taken up last, ready. `place`, `region`: where a region keeps it.
+    pub(super) fn compiled(&self, policy: Policy, place: usize, region: Option<InRegion>) -> Compiled {
+        let mut rules = Vec::with_capacity(policy.limits().len());
+        let mut identities = Vec::with_capacity(policy.limits().len());
+        for known in policy.limits().iter().filter_map(|limit| self.known.get(&limit.identity())) {
+            rules.push(known.rule(self.lease_part, region));
             identities.push(known.id);
         }
         let limits: HashMap<u32, usize> = identities.iter().enumerate().map(|(limit, id)| (*id, limit)).collect();
         let absent = self.known.values().filter(|known| !limits.contains_key(&known.id));
-        let absent = absent.map(|known| (known.id, known.rule(self.lease_part))).collect();
-        self.generation += 1;
-        let (legs, generation) = (ArcSwap::default(), self.generation);
-        Compiled { policy, rules, identities, limits, absent, legs, generation }
+        let absent = absent.map(|known| (known.id, known.rule(self.lease_part, region))).collect();
+        let (legs, generation, last_identity) = (ArcSwap::default(), self.generation, self.next);
+        Compiled { policy, rules, identities, limits, absent, legs, generation, place, last_identity }
     }
 
     /// Forgets the identities that neither the policy nor any counter has.

@@ -17,6 +17,7 @@ use crate::request::Request;
 use crate::sync::{
     AtomicU64, AtomicUsize, Mutex,
     Ordering::{Acquire, Relaxed, Release},
+    fence,
 };
 use crate::table::{Counter, Counters, Hold, Pins, hasher};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -92,16 +93,21 @@ pub(crate) struct Parts {
     pub(crate) max_histories: usize,
     pub(crate) max_routes: usize,
     pub(crate) keeper: Option<Keeper>,
+    pub(crate) policy_of_region: bool,
 }
 
 impl Core {
     pub(crate) fn new(policy: Policy, parts: Parts) -> Self {
-        Self::with(policy, parts, None)
+        let histories = Arc::new(Histories::new(parts.max_histories));
+        let lease_part = parts.keeper.as_ref().map(Keeper::lease_part);
+        let mut identities = Identities::new(histories, lease_part);
+        let compiled = identities.compile(policy, parts.clock.mono());
+        Self::with(compiled, identities, parts, None)
     }
 
     /// One whose counters and permits are in a region.
     pub(crate) fn in_region(
-        policy: Policy,
+        policy: &Policy,
         mut parts: Parts,
         memory: Arc<dyn Memory>,
         layout: &Layout,
@@ -109,29 +115,22 @@ impl Core {
         if parts.keeper.is_some() {
             return Err(RegionError::WithStore.into());
         }
-        let shared = Shared::new(memory, layout, &policy)?;
+        let (shared, compiled) = Shared::new(memory, layout, policy, parts.policy_of_region)?;
         parts.max_permits = layout.permits;
         parts.max_counters = layout.counters;
         parts.max_histories = layout.histories;
         parts.max_routes = layout.callers;
-        let core = Self::with(policy, parts, Some(shared));
+        // The region keeps them.
+        let identities = Identities::new(shared.histories.clone(), None);
+        let core = Self::with(compiled, identities, parts, Some(shared));
         if let Some(shared) = &core.shared {
             core.sit_down(shared, core.clamped(None));
         }
         Ok(core)
     }
 
-    fn with(policy: Policy, parts: Parts, shared: Option<Shared>) -> Self {
-        let histories = match &shared {
-            Some(shared) => Histories::shared(shared.pool),
-            None => Histories::new(parts.max_histories),
-        };
-        let histories = Arc::new(histories);
-        let lease_part = parts.keeper.as_ref().map(Keeper::lease_part);
-        let mut identities = Identities::new(histories.clone(), lease_part);
-        // In a region all processes count a bucket's refill from the same instant.
-        let origin = shared.as_ref().map_or_else(|| parts.clock.mono(), Shared::origin);
-        let compiled = identities.compile(policy, origin);
+    fn with(compiled: Compiled, identities: Identities, parts: Parts, shared: Option<Shared>) -> Self {
+        let histories = identities.histories().clone();
         let random = hasher().hash_one(compiled.generation);
         let slab = match &shared {
             Some(shared) => Slab::shared(shared.slots(), shared.first()),
@@ -164,11 +163,11 @@ impl Core {
         }
     }
 
-    /// Whether this process may use what it has of a region.
+    /// Whether this process may use what it has of a region; from now on it goes by the region's policy.
     #[inline]
     pub(crate) fn check_region(&self) -> Result<(), Error> {
         match &self.shared {
-            Some(shared) => Ok(shared.check()?),
+            Some(shared) => Ok(self.check_shared(shared)?),
             None => Ok(()),
         }
     }
@@ -217,6 +216,11 @@ impl Core {
             Some(rule) => rule.adopt(&counter.state).is_ok(),
             None => true,
         };
+        if let Some(shared) = &self.shared {
+            // The newest one is the region's.
+            while self.check_shared(shared).is_ok() && !adopted(&self.compiled.load()) {}
+            return;
+        }
         // Neither will do only if another change has begun in between.
         while !adopted(&self.compiled.load()) && !self.coming.load().as_ref().is_none_or(|coming| adopted(coming)) {}
     }
@@ -260,18 +264,18 @@ impl Core {
 
     /// Makes the route of a request, pinned for the caller.
     pub(crate) fn resolve(&self, request: &Request<'_>, now: Now) -> Result<Found<Arc<Resolved>>, Error> {
-        self.resolve_when_full(request, self.when_full, now)
+        self.check_region()?;
+        self.resolve_under(&self.compiled.load_full(), request, self.when_full, now)
     }
 
-    /// The same with this answer where there is no room for a counter.
-    pub(super) fn resolve_when_full(
+    /// The same under this policy, with this answer where there is no room for a counter.
+    pub(super) fn resolve_under(
         &self,
+        compiled: &Arc<Compiled>,
         request: &Request<'_>,
         when_full: WhenFull,
         now: Now,
     ) -> Result<Found<Arc<Resolved>>, Error> {
-        self.check_region()?;
-        let compiled = self.compiled.load_full();
         let resolution = compiled.policy.resolve(request)?;
         if let Some(shared) = &self.shared {
             shared.check_limits(resolution.applied.len())?;
@@ -281,7 +285,7 @@ impl Core {
         for applied in &resolution.applied {
             let identity = compiled.identities[applied.limit];
             let enforced = compiled.policy.limits()[applied.limit].mode() == Mode::Enforce;
-            let counter = match self.counter(&compiled, applied.limit, identity, &applied.key, now) {
+            let counter = match self.counter(compiled, applied.limit, &applied.key, now) {
                 Ok(counter) => counter,
                 Err(failed) => {
                     met.iter().for_each(|(_, counter)| counter.pins.unpin());
@@ -307,7 +311,15 @@ impl Core {
             };
             met.push((Leg { limit: applied.limit, charge: applied.charge, enforced }, counter));
         }
-        if compiled.generation != self.generation() {
+        let is_newest = match &self.shared {
+            Some(shared) => {
+                // Whoever changes the policy sees the counters, or is seen to.
+                fence();
+                shared.is_in_force(compiled)
+            }
+            None => compiled.generation == self.generation(),
+        };
+        if !is_newest {
             // The change of policy may have walked the counters before these were among them.
             met.iter().for_each(|(_, counter)| self.bring_along(counter));
         }
@@ -331,7 +343,7 @@ impl Core {
             key,
             caller_hold,
             index: AtomicUsize::new(0),
-            compiled,
+            compiled: compiled.clone(),
         });
         let pinned = route.pins.pin();
         debug_assert!(pinned, "nobody else has seen it");
@@ -345,10 +357,10 @@ impl Core {
         if let Some(shared) = &self.shared {
             shared.register(&route);
         }
-        if complete {
+        if complete && (is_newest || self.shared.is_none()) {
             self.routes.publish(&route);
         } else {
-            // Not to be found again: the next request of this key may find room.
+            // Not to be found again: the next request of this key may find room; and none is admitted under an older policy.
             route.pins.retire();
         }
         Ok(Found::Route(route))
@@ -359,30 +371,30 @@ impl Core {
         &self,
         compiled: &Compiled,
         limit: usize,
-        identity: u32,
         key: &[u8],
         now: Now,
     ) -> Result<Option<Arc<Counter>>, Error> {
-        if let Some(counter) = self.known_counter(compiled, limit, identity, key)? {
+        let (rule, identity) = (&compiled.rules[limit], compiled.identities[limit]);
+        let name = compiled.policy.limits()[limit].name();
+        if let Some(counter) = self.known_counter(rule, name, identity, key)? {
             return Ok(Some(counter));
         }
         if !self.sweep(now, false) {
             return Ok(None);
         }
-        self.known_counter(compiled, limit, identity, key)
+        self.known_counter(rule, name, identity, key)
     }
 
     /// The same, without a sweep.
     pub(super) fn known_counter(
         &self,
-        compiled: &Compiled,
-        limit: usize,
+        rule: &Rule,
+        limit: &str,
         identity: u32,
         key: &[u8],
     ) -> Result<Option<Arc<Counter>>, Error> {
-        let rule = &compiled.rules[limit];
         let fresh = || match (&self.keeper, rule.kept(), &self.shared) {
-            (_, _, Some(shared)) => shared.counter(compiled.policy.limits()[limit].name(), identity, key, rule),
+            (_, _, Some(shared)) => shared.counter(limit, identity, key, rule),
             (Some(keeper), Some((_, kept)), None) => keeper.recorded(kept, key).map_err(Unmade::Store),
             _ => Ok(rule.fresh()),
         };
@@ -433,7 +445,7 @@ impl Core {
         let rests = |counter: &Counter| compiled.rule_of(counter.identity)?.rests(&counter.state, now).ok().flatten();
         let crowded = self.routes.live() >= self.routes.budget();
         let phase = self.evict_phase.fetch_add(1, Relaxed) % 2;
-        let held: HashSet<usize> = self.slab.held_routes().collect();
+        let held: HashSet<u64> = self.slab.held_routes().collect();
         self.routes.evict(&held, |route| {
             (crowded && route.index.load(Relaxed) % 2 == phase)
                 || route.is_stale(compiled.generation)
@@ -471,8 +483,7 @@ impl Core {
     /// Puts another policy in force, as of `now`.
     pub(crate) fn swap(&self, policy: Policy, now: Option<Now>) -> Result<(), Error> {
         if let Some(shared) = &self.shared {
-            // The other processes would go on by the old one.
-            return Ok(shared.check_policy(&policy)?);
+            return self.swap_in_region(shared, &policy, now);
         }
         let mut identities = self.identities.lock();
         let now = self.clamped(now);
@@ -493,9 +504,15 @@ impl Core {
             }
         });
         identities.retain(&compiled, &counted);
-        self.routes.evict(&HashSet::new(), |route| route.is_stale(compiled.generation));
-        self.collect();
+        self.drop_stale_routes();
         Ok(())
+    }
+
+    /// Frees the routes of older policies, as far as nobody holds them.
+    pub(super) fn drop_stale_routes(&self) {
+        let generation = self.generation();
+        self.routes.evict(&HashSet::new(), |route| route.is_stale(generation));
+        self.collect();
     }
 }
 

@@ -34,7 +34,7 @@ mod loom_models;
 pub use self::core::WhenFull;
 pub use decision::{Decision, Denied, Observed, Permit, Refusal};
 pub use keeper::{StoreOptions, WhenStoreFails};
-pub(crate) use shared::open_permits;
+pub(crate) use shared::{kept_policy, open_permits};
 pub use snapshot::{LeftOut, LeftOutReason, Restored, Snapshot};
 pub use view::{CounterKey, CounterUsage, ExplainedLimit, Explanation, LimitView, Peek, Stats, UsageFilter};
 
@@ -155,14 +155,23 @@ impl LimiterBuilder {
         self
     }
 
+    /// On a region that counts for another policy already, the limiter takes that one; otherwise it is refused
+    /// ([`RegionError::OtherPolicy`](crate::region::RegionError)), so that a worker which starts with an old file does not
+    /// undo a change. Nothing to a limiter that is on none.
+    pub fn policy_of_region(mut self, whichever: bool) -> Self {
+        self.parts.policy_of_region = whichever;
+        self
+    }
+
     /// The limiter, with its counters and permits in a region: see [`region`](crate::region), and the crate
     /// `tokenweir-shared`, which maps one. How many of everything there may be is the layout's to say. The clock must be the
     /// same in all processes.
     ///
     /// # Errors
-    /// [`Error::Region`] if the region counts for another policy, has no room for its counters, or cannot have a store.
+    /// [`Error::Region`] if the region counts for another policy (see [`policy_of_region`](LimiterBuilder::policy_of_region)),
+    /// has no room for its counters or for the policy, or cannot have a store.
     pub fn build_in_region(self, memory: Arc<dyn Memory>, layout: &Layout) -> Result<Limiter, Error> {
-        let core = Core::in_region(self.policy, self.parts, memory, layout)?;
+        let core = Core::in_region(&self.policy, self.parts, memory, layout)?;
         Ok(Limiter { core: Arc::new(core) })
     }
 
@@ -199,6 +208,7 @@ impl Limiter {
                 max_histories: 5_000,
                 max_routes: 0,
                 keeper: None,
+                policy_of_region: false,
             },
             max_routes: None,
         }
@@ -442,6 +452,8 @@ impl Limiter {
 
     /// The policy in force.
     pub fn policy(&self) -> Policy {
+        // A process that may not use its region any more has the last one that it went by.
+        let _ = self.core.check_region();
         self.core.compiled.load().policy.clone()
     }
 
@@ -450,9 +462,14 @@ impl Limiter {
     ///
     /// Traffic goes on meanwhile. Takes time in proportion to the number of live counters.
     ///
+    /// On a region it is in force for every process once this returns: each goes by it from its next call on, and a permit is
+    /// settled by the policy that it was admitted under, in whichever process. If it is in force already nothing happens, so
+    /// that all workers may be told of a new file.
+    ///
     /// # Errors
-    /// [`RegionError::PolicyFixed`](crate::region::RegionError) on a region, unless it is the policy that the region has:
-    /// other processes would go on by that one. Without a region there is no error.
+    /// None without a region. On one, [`Error::Region`] with nothing changed: the policy or a counter of it is too large for the
+    /// region, permits are open that were admitted under seven other policies, another process has been changing the policy for
+    /// five seconds, or this process was forked off.
     pub fn swap_policy(&self, policy: Policy) -> Result<(), Error> {
         self.core.swap(policy, None)
     }

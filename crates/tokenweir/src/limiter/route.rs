@@ -3,6 +3,7 @@
 use super::compiled::Compiled;
 use super::rule::Rule;
 use crate::policy::{ChargeRule, Tokens};
+use crate::region::Name;
 use crate::request::{Key, Request};
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use crate::table::{Counter, Entries, Hold, Pins, hasher};
@@ -59,15 +60,16 @@ impl Resolved {
         self.legs.iter().zip(self.counters.iter().map(|counter| &**counter))
     }
 
-    /// What permits on it name it by: its place in the registry, or in a region its caller's record.
-    fn named(&self, index: usize) -> usize {
-        self.record().unwrap_or(index)
+    /// What permits on it name it by: its place in the registry, or what a region knows it by.
+    fn named(&self, index: usize) -> u64 {
+        self.name_in_region().unwrap_or(index as u64)
     }
 
-    /// What permits on it name it by in a region.
+    /// What permits on it name it by in a region: its policy and its caller's record.
     #[inline]
-    pub(crate) fn record(&self) -> Option<usize> {
-        self.caller_hold.as_ref().map(|hold| hold.record)
+    pub(crate) fn name_in_region(&self) -> Option<u64> {
+        let Compiled { generation, place, .. } = *self.compiled;
+        self.caller_hold.as_ref().map(|hold| Name { generation, place }.with(hold.record))
     }
 
     pub(crate) fn name(&self, leg: &Leg) -> &Arc<str> {
@@ -292,7 +294,7 @@ impl Routes {
     }
 
     /// Retires the routes that nobody holds, neither by a pin nor (`held`) by a permit, and that `gone` says may go.
-    pub(crate) fn evict(&self, held: &HashSet<usize>, gone: impl Fn(&Resolved) -> bool) {
+    pub(crate) fn evict(&self, held: &HashSet<u64>, gone: impl Fn(&Resolved) -> bool) {
         self.entries.each(|index, route| {
             if !route.pins.held() && !route.pins.retired_unheld() && !held.contains(&route.named(index)) && gone(route)
             {
@@ -305,7 +307,7 @@ impl Routes {
     ///
     /// A retired route that nobody has pinned can get no further permits, so what its permits are is asked after that
     /// was seen, and not before.
-    pub(crate) fn collect<H: Iterator<Item = usize>>(&self, held: impl FnOnce() -> H, gone: impl Fn(&Arc<Resolved>)) {
+    pub(crate) fn collect<H: Iterator<Item = u64>>(&self, held: impl FnOnce() -> H, gone: impl Fn(&Arc<Resolved>)) {
         let mut retired = Vec::new();
         self.entries.each(|index, route| {
             if route.pins.retired_unheld() {
@@ -315,7 +317,7 @@ impl Routes {
         if retired.is_empty() {
             return;
         }
-        let held: HashSet<usize> = held().collect();
+        let held: HashSet<u64> = held().collect();
         for (index, route) in retired {
             if !held.contains(&route.named(index)) && route.pins.free() {
                 // Whoever retired it may not have got to this.

@@ -383,6 +383,11 @@ impl Rule {
         }
     }
 
+    /// Whether the counter is under this rule, where a change of policy requires that it is brought there.
+    pub(crate) fn is_adopted(&self, state: &State) -> bool {
+        matched!(self, state; Bucket(rule) bucket => bucket.is_under(rule); true)
+    }
+
     /// Brings a counter under this rule where a change of policy requires it, unless a newer one is in force.
     pub(crate) fn adopt(&self, state: &State) -> Result<(), Stale> {
         matched!(self, state; Bucket(rule) bucket => bucket.adopt(rule); Ok(()))

@@ -65,8 +65,10 @@ impl Core {
             if let Ok(done) = act(rule) {
                 return Some(done);
             }
+            // Of a region's policies another process may have put one in force since.
+            let checked = self.check_region();
             // Stale under the newest policy there is: that cannot be, since the newest rule is nobody's past.
-            if compiled.generation == self.compiled.load().generation {
+            if checked.is_err() || compiled.generation == self.compiled.load().generation {
                 return None;
             }
         }
@@ -75,7 +77,7 @@ impl Core {
     /// Passes each open permit and its route.
     pub(crate) fn each_open(&self, mut see: impl FnMut(Seen<'_>, &Resolved)) {
         for seen in self.slab.open_slots() {
-            let named = seen.slot.route().load(Relaxed) as usize;
+            let named = seen.slot.route().load(Relaxed);
             let (known, there);
             let route = match &self.shared {
                 Some(shared) => {
@@ -83,7 +85,7 @@ impl Core {
                     known.as_ref()
                 }
                 None => {
-                    there = self.routes.at(named);
+                    there = self.routes.at(named as usize);
                     there.as_ref()
                 }
             };
@@ -98,10 +100,10 @@ impl Core {
 
     /// The route of a permit that cannot be freed meanwhile.
     fn with_route<T>(&self, slot: Slot<'_>, act: impl FnOnce(&Resolved) -> T) -> Option<T> {
-        let named = slot.route().load(Relaxed) as usize;
+        let named = slot.route().load(Relaxed);
         match &self.shared {
             Some(shared) => self.route_in_region(shared, named).map(|route| act(&route)),
-            None => self.routes.at(named).as_ref().map(|route| act(route)),
+            None => self.routes.at(named as usize).as_ref().map(|route| act(route)),
         }
     }
 

@@ -446,10 +446,10 @@ impl Slab {
 
     /// The routes that permits keep from being freed: of every slot that is not free, and some of slots that were just
     /// now being claimed or freed.
-    pub(crate) fn held_routes(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn held_routes(&self) -> impl Iterator<Item = u64> {
         // Acquire: who freed the slot is done with its route.
         let taken = |slot: &Slot<'_>| slot.state().load(Acquire) & PHASE != FREE;
-        self.each().map(|(_, slot)| slot).filter(taken).map(|slot| slot.route().load(Relaxed) as usize)
+        self.each().map(|(_, slot)| slot).filter(taken).map(|slot| slot.route().load(Relaxed))
     }
 
     #[inline]
@@ -590,7 +590,7 @@ impl<'a> Slot<'a> {
         &self.0[0]
     }
 
-    /// The route, as an index into the registry of routes; in a region, the caller's record.
+    /// The route, as an index into the registry of routes; in a region, its policy and the caller's record.
     #[inline(always)]
     pub(crate) fn route(self) -> &'a Word {
         &self.0[1]

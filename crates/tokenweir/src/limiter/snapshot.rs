@@ -137,11 +137,15 @@ impl SavedLimit {
 
 impl Core {
     pub(crate) fn snapshot(&self, now: Now) -> Snapshot {
+        self.under_one_policy(|| self.snapshot_now(now))
+    }
+
+    fn snapshot_now(&self, now: Now) -> Snapshot {
         let now = self.clamped(Some(now));
         if let Some(shared) = &self.shared {
             self.know_all(shared, now);
         }
-        // No change of policy until this is done: every counter is under the rule by which it is read.
+        // No change of policy by this process until this is done: every counter is under the rule by which it is read.
         let _steady = self.identities.lock();
         let compiled = self.compiled.load_full();
         let held = self.held(now);
@@ -181,6 +185,8 @@ impl Core {
 
     pub(crate) fn restore(&self, snapshot: &Snapshot, now: Now) -> Restored {
         let now = self.clamped(Some(now));
+        // A process that may not use its region takes nothing up either.
+        let _ = self.check_region();
         let compiled = self.compiled.load_full();
         let limits = compiled.policy.limits();
         let by_name: HashMap<&str, usize> =
@@ -283,7 +289,7 @@ fn save(saved: &mut SavedAlgorithm, counter: &Counter, key: Vec<KeyPart>, rule: 
     let state = &counter.state;
     match (saved, rule) {
         (SavedAlgorithm::Bucket { counters, .. }, Rule::Bucket(_)) => {
-            // Never stale: the policy does not change meanwhile.
+            // Stale only if another process has changed the policy: then it is all done again.
             if let Some(bucket) = rule.save_bucket(state, now) {
                 let is_full = bucket.is_full();
                 push(counters, key, spent, is_full, Balance { balance: bucket.balance });
@@ -331,12 +337,11 @@ impl Place<'_> {
     /// Finds or makes each counter and passes it on with its state; how many there was room for. What a region's counter has
     /// counted is newer than what was saved of it.
     fn each<S>(&self, saved: &[SavedCounter<S>], take_up: impl Fn(&Arc<Counter>, &S) -> bool) -> Taken {
-        let identity = self.compiled.identities[self.limit];
         let mut taken = Taken::default();
         for saved in saved {
             let key = encode_key(saved.key.iter().map(|part| &*part.0));
             // Of a limit that a store keeps nothing is taken up. A key that a region has no room for has none.
-            let counter = self.core.counter(self.compiled, self.limit, identity, &key, self.now);
+            let counter = self.core.counter(self.compiled, self.limit, &key, self.now);
             let Some(counter) = counter.ok().flatten() else { continue };
             if self.core.shared.is_some() && !self.is_new(&counter) {
                 taken.shared += 1;

@@ -179,6 +179,7 @@ impl Core {
         check(estimate)?;
         let now = self.clamped(Some(now));
         loop {
+            self.check_region()?;
             let found = self.find(request, true, Some(now), |route| {
                 let limits = route.each().map(|(leg, counter)| self.view(route, leg, counter, estimate, now)).collect();
                 (limits, self.denied(route, estimate, now))
@@ -197,6 +198,7 @@ impl Core {
     }
 
     pub(crate) fn explain(&self, request: &Request<'_>, estimate: Estimate, now: Now) -> Result<Explanation, Error> {
+        self.check_region()?;
         let compiled = self.compiled.load_full();
         let resolution = compiled.policy.explain(request)?;
         let limits = compiled.policy.limits();
@@ -216,6 +218,7 @@ impl Core {
 
     /// The counters that a request would be refused by: nothing if there is no room for one of them.
     pub(crate) fn counters_of(&self, request: &Request<'_>, now: Now) -> Result<Vec<CounterKey>, Error> {
+        self.check_region()?;
         match self.find(request, true, Some(now), |route| enforced(route))? {
             Found::Route(counters) => Ok(counters),
             Found::Full(_) => Ok(Vec::new()),
@@ -232,6 +235,24 @@ impl Core {
     }
 
     pub(crate) fn usage(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
+        self.under_one_policy(|| self.usage_now(filter, now))
+    }
+
+    /// Looks at all counters, and again if another process has changed the policy meanwhile: what it had not got to yet would
+    /// be missing.
+    pub(super) fn under_one_policy<T>(&self, look: impl Fn() -> T) -> T {
+        loop {
+            // In a process that may not use its region nothing changes any more.
+            let checked = self.check_region();
+            let generation = self.generation();
+            let seen = look();
+            if checked.is_err() || self.check_region().is_err() || self.generation() == generation {
+                return seen;
+            }
+        }
+    }
+
+    fn usage_now(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
         let now = self.clamped(Some(now));
         if let Some(shared) = &self.shared {
             self.know_all(shared, now);

@@ -58,17 +58,6 @@ pub(super) struct Inner {
 }
 
 impl Policy {
-    /// A number that policies have in common which decide the same, and hardly any others. Never 0.
-    pub(crate) fn digest(&self, seeds: (u64, u64)) -> u64 {
-        use std::hash::Hasher;
-        // Not of a text that another release might write otherwise: one release is one region, see its version.
-        let text = format!("{} {:?} {:?}", env!("CARGO_PKG_VERSION"), self.0.limits, self.0.prices);
-        #[allow(deprecated)]
-        let mut hasher = std::hash::SipHasher::new_with_keys(seeds.0, seeds.1);
-        hasher.write(text.as_bytes());
-        hasher.finish().max(1)
-    }
-
     /// Reads a policy from TOML.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! - `document`: TOML and JSON read into one tree that remembers its lines;
 //! - `decode`: that tree checked and turned into limits, every error with its line and remedy; with `fields` (words,
 //!   numbers, durations), `terms` (algorithms) and `overrides` (how limits stand to one another);
+//! - `encode`: limits and prices written as JSON again;
 //! - `pattern`: exact words and `*`;
 //! - `charge`: meters, weights and prices: the whole number that a request takes from a limit;
 //! - `period`: calendar periods, zones and anchors;
@@ -17,6 +18,7 @@
 mod charge;
 mod decode;
 mod document;
+mod encode;
 mod error;
 mod fields;
 mod identity;

@@ -104,6 +104,53 @@ impl Period {
     }
 }
 
+/// A period as policies write it.
+#[derive(serde::Serialize)]
+pub(super) struct Written<'a> {
+    period: WrittenKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_zone: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    week_start: Option<&'static str>,
+}
+
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum WrittenKind {
+    Word(&'static str),
+    Every {
+        every: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        anchor: Option<String>,
+    },
+}
+
+impl Period {
+    /// The fields of a limit that say it.
+    pub(super) fn written(&self) -> Written<'_> {
+        let (unit, zone) = match &self.0 {
+            Kind::Never => return Written { period: WrittenKind::Word("never"), time_zone: None, week_start: None },
+            Kind::Every { length, anchor } => {
+                // Every anchor was an instant.
+                let at = Timestamp::from_second(*anchor).ok().filter(|_| *anchor != DEFAULT_ANCHOR);
+                let anchor = at.map(|at| at.to_string());
+                let period = WrittenKind::Every { every: format!("{length}s"), anchor };
+                return Written { period, time_zone: None, week_start: None };
+            }
+            Kind::Calendar { unit, zone } => (unit, zone),
+        };
+        let (word, week_start) = match unit {
+            Unit::Hourly => ("hourly", None),
+            Unit::Daily => ("daily", None),
+            Unit::Weekly(start) => ("weekly", (*start != Weekday::Monday).then(|| weekday_name(*start))),
+            Unit::Monthly => ("monthly", None),
+            Unit::Yearly => ("yearly", None),
+        };
+        let time_zone = zone.iana_name().filter(|name| *name != "UTC");
+        Written { period: WrittenKind::Word(word), time_zone, week_start }
+    }
+}
+
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, zone) = match &self.0 {

@@ -7,14 +7,42 @@ pub enum RegionError {
     /// The process was forked off the one that attached to the region.
     #[error("this process was forked off after the limiter was built on a region; build limiters after the fork")]
     Forked,
-    /// Somebody else's policy is in force in the region.
+    /// The limiter is to have another policy than the one in force in the region.
     #[error(
-        "the region counts for another policy; build on it with the policy that it was made for, or make another region for this one"
+        "the region counts for another policy; build the limiter with the region's own (policy_of_region), and swap_policy if the other one is newer"
     )]
     OtherPolicy,
-    /// The policy of a region does not change.
-    #[error("the policy of a region cannot be changed; make another region for the new one")]
-    PolicyFixed,
+    /// The policy takes more room than the region has for one.
+    #[error(
+        "the policy takes {bytes} bytes in the region, which has room for {room}; make the region with a layout for more (policy_bytes)"
+    )]
+    PolicyTooLarge {
+        /// What it takes, with what is kept of limits that it does not have.
+        bytes: usize,
+        /// How much room there is.
+        room: usize,
+    },
+    /// The policy cannot be changed now: permits are open that were admitted under too many others.
+    #[error(
+        "permits are open that were admitted under {policies} policies, and the region keeps no more; change the policy again when some of them are settled or have expired"
+    )]
+    PoliciesInUse {
+        /// How many.
+        policies: usize,
+    },
+    /// The policy cannot be changed now: another process is at it.
+    #[error("the process on seat {seat} has been changing the region's policy for {seconds} seconds; try again")]
+    PolicyBusy {
+        /// Its seat.
+        seat: usize,
+        /// How long this one has waited.
+        seconds: u64,
+    },
+    /// The policy in the region cannot be read.
+    #[error(
+        "the policy that the region keeps cannot be read; remove the region when all processes have ended, its counters begin anew"
+    )]
+    PolicyDamaged,
     /// A limit needs more words than the region has for a counter.
     #[error(
         "a counter of limit {limit:?} takes {needs} words, and the region has {room} for one; make the region with a layout of this policy"

@@ -25,9 +25,30 @@ pub struct Layout {
     /// The longest caller in bytes: project, deployment and caller keys, and one or two bytes for each; 256 unless set, at
     /// most 16,384.
     pub caller_bytes: usize,
-    /// The words of a counter: as many as the largest of the policy takes.
+    /// The words of a counter: as many as the largest of the policy takes, and at least what a window of 60 parts does, so
+    /// that a later policy has room.
     pub counter_words: usize,
+    /// The room for a policy in bytes, eight times: for the one in force, and for those that open permits were admitted
+    /// under. Twice what the first takes and at least 64 KiB unless set; at least 4 KiB, at most 64 MiB.
+    pub policy_bytes: usize,
 }
+
+/// A region keeps so many policies: the one in force, and those that open permits were admitted under.
+pub(crate) const POLICIES: usize = 8;
+/// The bits that say which of them.
+pub(crate) const POLICY_BITS: u32 = 4;
+const _: () = assert!(POLICIES <= 1 << POLICY_BITS);
+
+/// The words of a policy before its document: its generation (0: none that is whole), the length in bytes, a checksum.
+pub(crate) const POLICY_HEADER: usize = 8;
+pub(crate) const POLICY_GENERATION: usize = 0;
+pub(crate) const POLICY_LENGTH: usize = 1;
+pub(crate) const POLICY_SUM: usize = 2;
+
+/// What a limit of a policy may take beside the policy's own text, in bytes.
+const LIMIT_BYTES: usize = 32;
+/// What windows have unless they say otherwise.
+const SUB_WINDOWS: u32 = 60;
 
 /// Of the words of a counter, those that every algorithm has: whether what it holds is in doubt, the sum of what is
 /// settled, and which floors are its own.
@@ -50,6 +71,7 @@ impl Layout {
     /// The usual numbers, for the counters of this policy.
     pub fn of(policy: &Policy) -> Self {
         let words = policy.limits().iter().map(|limit| state_words(limit.algorithm()));
+        let document = policy.to_json().len() + policy.limits().len() * LIMIT_BYTES;
         Layout {
             counters: 1 << 14,
             callers: 1 << 14,
@@ -57,8 +79,23 @@ impl Layout {
             histories: 1000,
             key_bytes: 128,
             caller_bytes: 256,
-            counter_words: words.max().unwrap_or(1),
+            counter_words: words.max().unwrap_or(1).max(Window::words(SUB_WINDOWS)),
+            policy_bytes: 0,
         }
+        .policy_bytes((2 * document).max(64 << 10))
+    }
+
+    /// Sets [`policy_bytes`](Layout::policy_bytes), rounded up to whole words.
+    pub fn policy_bytes(mut self, most: usize) -> Self {
+        self.policy_bytes = most.clamp(4 << 10, 64 << 20).next_multiple_of(8);
+        self
+    }
+
+    /// Whether what a region of this layout has room for is what one of `wanted` has, or more where that is taken from the
+    /// policy: the words of a counter, and the bytes of a policy.
+    pub fn has_room_for(&self, wanted: &Layout) -> bool {
+        let rest = Layout { counter_words: wanted.counter_words, policy_bytes: wanted.policy_bytes, ..*self };
+        rest == *wanted && self.counter_words >= wanted.counter_words && self.policy_bytes >= wanted.policy_bytes
     }
 
     /// Sets [`counters`](Layout::counters).
@@ -107,6 +144,8 @@ impl Layout {
             && (1..=4096).contains(&self.key_bytes)
             && (1..=16384).contains(&self.caller_bytes)
             && (1..=1024).contains(&self.counter_words)
+            && (4 << 10..=64 << 20).contains(&self.policy_bytes)
+            && self.policy_bytes.is_multiple_of(8)
     }
 
     pub(crate) fn shapes(&self) -> (Shape, Shape) {
@@ -141,6 +180,12 @@ impl Layout {
             + self.counter_shape().words()
             + self.caller_shape().words()
             + Pool::words(self.histories)
+            + POLICIES * self.policy_words()
+    }
+
+    /// The words of a policy's place.
+    pub(crate) fn policy_words(&self) -> usize {
+        POLICY_HEADER + self.policy_bytes / 8
     }
 }
 
@@ -154,8 +199,8 @@ pub(crate) enum Head {
     SeedB,
     /// Where the generations of permits start.
     First,
-    /// Which policy it counts for; 0: none yet.
-    Policy,
+    /// Which policy it counts for, by the name that permits have of it; 0: none yet.
+    InForce,
     /// No permit expires before this instant.
     NextExpiry,
     /// Grows with every roll-back begun or ended.
@@ -166,6 +211,10 @@ pub(crate) enum Head {
     Doubts,
     /// How many steps that a process was at when it ended may or may not have been made.
     UnsureSteps,
+    /// Who changes the policy: its seat from 1; 0: nobody.
+    Changer,
+    /// The name of the last policy that every bucket has been brought under.
+    Adopted,
 }
 
 const HEADER: usize = 16;
@@ -195,6 +244,7 @@ pub(crate) struct Sections {
     pub(crate) counters: &'static [Word],
     pub(crate) callers: &'static [Word],
     pub(crate) floors: &'static [Word],
+    pub(crate) policies: &'static [Word],
 }
 
 impl Sections {
@@ -207,8 +257,9 @@ impl Sections {
         let (slots, rest) = rest.split_at(layout.permits * SLOT);
         let (notes, rest) = rest.split_at(layout.permits * NOTE);
         let (counters, rest) = rest.split_at(layout.counter_shape().words());
-        let (callers, floors) = rest.split_at(layout.caller_shape().words());
-        Ok(Sections { header, seats, slots, notes, counters, callers, floors })
+        let (callers, rest) = rest.split_at(layout.caller_shape().words());
+        let (floors, policies) = rest.split_at(Pool::words(layout.histories));
+        Ok(Sections { header, seats, slots, notes, counters, callers, floors, policies })
     }
 
     pub(crate) fn head(&self, which: Head) -> &'static Word {

@@ -1,6 +1,7 @@
 //! A region: the words of counters and permits in memory that several processes share.
 //!
 //! - `layout`: how the words are divided;
+//! - `policies`: the policy in force, and those that open permits were admitted under;
 //! - `error`: what a region cannot do; `status`: what is in it.
 //!
 //! The core has no `unsafe`, so it maps nothing: whoever does ([`Memory`]) hands it the words, for the life of the process,
@@ -8,15 +9,17 @@
 
 mod error;
 mod layout;
+mod policies;
 mod status;
 
 pub use error::RegionError;
 pub use layout::Layout;
 pub(crate) use layout::{
-    DOUBT, Head, KEPT, LEGS, NOTE, SEAT_OBSERVING, SEAT_PROCESS, SEAT_SINCE, SEAT_TAKEN, SETTLED, SLOT, STATE,
-    Sections, state_words,
+    DOUBT, Head, KEPT, LEGS, NOTE, POLICIES, SEAT_OBSERVING, SEAT_PROCESS, SEAT_SINCE, SEAT_TAKEN, SETTLED, SLOT,
+    STATE, Sections, state_words,
 };
-pub use status::{RegionStatus, Seat};
+pub(crate) use policies::{Name, Policies};
+pub use status::{RegionStatus, Seat, policy_in_force};
 
 use crate::sync::Word;
 

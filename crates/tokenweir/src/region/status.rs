@@ -1,9 +1,10 @@
 //! What is in a region, for operators: read without being part of it.
 
 use super::layout::{Head, SEAT_PROCESS, SEAT_SINCE, SEAT_TAKEN, Sections};
-use super::{Layout, RegionError};
-use crate::counter::floors::Pool;
-use crate::limiter::open_permits;
+use super::{Layout, Policies, RegionError};
+use crate::counter::floors::{Histories, Pool};
+use crate::limiter::{kept_policy, open_permits};
+use crate::policy::Policy;
 use crate::sync::{
     Ordering::{Acquire, Relaxed},
     Word,
@@ -41,6 +42,19 @@ pub struct RegionStatus {
     /// How many steps that a process was at when it was killed may or may not have been made. Each may have left the charge of
     /// one request on one limit too much counted, never too little.
     pub unsure_steps: u64,
+    /// How many policies have been in force, the present one included; 0: no limiter has been built yet.
+    pub policies: u64,
+}
+
+/// The policy in force in these words, which are of this layout. `None` if no limiter has been built on the region yet.
+///
+/// # Errors
+/// [`RegionError::WrongSize`], [`RegionError::PolicyDamaged`].
+pub fn policy_in_force(words: &'static [Word], layout: &Layout) -> Result<Option<Policy>, RegionError> {
+    let policies = Policies::new(&Sections::new(words, layout)?, layout);
+    let Some((document, _)) = policies.in_force()? else { return Ok(None) };
+    let policy = kept_policy(&document, &Histories::new(0).into()).ok_or(RegionError::PolicyDamaged)?;
+    Ok(Some(policy))
 }
 
 impl RegionStatus {
@@ -68,6 +82,7 @@ impl RegionStatus {
             histories: Pool::new(sections.floors, 0).kept(),
             cleared_up: sections.head(Head::ClearedUp).load(Relaxed),
             unsure_steps: sections.head(Head::UnsureSteps).load(Relaxed),
+            policies: Policies::new(&sections, layout).name().map_or(0, |name| name.generation),
         })
     }
 }

@@ -305,6 +305,12 @@ impl Directory {
         }
     }
 
+    /// Takes hold of a record that is live, whichever it is; what its key is of.
+    pub(crate) fn hold_live(&self, record: usize) -> Option<u32> {
+        let (what, key) = self.key(record);
+        self.hold_if(record, what, &key).then_some(what)
+    }
+
     /// Lets go of a record once. The process holds it as long as others of it want it.
     pub(crate) fn release(&self, record: usize) {
         if self.wanted[record].fetch_sub(1, AcqRel) > 1 {

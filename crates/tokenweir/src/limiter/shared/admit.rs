@@ -28,7 +28,7 @@ impl Core {
                 return Err(Stop::Refused);
             }
         }
-        let (Some(slots), Some(record)) = (self.slab.in_region(), route.record()) else { return Ok(None) };
+        let (Some(slots), Some(name)) = (self.slab.in_region(), route.name_in_region()) else { return Ok(None) };
         let claimed = match slots.claim() {
             Some(claimed) => claimed,
             None => {
@@ -38,7 +38,13 @@ impl Core {
             }
         };
         step("permit claimed");
-        slots.begin(claimed, record, estimate, now.mono, now.mono.saturating_add(self.permit_ttl));
+        slots.begin(claimed, name, estimate, now.mono, now.mono.saturating_add(self.permit_ttl));
+        step("permit begun");
+        // After it is named: from here on the region keeps its policy, or another one is in force.
+        if !shared.is_in_force(&route.compiled) {
+            slots.free(claimed.slot);
+            return Err(Stop::Stale);
+        }
         let mut shadow_refused = false;
         for (at, (leg, counter)) in route.each().enumerate() {
             slots.charging(claimed, at);

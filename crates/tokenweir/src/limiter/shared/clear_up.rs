@@ -10,7 +10,7 @@ use super::Shared;
 use super::settle::From;
 use super::slots::Progress;
 use crate::clock::Now;
-use crate::region::{DOUBT, Head, KEPT, SEAT_OBSERVING, SEAT_PROCESS, SEAT_SINCE, SEAT_TAKEN, step};
+use crate::region::{DOUBT, Head, KEPT, Name, SEAT_OBSERVING, SEAT_PROCESS, SEAT_SINCE, SEAT_TAKEN, step};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::table::{PROCESSES, SharedWords};
 
@@ -55,6 +55,7 @@ impl Core {
             shared.memory.leave(seat);
         }
         self.settle_doubts(shared);
+        self.finish_change(shared);
         any
     }
 
@@ -80,9 +81,13 @@ impl Core {
                     && shared.counters.is_held_by(record, seat)
             };
             let quiet =
-                || !slots.busy().any(|caller| self.may_charge(shared, caller, record)) && !(0..PROCESSES).any(observes);
-            let Some(limit) = compiled.limit_of(identity) else { continue };
-            let Ok(Some(counter)) = self.known_counter(&compiled, limit, identity, &key) else {
+                || !slots.busy().any(|route| self.may_charge(shared, route, record)) && !(0..PROCESSES).any(observes);
+            // Of a limit that the policy does not have for now it is the same.
+            let Some(rule) = compiled.rule_of(identity) else {
+                all &= compiled.is_forgotten(identity);
+                continue;
+            };
+            let Ok(Some(counter)) = self.known_counter(rule, "", identity, &key) else {
                 all = false;
                 continue;
             };
@@ -104,12 +109,12 @@ impl Core {
         }
     }
 
-    /// Whether a caller's requests are charged to the counter in this record, or it is not known.
+    /// Whether a route's requests are charged to the counter in this record, or it is not known.
     ///
     /// Whoever has changed the counter had named its caller before. So what is read of a slot that is claimed anew just now,
     /// and may be the caller of its last permit, is of no account.
-    fn may_charge(&self, shared: &Shared, caller: usize, record: usize) -> bool {
-        let Some(route) = self.route_in_region(shared, caller) else { return true };
+    fn may_charge(&self, shared: &Shared, route: u64, record: usize) -> bool {
+        let Some(route) = self.route_in_region(shared, route) else { return true };
         let doubt = &shared.counters.data(record)[DOUBT];
         route.counters.iter().filter_map(|counter| counter.shared()).any(|shared| std::ptr::eq(shared.doubt, doubt))
     }
@@ -117,6 +122,7 @@ impl Core {
     /// Clears up after the seat, which the caller has taken. Whether nothing is left.
     fn clear_up_after(&self, shared: &Shared, seat: usize, now: Now) -> bool {
         let Some(slots) = self.slab.in_region() else { return true };
+        shared.forget_changer(seat);
         let mut all = true;
         for (index, slot) in slots.each() {
             if let Some((phase, generation)) = slots.half_done(slot, seat) {
@@ -130,9 +136,12 @@ impl Core {
         }
         step("permits cleared up");
         // What open permits need is held by this process from now on.
-        for record in self.slab.held_routes() {
-            if record < shared.layout.callers && shared.callers.is_held_by(record, seat) {
-                all &= self.route_in_region(shared, record).is_some();
+        for name in self.slab.held_routes() {
+            let (policy, record) = Name::and_record(name);
+            let is_held = record < shared.layout.callers && shared.callers.is_held_by(record, seat);
+            // What names a policy that is not kept is no permit: its slot is just now being claimed.
+            if is_held && self.policy_of(shared, policy).is_some() {
+                all &= self.route_in_region(shared, name).is_some();
             }
         }
         if !all {
@@ -164,7 +173,7 @@ impl Core {
             slots.free(seen.slot);
             return true;
         };
-        let Some(route) = self.route_in_region(shared, seen.slot.route().load(Relaxed) as usize) else { return false };
+        let Some(route) = self.route_in_region(shared, seen.slot.route().load(Relaxed)) else { return false };
         for (at, (_, counter)) in route.each().enumerate().skip(charged) {
             let Some(words) = counter.shared() else { continue };
             let receipt = slots.receipt(seen.slot, seen.index, at);
@@ -197,7 +206,7 @@ impl Core {
             shared.head(Head::NextExpiry).fetch_min(deadline, AcqRel);
             return true;
         }
-        let Some(route) = self.route_in_region(shared, seen.slot.route().load(Relaxed) as usize) else { return false };
+        let Some(route) = self.route_in_region(shared, seen.slot.route().load(Relaxed)) else { return false };
         slots.settle_on(seen.slot, generation);
         let from = match slots.progress(seen.index, generation) {
             Progress::Settling(steps) => From { steps, doubt: true },

@@ -4,15 +4,18 @@
 //! routes, as a limiter without a region has; what it knows of, it holds in the region's directories.
 //!
 //! - `slots`: the permits;
+//! - `change`: the policy;
 //! - `admit`: charging; `settle`: ending;
 //! - `clear_up`: what is done about a process that has ended; `abandon`: what it had open.
 
 mod abandon;
 mod admit;
+mod change;
 mod clear_up;
 mod settle;
 mod slots;
 
+pub(crate) use change::kept_policy;
 pub(crate) use slots::{Slots, open_permits};
 
 use super::compiled::Compiled;
@@ -21,12 +24,14 @@ use super::route::{Resolved, RouteKey, request_of};
 use super::rule::Rule;
 use crate::clock::Now;
 use crate::counter::bucket::Bucket;
-use crate::counter::floors::Pool;
+use crate::counter::floors::{Histories, Pool};
 use crate::counter::places::Places;
 use crate::counter::quota::Quota;
 use crate::counter::window::Window;
 use crate::policy::Policy;
-use crate::region::{DOUBT, Head, KEPT, LEGS, Layout, Memory, RegionError, SETTLED, STATE, Sections, state_words};
+use crate::region::{
+    DOUBT, Head, KEPT, LEGS, Layout, Memory, Name, POLICIES, Policies, RegionError, SETTLED, STATE, Sections,
+};
 use crate::store::StoreError;
 use crate::sync::{
     AtomicU64, Mutex,
@@ -35,6 +40,7 @@ use crate::sync::{
 };
 use crate::table::{Directory, Hold, NoRecord, SharedState, SharedWords, State};
 use arc_swap::ArcSwapOption;
+use once_cell::race::OnceBox;
 use std::sync::Arc;
 
 /// Why a counter cannot be made.
@@ -53,8 +59,12 @@ pub(crate) struct Shared {
     pub(super) callers: Arc<Directory>,
     pub(super) pool: Pool,
     pub(super) seat: usize,
-    /// The route of each caller that this process knows.
-    routes: Box<[ArcSwapOption<Resolved>]>,
+    pub(super) histories: Arc<Histories>,
+    policies: Policies,
+    /// By place: policies that this process has met and that are in force no more.
+    past: [ArcSwapOption<Compiled>; POLICIES],
+    /// The route of each caller that this process knows, by the place of its policy and the caller's record.
+    routes: [OnceBox<Box<[ArcSwapOption<Resolved>]>>; POLICIES],
     /// Held by who clears up after others; nobody waits for it.
     clearing: Mutex<()>,
     /// No use looking for processes that have ended before this instant.
@@ -62,39 +72,41 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The region of a limiter for `policy`, if that is the region's.
-    pub(super) fn new(memory: Arc<dyn Memory>, layout: &Layout, policy: &Policy) -> Result<Self, RegionError> {
+    /// The region of a limiter for `policy`, if that is the region's, or if the region's is taken `anyway`; and the policy.
+    pub(super) fn new(
+        memory: Arc<dyn Memory>,
+        layout: &Layout,
+        policy: &Policy,
+        anyway: bool,
+    ) -> Result<(Self, Compiled), RegionError> {
         let sections = Sections::new(memory.words(), layout)?;
-        for limit in policy.limits() {
-            let (needs, room) = (state_words(limit.algorithm()), layout.counter_words);
-            if needs > room {
-                return Err(RegionError::CounterTooLarge { limit: limit.name().to_string(), needs, room });
-            }
-        }
         let head = |which| sections.head(which).load(Acquire);
         let seeds = (head(Head::SeedA), head(Head::SeedB));
-        // Whoever comes first says which policy the region counts for.
-        let digest = policy.digest(seeds);
-        let in_force = sections.head(Head::Policy);
-        if let Err(other) = in_force.compare_exchange(0, digest, AcqRel, Acquire)
-            && other != digest
-        {
-            return Err(RegionError::OtherPolicy);
-        }
         let seat = memory.seat();
         let (counter_shape, caller_shape) = layout.shapes();
-        Ok(Shared {
+        let pool = Pool::new(sections.floors, seat);
+        let shared = Shared {
             counters: Arc::new(Directory::new(sections.counters, counter_shape, seeds, seat)),
             callers: Arc::new(Directory::new(sections.callers, caller_shape, seeds, seat)),
-            pool: Pool::new(sections.floors, seat),
-            routes: (0..layout.callers).map(|_| ArcSwapOption::empty()).collect(),
+            pool,
+            histories: Arc::new(Histories::shared(pool)),
+            policies: Policies::new(&sections, layout),
+            past: std::array::from_fn(|_| ArcSwapOption::empty()),
+            routes: std::array::from_fn(|_| OnceBox::new()),
             clearing: Mutex::new(()),
             clear_after: AtomicU64::new(0),
             memory,
             layout: *layout,
             sections,
             seat,
-        })
+        };
+        // Of whoever sat here before, if it was changing the policy.
+        shared.forget_changer(seat);
+        let compiled = shared.begin(policy)?;
+        if !anyway && compiled.policy != *policy {
+            return Err(RegionError::OtherPolicy);
+        }
+        Ok((shared, compiled))
     }
 
     pub(super) fn slots(&self) -> Slots {
@@ -112,13 +124,6 @@ impl Shared {
 
     pub(super) fn check(&self) -> Result<(), RegionError> {
         if self.memory.is_ours() { Ok(()) } else { Err(RegionError::Forked) }
-    }
-
-    /// No other policy than the region's.
-    pub(super) fn check_policy(&self, policy: &Policy) -> Result<(), RegionError> {
-        let head = |which| self.head(which).load(Acquire);
-        let digest = policy.digest((head(Head::SeedA), head(Head::SeedB)));
-        if digest == head(Head::Policy) { Ok(()) } else { Err(RegionError::PolicyFixed) }
     }
 
     /// No more limits than a permit has room for.
@@ -177,39 +182,58 @@ impl Shared {
         }
     }
 
+    fn place_of(&self, name: u64) -> Option<&ArcSwapOption<Resolved>> {
+        let (policy, record) = Name::and_record(name);
+        let empty = || Box::new((0..self.layout.callers).map(|_| ArcSwapOption::empty()).collect());
+        self.routes.get(policy.place)?.get_or_init(empty).get(record)
+    }
+
     /// Makes a route the one that permits of its caller are settled by.
     pub(super) fn register(&self, route: &Arc<Resolved>) {
-        if let Some(place) = route.record().and_then(|record| self.routes.get(record)) {
+        if let Some(place) = route.name_in_region().and_then(|name| self.place_of(name)) {
             place.store(Some(route.clone()));
         }
     }
 
     /// Forgets a route that is about to go.
     pub(super) fn unregister(&self, route: &Arc<Resolved>) {
-        if let Some(place) = route.record().and_then(|record| self.routes.get(record)) {
+        if let Some(place) = route.name_in_region().and_then(|name| self.place_of(name)) {
             place.compare_and_swap(route, None);
         }
     }
 
-    /// The known route of a caller's record.
-    pub(super) fn known(&self, record: usize) -> Option<Arc<Resolved>> {
-        self.routes.get(record)?.load_full()
+    /// The known route of this name.
+    pub(super) fn known(&self, name: u64) -> Option<Arc<Resolved>> {
+        self.place_of(name)?.load_full().filter(|route| route.name_in_region() == Some(name))
     }
 
     /// Frees what nobody holds: counters at rest, and callers that no permit names.
     pub(super) fn evict(&self, core: &Core, compiled: &Compiled, now: Now) {
-        let rests = |record: usize| {
-            let (identity, _) = self.counters.key(record);
-            let rule = compiled.rule_of(identity)?;
-            rule.rests(&self.state(record, rule, None), now).ok().flatten()
-        };
-        let last = |record: usize| self.pool.take_back(record, &self.counters.data(record)[KEPT]);
-        self.counters.evict(|| |record| rests(record) == Some(0), last);
+        self.evict_counters(compiled, now, |_| true);
         let named = || {
-            let named: std::collections::HashSet<usize> = core.slab.held_routes().collect();
+            let named: std::collections::HashSet<usize> =
+                core.slab.held_routes().map(|name| Name::and_record(name).1).collect();
             move |record: usize| !named.contains(&record)
         };
         self.callers.evict(named, |_| ());
+    }
+
+    /// Frees the counters at rest that nobody holds, of identities that `may` go.
+    fn evict_counters(&self, compiled: &Compiled, now: Now, may: impl Fn(u32) -> bool) {
+        let rests = |record: usize| {
+            let (identity, _) = self.counters.key(record);
+            if !may(identity) {
+                return None;
+            }
+            let Some(rule) = compiled.rule_of(identity) else {
+                return compiled.is_forgotten(identity).then_some(0);
+            };
+            let state = self.state(record, rule, None);
+            // What is not held is only read: a bucket that is to be adopted first is none that goes.
+            if rule.is_adopted(&state) { rule.rests(&state, now).ok().flatten() } else { None }
+        };
+        let last = |record: usize| self.pool.take_back(record, &self.counters.data(record)[KEPT]);
+        self.counters.evict(|| |record| rests(record) == Some(0), last);
     }
 
     /// From now on nothing is let go of: whoever clears up after this process does that, with regard to its permits.
@@ -275,24 +299,25 @@ fn words_of(rule: &Rule, data: &'static [Word], pool: Pool, record: usize) -> Op
 }
 
 impl Core {
-    /// The route of a permit whose slot names this record. None if it cannot be resolved any more, or never could.
-    pub(super) fn route_in_region(&self, shared: &Shared, record: usize) -> Option<Arc<Resolved>> {
-        if let Some(route) = shared.known(record) {
+    /// The route of a permit whose slot names it so. None if it cannot be resolved any more, or never could.
+    pub(super) fn route_in_region(&self, shared: &Shared, name: u64) -> Option<Arc<Resolved>> {
+        if let Some(route) = shared.known(name) {
             return Some(route);
         }
+        let (policy, record) = Name::and_record(name);
         if record >= shared.layout.callers {
             return None;
         }
+        let compiled = self.policy_of(shared, policy)?;
         let (_, key) = shared.callers.key(record);
         let key = RouteKey::from_vec(key);
-        let compiled = self.compiled.load_full();
         let found = request_of(&key, compiled.policy.key_names(), |request| {
-            self.resolve_when_full(request, WhenFull::Admit, self.clamped(None))
+            self.resolve_under(&compiled, request, WhenFull::Admit, self.clamped(None))
         });
         match found {
             Ok(Found::Route(route)) => {
                 route.pins.unpin();
-                (route.record() == Some(record)).then_some(route)
+                (route.name_in_region() == Some(name)).then_some(route)
             }
             _ => None,
         }
@@ -305,7 +330,7 @@ impl Core {
         shared.counters.each_live(|record, _| records.push(shared.counters.key(record)));
         for (identity, key) in records {
             if let Some(limit) = compiled.limit_of(identity)
-                && let Ok(Some(counter)) = self.counter(&compiled, limit, identity, &key, now)
+                && let Ok(Some(counter)) = self.counter(&compiled, limit, &key, now)
             {
                 counter.pins.unpin();
             }

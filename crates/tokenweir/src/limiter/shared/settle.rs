@@ -42,14 +42,14 @@ impl Core {
         usage: &Usage,
         now: Option<Now>,
     ) -> Result<Settlement, Error> {
-        shared.check()?;
+        self.check_shared(shared)?;
         let seen = self.slab.find(id).map_err(|gone| gone.error(id))?;
-        let record = seen.slot.route().load(Relaxed) as usize;
+        let name = seen.slot.route().load(Relaxed);
         let known;
-        let route = match held.filter(|route| route.record() == Some(record)) {
+        let route = match held.filter(|route| route.name_in_region() == Some(name)) {
             Some(route) => route,
             None => {
-                known = self.route_in_region(shared, record);
+                known = self.route_in_region(shared, name);
                 // Without a route the permit has just been ended by another.
                 known.as_deref().ok_or_else(|| Gone::Settled.error(id))?
             }
@@ -240,7 +240,7 @@ impl Core {
 
     /// Ends every permit whose time is over, of whatever process; and clears up after those that have ended.
     pub(crate) fn expire_in_region(&self, shared: &Shared, now: Now) -> bool {
-        if shared.check().is_err() {
+        if self.check_shared(shared).is_err() {
             return false;
         }
         let mut ended = self.clear_up(shared, now, false);

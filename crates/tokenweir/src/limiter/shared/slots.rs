@@ -5,11 +5,11 @@
 
 use super::super::slab::{CLOSED, Claimed, FILLING, FREE, Gone, OPEN, PHASE, SETTLING, Seen, Slot, generation_of};
 use crate::counter::places::{Marks, Taker};
-use crate::region::{LEGS, NOTE, SLOT};
+use crate::region::{LEGS, NOTE, Name, SLOT};
 use crate::request::Estimate;
 use crate::sync::{
     AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     Word,
 };
 
@@ -122,10 +122,11 @@ impl Slots {
         None
     }
 
-    /// Writes down whose permit it is to be, before anything is charged.
-    pub(crate) fn begin(&self, claimed: Claimed<'_>, caller: usize, estimate: Estimate, at: u64, deadline: u64) {
+    /// Writes down whose permit it is to be, before anything is charged: `route` names its policy and its caller.
+    pub(crate) fn begin(&self, claimed: Claimed<'_>, route: u64, estimate: Estimate, at: u64, deadline: u64) {
         let slot = claimed.slot;
-        slot.route().store(caller as u64, Relaxed);
+        // SeqCst: see `Policies::publish`.
+        slot.route().swap(route, SeqCst);
         slot.charged_at().store(at, Relaxed);
         slot.deadline().store(deadline, Relaxed);
         slot.input().store(estimate.input, Relaxed);
@@ -133,7 +134,6 @@ impl Slots {
         let generation = claimed.generation() & OBSERVED_GENERATION;
         slot.observed_word().store(generation << (2 * OBSERVED_BITS), Relaxed);
         self.note(claimed.index())[PROCESS].store(self.process, Relaxed);
-        self.charging(claimed, 0);
     }
 
     /// So many limits are charged; the next one is about to be.
@@ -274,10 +274,21 @@ impl Slots {
         slot.state().store(generation << 24 | self.mine(SETTLING), Release);
     }
 
-    /// The callers whose permits somebody fills or settles just now.
-    pub(crate) fn busy(&self) -> impl Iterator<Item = usize> {
+    /// Passes the policy of every permit, and some of slots that were just now being claimed or freed.
+    pub(crate) fn each_named(&self, mut see: impl FnMut(Name)) {
+        for (_, slot) in self.each() {
+            // First, and SeqCst: see `Policies::publish`. Whoever wrote it had claimed the slot.
+            let (policy, _) = Name::and_record(slot.route().load(SeqCst));
+            if slot.state().load(Acquire) & PHASE != FREE {
+                see(policy);
+            }
+        }
+    }
+
+    /// The routes whose permits somebody fills or settles just now.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = u64> {
         let busy = |slot: &Slot<'_>| matches!(slot.state().load(Acquire) & PHASE, FILLING | SETTLING);
-        self.each().map(|(_, slot)| slot).filter(busy).map(|slot| slot.route().load(Acquire) as usize)
+        self.each().map(|(_, slot)| slot).filter(busy).map(|slot| slot.route().load(Acquire))
     }
 }
 
