@@ -170,7 +170,7 @@ fn apply(shared: &Shared, operation: &Operation) -> Response<Body> {
         }
     }
     shared.save(&changes);
-    answered(applied.map_err(|error| shared.explained(error)))
+    answered(applied)
 }
 
 /// Whether an operation is about limits, agents, tools, and which projects are governed.

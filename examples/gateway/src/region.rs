@@ -70,9 +70,14 @@ pub(crate) fn under(region: &Path, console: ConsoleBuilder) -> ConsoleBuilder {
     console.limiters_built_by(move |limiter| build(&path, limiter))
 }
 
-/// A limiter in this region.
-pub(crate) fn build(region: &Path, limiter: LimiterBuilder) -> Result<Limiter, GateError> {
+/// A limiter in this region, by the limits given or none.
+fn build(region: &Path, limiter: LimiterBuilder) -> Result<Limiter, GateError> {
     SharedRegion::open(region).and_then(|region| region.build(limiter)).map_err(refused)
+}
+
+/// A limiter in this region, by the limits that are in force there.
+pub(crate) fn follow(region: &Path, limiter: LimiterBuilder) -> Result<Limiter, GateError> {
+    build(region, limiter.policy_of_region(true))
 }
 
 fn refused(error: SharedError) -> GateError {
@@ -84,7 +89,7 @@ fn refused(error: SharedError) -> GateError {
 
 /// Whether there is a region that counts for this policy.
 pub(crate) fn counts_for(region: &Path, policy: &Policy) -> bool {
-    let opened = SharedRegion::open(region).ok().filter(|region| *region.layout() == layout(policy));
+    let opened = SharedRegion::open(region).ok().filter(|region| region.layout().has_room_for(&layout(policy)));
     opened.is_some_and(|region| region.build(Limiter::builder(policy.clone())).is_ok())
 }
 

@@ -82,7 +82,7 @@ fn take_up(shared: &Shared, changes: &mut Changes, text: &str, path: &Path) -> R
     let declared = config.declared();
     // On a copy, which is then taken over whole: what is refused changes nothing.
     let copy = copy(shared, &config)?;
-    let refused = |error: ConsoleError| format!("{}: {}", path.display(), shared.explained(error));
+    let refused = |error: ConsoleError| format!("{}: {error}", path.display());
     reconcile(&copy, &changes.declared, &declared).map_err(refused)?;
     let directory = |resource| Directory::new(&config, &resource);
     let directory = estate::resource(&copy).and_then(directory).map_err(|why| format!("{}: {why}", path.display()))?;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokenweir::gateway::{Console, ConsoleBuilder, ConsoleError, Gate};
+use tokenweir::gateway::{Console, ConsoleBuilder, Gate};
 use tokenweir_records::{JsonLines, Prometheus, Rotation};
 use tokenweir_tower::{Cut, MeterLayer, Settings};
 use tokenweir_wire::OutputRule;
@@ -103,15 +103,6 @@ impl Shared {
                 orders.resource = resource;
             });
         }
-    }
-
-    /// What a refusal means here.
-    pub(crate) fn explained(&self, mut error: ConsoleError) -> ConsoleError {
-        if self.workers.is_some() && error.code == "REGION_FAILED" {
-            error.next =
-                "with --workers a change of limits needs a restart: put it into the file, and restart".to_owned();
-        }
-        error
     }
 
     /// Saves the state, where the file says to.

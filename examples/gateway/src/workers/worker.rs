@@ -128,7 +128,7 @@ fn gate(orders: &Orders, config: &Config, reporter: Arc<Reporter>) -> Result<Gat
     let mut building = Gate::builder(name, &orders.resource)
         .observer(reporter)
         .limiter(|limiter| limiter.permit_ttl(PERMIT_TTL))
-        .built_by(move |limiter| region::build(&region, limiter));
+        .built_by(move |limiter| region::follow(&region, limiter));
     if let Some(profile) = profile(config.counting) {
         building = building.profile(profile);
     }
