@@ -6,6 +6,8 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+mod processes;
+
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -164,18 +166,11 @@ async fn many(server: &RedisServer, limiter: &RedisLimiter, settle: bool) -> Run
     Run { per_second, script, server: on_server, client: on_client }
 }
 
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{}, {cores} cores", model.trim_start_matches([' ', '\t', ':']))
-}
-
 fn main() {
     let server = RedisServer::start();
     let version = server.command(&["INFO", "server"]);
     let version = version.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").to_owned();
-    println!("cargo bench -p tokenweir-redis --bench exact: {}; redis-server {version}", machine());
+    println!("cargo bench -p tokenweir-redis --bench exact: {}; redis-server {version}", processes::machine());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let port = echo_server();
     runtime.block_on(async {

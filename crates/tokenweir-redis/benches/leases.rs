@@ -7,8 +7,10 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdout, Command, Stdio};
+mod processes;
+
+use processes::{machine, ready};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use support::RedisServer;
 use tokenweir::{Estimate, Policy, Request, Usage};
@@ -66,9 +68,7 @@ fn child(kind: &str, address: &str) {
         let builder = if leased { builder.leases(Leases::new()) } else { builder };
         builder.connect().await.expect("a limiter")
     });
-    println!("ready");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).expect("the word to go");
+    ready();
     let until = Instant::now() + Duration::from_secs_f64(SECONDS);
     let sums = runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
@@ -83,36 +83,10 @@ fn child(kind: &str, address: &str) {
     println!("{} {} {}", sums[0], sums[1], sums[2]);
 }
 
-/// Runs processes together; the sums of what they say.
-fn together(command: impl Fn() -> Command) -> Option<[f64; 3]> {
-    let mut children: Vec<(Child, BufReader<ChildStdout>)> = Vec::new();
-    for _ in 0..PROCESSES {
-        let mut child = command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
-        let mut said = BufReader::new(child.stdout.take()?);
-        let mut line = String::new();
-        said.read_line(&mut line).ok().filter(|_| line.trim() == "ready")?;
-        children.push((child, said));
-    }
-    for (child, _) in &mut children {
-        child.stdin.take()?.write_all(b"go\n").ok()?;
-    }
-    let mut sums = [0.0; 3];
-    for (mut child, mut said) in children {
-        let mut line = String::new();
-        said.read_line(&mut line).ok()?;
-        for (sum, word) in sums.iter_mut().zip(line.split_whitespace()) {
-            *sum += word.parse::<f64>().ok()?;
-        }
-        child.wait().ok()?;
-    }
-    Some(sums)
-}
-
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{}, {cores} cores", model.trim_start_matches([' ', '\t', ':']))
+/// Runs the processes together; the sums of what they say.
+fn together(command: impl Fn() -> Command) -> [f64; 3] {
+    let said = processes::together(PROCESSES, command, || ());
+    said.iter().fold([0.0; 3], |sums, numbers| std::array::from_fn(|at| sums[at] + numbers[at]))
 }
 
 fn main() {
@@ -133,7 +107,6 @@ fn main() {
             command.args(["--process", kind, &address]);
             command
         })
-        .expect("the processes")
     };
     let python = std::env::var("LIMITS_PYTHON").ok();
     for round in 1..=3 {
@@ -143,7 +116,7 @@ fn main() {
         server.command(&["FLUSHALL"]);
         let [leased, by_lease, _] = of("leased");
         server.command(&["FLUSHALL"]);
-        let limits = python.as_ref().and_then(|python| {
+        let limits = python.as_ref().map(|python| {
             together(|| {
                 let mut command = Command::new(python);
                 command.args(["-c", include_str!("limits.py"), &server.url(), &SECONDS.to_string()]);
