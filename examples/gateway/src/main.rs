@@ -91,12 +91,13 @@ fn run(file: &Path, workers: Option<usize>) -> Result<(), String> {
         };
         let gateway = started.map_err(|error| error.to_string())?;
         println!("the gateway is at http://{0}; its status page at http://{0}/status", gateway.address());
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let lost = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            why = gateway.lost() => Some(why),
+        };
         println!("no new connections; waiting for the calls that are under way");
         gateway.shutdown().await;
-        Ok(())
+        lost.map_or(Ok(()), Err)
     })
 }

@@ -47,6 +47,9 @@ fn user() -> Result<u32, String> {
 /// Makes a directory that nobody else can look into, or finds that there is one.
 pub(crate) fn private(folder: &Path) -> Result<(), String> {
     let wrong = |error: io::Error| format!("{}: {error}", folder.display());
+    if let Some(above) = folder.parent() {
+        std::fs::create_dir_all(above).map_err(|error| format!("{}: {error}", above.display()))?;
+    }
     match std::fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(wrong(error)),
         _ => {}
@@ -87,6 +90,30 @@ fn refused(error: SharedError) -> GateError {
     }
 }
 
+/// What tells a region from any other that has been or will be at its path.
+pub(crate) fn mark(region: &Path) -> Option<String> {
+    let file = std::fs::metadata(region).ok()?;
+    let made = file.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
+    Some(format!("{}:{}:{}", file.dev(), file.ino(), made.map_or(0, |made| made.as_nanos())))
+}
+
+/// Ends what processes had open in this region that are there no more: nobody settles it.
+pub(crate) fn abandon(region: &Path, limiter: &Limiter) -> Result<usize, String> {
+    let region = SharedRegion::open(region).map_err(|error| error.to_string())?;
+    let attached = region.status().attached.into_iter().filter(|attached| attached.alive);
+    let there: Vec<u32> = attached.map(|attached| attached.process).collect();
+    limiter.abandon_processes(|process| !there.contains(&process)).map_err(|error| error.to_string())
+}
+
+/// Makes room for a new region, and says why.
+pub(crate) fn begin_anew(region: &Path, why: &str) -> Result<(), String> {
+    if !region.exists() {
+        return Ok(());
+    }
+    eprintln!("{}: {why}; a new region takes its place", region.display());
+    remove(region)
+}
+
 /// Whether there is a region that counts for this policy.
 pub(crate) fn counts_for(region: &Path, policy: &Policy) -> bool {
     let opened = SharedRegion::open(region).ok().filter(|region| region.layout().has_room_for(&layout(policy)));
@@ -109,7 +136,9 @@ pub(crate) fn prepare(region: &Path, policy: &Policy) -> Result<(), String> {
             remove(region)?;
         }
         // What it had counted is gone, or another release's.
-        Err(SharedError::Restarted { .. } | SharedError::Version { .. }) => remove(region)?,
+        Err(error @ (SharedError::Restarted { .. } | SharedError::Version { .. })) => {
+            begin_anew(region, &error.to_string())?;
+        }
         Err(SharedError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         Err(other) => return Err(other.to_string()),
     }

@@ -28,7 +28,7 @@ use crate::region;
 use crate::reload::{self, Loaded};
 use crate::sample::Sample;
 use crate::serve::serve;
-use crate::state;
+use crate::state::{self, Elsewhere};
 use crate::upstream::Client;
 use crate::workers::{Brain, Crew, DRAIN, MOST, Orders};
 
@@ -77,6 +77,8 @@ pub(crate) struct Shared {
     /// The file of quotas, if there is one.
     pub(crate) quotas: Option<Quotas>,
     state_file: Option<PathBuf>,
+    /// Where counters are besides.
+    elsewhere: Elsewhere,
     /// Held by who changes what is administered.
     changes: Mutex<Changes>,
 }
@@ -108,7 +110,7 @@ impl Shared {
     /// Saves the state, where the file says to.
     pub(crate) fn save(&self, changes: &Changes) {
         if let Some(path) = &self.state_file
-            && let Err(error) = state::save(path, &self.console, &changes.declared)
+            && let Err(error) = state::save(path, &self.console, &changes.declared, &self.elsewhere)
         {
             eprintln!("the state cannot be saved: {}: {error}", path.display());
         }
@@ -139,6 +141,16 @@ impl Running {
     pub fn flush(&self) {
         if let Some(lines) = &self.shared.lines {
             lines.flush();
+        }
+    }
+
+    /// Waits until nothing can be served any more: no worker serves, and none that is started comes to it. Why.
+    pub async fn lost(&self) -> String {
+        let shared = self.shared.clone();
+        let lost = spawn_blocking(move || shared.workers.as_ref().and_then(Crew::lost)).await;
+        match lost {
+            Ok(Some(why)) => format!("no worker serves: the last one {why}"),
+            _ => std::future::pending().await,
         }
     }
 
@@ -244,14 +256,32 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
             (None, store.map(|file| Quotas::open(file)).transpose().map_err(|error| refused(error.to_string()))?)
         }
     };
+    let brain = region.as_deref().map(Brain::listen).transpose().map_err(refused)?;
     let console = match (&region, &quotas) {
         (Some(region), _) => console_in(region, building, &config, path)?,
         (None, Some(quotas)) => quotas.under(building()).build(),
         (None, None) => building().build(),
     };
+    let elsewhere = Elsewhere { region: region.as_deref().and_then(region::mark), store: store.cloned() };
     if region.is_none() {
         let saved = load(&config, &console)?;
-        reconcile(&console, &saved.unwrap_or_default(), &declared).map_err(|error| refused(error.to_string()))?;
+        if let Some(saved) = saved.as_ref().filter(|saved| saved.left_to_store > 0)
+            && saved.elsewhere.store != elsewhere.store
+        {
+            eprintln!(
+                "{}: of the {} counters of quotas that the state file has the store knows nothing, and begins them anew",
+                path.display(),
+                saved.left_to_store
+            );
+        }
+        let was = saved.map(|saved| saved.declared).unwrap_or_default();
+        reconcile(&console, &was, &declared).map_err(|error| refused(error.to_string()))?;
+    }
+    if region.is_some()
+        && let Some(file) = &config.state_file
+    {
+        // From now on what is in this region is the newest.
+        state::save(file, &console, &declared, &elsewhere).map_err(system(file))?;
     }
     let resource = estate::resource(&console).map_err(refused)?;
     let directory = Current::new(Directory::new(&config, &resource).map_err(refused)?);
@@ -261,9 +291,8 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
     }
 
     let idle = Duration::from_secs(config.idle_seconds);
-    let (serves, workers) = match (how, region) {
-        (How::Workers(count), Some(region)) => {
-            let brain = Brain::listen(&region).map_err(refused)?;
+    let (serves, workers) = match (how, region.zip(brain)) {
+        (How::Workers(count), Some((region, brain))) => {
             let (file, text, brain_at) = (path.to_owned(), text.clone(), brain.path().to_owned());
             let orders = Orders { version: 1, file, text, resource, region, brain: brain_at };
             let listener = listener.into_std().map_err(system(path))?;
@@ -287,6 +316,7 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
         workers,
         quotas,
         state_file: config.state_file.clone(),
+        elsewhere,
         changes: Mutex::new(Changes {
             declared,
             loaded: Loaded { config, in_force: text.clone(), text, error: None, times: 1 },
@@ -343,7 +373,7 @@ pub(crate) fn calls(gate: Gate, directory: Current, config: &Config, sample: Sam
     Router::new().route("/healthz", get(|| async { "ok\n" })).fallback_service(metered)
 }
 
-fn load(config: &Config, console: &Console) -> Result<Option<Declared>, StartError> {
+fn load(config: &Config, console: &Console) -> Result<Option<state::Loaded>, StartError> {
     let file = config.state_file.as_ref();
     file.map_or(Ok(None), |file| state::load(file, console)).map_err(StartError::State)
 }
@@ -363,6 +393,11 @@ fn console_in(
     };
     let drafted = builder(config.counting).build();
     let saved = load(config, &drafted)?;
+    if let Some(saved) = &saved
+        && saved.elsewhere.region != region::mark(region)
+    {
+        region::begin_anew(region, "what the state file has was counted elsewhere since").map_err(refused)?;
+    }
     let mut counted = None;
     if saved.is_some() && region::counts_for(region, &estate::policy(&drafted).map_err(refused)?) {
         // What is in the region is newer: its gateway may have been killed.
@@ -372,15 +407,25 @@ fn console_in(
         counted = Some(console);
     }
     let declared = config.declared();
-    reconcile(&drafted, &saved.unwrap_or_default(), &declared).map_err(|error| refused(error.to_string()))?;
+    let was = saved.map(|saved| saved.declared).unwrap_or_default();
+    reconcile(&drafted, &was, &declared).map_err(|error| refused(error.to_string()))?;
+    // All that served it may have been killed at once.
+    let taken_over = |console: Console| {
+        let gate = estate::gate(&console).map_err(refused)?;
+        let open = region::abandon(region, gate.limiter()).map_err(refused)?;
+        if open > 0 {
+            eprintln!("{}: the estimates of {open} calls stand, whose processes are gone", region.display());
+        }
+        Ok(console)
+    };
     if let Some(console) = counted
         && console.adopt(&state::document(&drafted, false).to_string()).is_ok()
     {
-        return Ok(console);
+        return taken_over(console);
     }
     // Limits that this region does not take up have another, which begins with what was counted.
     region::prepare(region, &estate::policy(&drafted).map_err(refused)?).map_err(refused)?;
     let console = region::under(region, building()).build();
     become_as(&console, &drafted)?;
-    Ok(console)
+    taken_over(console)
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenweir::gateway::Console;
 
 use crate::config::Declared;
@@ -15,7 +15,32 @@ struct Saved {
     format: String,
     declared: Declared,
     document: Value,
+    /// Which region the counters were in, and which file quotas are in: what is there is newer, what is elsewhere older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<PathBuf>,
 }
+
+/// Where counters are besides the state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    /// The region's mark.
+    pub(crate) region: Option<String>,
+    /// The file of quotas.
+    pub(crate) store: Option<PathBuf>,
+}
+
+/// What was saved.
+pub(crate) struct Loaded {
+    pub(crate) declared: Declared,
+    pub(crate) elsewhere: Elsewhere,
+    /// Counters of quotas that the console left to its store.
+    pub(crate) left_to_store: u64,
+}
+
+/// Why a console leaves the counters of a quota out that a store keeps.
+const KEPT: &str = "a store keeps it";
 
 const FORMAT: &str = "tokenweir-gateway state 1";
 
@@ -34,8 +59,10 @@ pub(crate) fn document(console: &Console, counters: bool) -> Value {
 ///
 /// # Errors
 /// If it cannot be written.
-pub(crate) fn save(path: &Path, console: &Console, declared: &Declared) -> io::Result<()> {
-    let saved = Saved { format: FORMAT.to_owned(), declared: declared.clone(), document: document(console, true) };
+pub(crate) fn save(path: &Path, console: &Console, declared: &Declared, elsewhere: &Elsewhere) -> io::Result<()> {
+    let Elsewhere { region, store } = elsewhere.clone();
+    let (declared, document) = (declared.clone(), document(console, true));
+    let saved = Saved { format: FORMAT.to_owned(), declared, document, region, store };
     let text = serde_json::to_vec(&saved)?;
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -49,7 +76,7 @@ pub(crate) fn save(path: &Path, console: &Console, declared: &Declared) -> io::R
 ///
 /// # Errors
 /// A file that cannot be read, with what to do.
-pub(crate) fn load(path: &Path, console: &Console) -> Result<Option<Declared>, String> {
+pub(crate) fn load(path: &Path, console: &Console) -> Result<Option<Loaded>, String> {
     let wrong = |reason: String| {
         format!("{}: {reason}; correct it, or move it away to begin with fresh counters", path.display())
     };
@@ -62,6 +89,12 @@ pub(crate) fn load(path: &Path, console: &Console) -> Result<Option<Declared>, S
     if saved.format != FORMAT {
         return Err(wrong(format!("its format is {:?}, and this program reads {FORMAT:?}", saved.format)));
     }
-    console.execute(json!({ "load": { "document": saved.document } })).map_err(|error| wrong(error.to_string()))?;
-    Ok(Some(saved.declared))
+    let loaded = json!({ "load": { "document": saved.document } });
+    let loaded = console.execute(loaded).map_err(|error| wrong(error.to_string()))?;
+    let counters = loaded["counters"].as_object().into_iter().flat_map(|by_resource| by_resource.values());
+    let left_out = counters.filter_map(|restored| restored["left_out"].as_array()).flatten();
+    let kept = left_out.filter(|left_out| left_out["reason"] == KEPT);
+    let left_to_store = kept.filter_map(|left_out| left_out["counters"].as_u64()).sum();
+    let elsewhere = Elsewhere { region: saved.region, store: saved.store };
+    Ok(Some(Loaded { declared: saved.declared, elsewhere, left_to_store }))
 }

@@ -382,7 +382,16 @@ impl Limiter {
     /// # Errors
     /// [`Error::Region`] in a process that was forked off this limiter's.
     pub fn abandon_process(&self, process: u32) -> Result<usize, Error> {
-        self.core.abandon_process(process)
+        self.abandon_processes(|other| other == process)
+    }
+
+    /// [`abandon_process`](Limiter::abandon_process) of all processes that have `gone`: for whoever comes after all of them were
+    /// killed. It is asked of the process that each open permit was admitted by.
+    ///
+    /// # Errors
+    /// As [`abandon_process`](Limiter::abandon_process).
+    pub fn abandon_processes(&self, gone: impl Fn(u32) -> bool) -> Result<usize, Error> {
+        self.core.abandon_processes(gone)
     }
 
     /// Lets a permit live for `ttl` from now on, for streams longer than the builder's `permit_ttl`.

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokenweir::gateway::Gate;
 
 use super::message::{Orders, Report};
-use super::{DRAIN, WORKER};
+use super::{DRAIN, WORKER, refuse};
 
 /// What this process was started from, also when there is another file at its path by now: a region is for one release.
 const PROGRAM: &str = "/proc/self/exe";
@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// So long workers may take to serve when the gateway starts.
 const START: Duration = Duration::from_secs(30);
+/// If none has served for so long, none will.
+const LOST: Duration = Duration::from_secs(10);
 /// So long whoever changes something waits until it is in force in every worker.
 const IN_FORCE: Duration = Duration::from_secs(2);
 /// A worker that has not ended by then, after its calls had their time, is killed.
@@ -49,8 +51,12 @@ struct State {
     orders: Orders,
     stopping: bool,
     places: Vec<Place>,
-    /// Why a worker ended that never served.
+    /// Why a worker ended that never served, the last one.
     failed: Option<String>,
+    /// When a worker was last known to serve.
+    served: Instant,
+    /// No worker has served for too long, and none will.
+    lost: bool,
     replaced: u64,
     /// Records that were lost, with workers that have ended.
     dropped: u64,
@@ -74,7 +80,16 @@ impl Crew {
     /// Why one of them does not; then none is left.
     pub(crate) fn start(count: usize, listener: TcpListener, gate: Gate, orders: Orders) -> Result<Crew, String> {
         let places = (0..count).map(|_| Place::default()).collect();
-        let state = State { orders, stopping: false, places, failed: None, replaced: 0, dropped: 0 };
+        let state = State {
+            orders,
+            stopping: false,
+            places,
+            failed: None,
+            served: Instant::now(),
+            lost: false,
+            replaced: 0,
+            dropped: 0,
+        };
         let inner = Arc::new(Inner { state: Mutex::new(state), changed: Condvar::new(), listener, gate });
         let crew = Crew { inner: inner.clone(), threads: Mutex::default() };
         for place in 0..count {
@@ -126,16 +141,20 @@ impl Crew {
         let processes: Vec<u32> =
             processes.map(|child| child.lock().unwrap_or_else(PoisonError::into_inner).id()).collect();
         let dropped: u64 = state.places.iter().map(|place| place.dropped).sum();
-        json!({ "processes": processes, "replaced": state.replaced, "records_dropped": state.dropped + dropped })
+        let failed = &state.failed;
+        json!({ "processes": processes, "replaced": state.replaced, "failed": failed, "records_dropped": state.dropped + dropped })
+    }
+
+    /// Waits until no worker serves, and none can be brought to, or until the gateway stops. Why that is, if it is so.
+    pub(crate) fn lost(&self) -> Option<String> {
+        let waited = self.inner.changed.wait_while(self.inner.lock(), |state| !state.lost && !state.stopping);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.failed.clone().filter(|_| state.lost && !state.stopping)
     }
 
     /// Takes no new connections, and waits for the calls that are under way, half a minute at most.
     pub(crate) fn stop(&self) {
-        // The socket is shared with the workers: none of them accepts any more, and whoever connects is refused. The
-        // standard library has this for a stream only; to the system it is a socket.
-        if let Ok(listener) = self.inner.listener.try_clone() {
-            let _ = TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both);
-        }
+        refuse(&self.inner.listener);
         self.inner.lock().stopping = true;
         self.inner.changed.notify_all();
         let working = |state: &State| state.places.iter().any(|place| !place.over);
@@ -186,7 +205,11 @@ impl Inner {
                 let gone = std::mem::take(&mut state.places[place]);
                 state.dropped += gone.dropped;
                 if gone.in_force == 0 {
-                    state.failed.get_or_insert_with(|| how.clone());
+                    state.failed = Some(how.clone());
+                    let serves = state.places.iter().any(|place| place.in_force > 0);
+                    state.lost |= !serves && state.served.elapsed() > LOST;
+                } else {
+                    state.served = Instant::now();
                 }
                 state.replaced += u64::from(!state.stopping);
                 state.stopping
@@ -285,7 +308,10 @@ impl Inner {
         while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
             match serde_json::from_slice(&line) {
                 Ok(Report::Record(record)) => self.gate.take_over(&record),
-                Ok(Report::InForce(version)) => self.change(|state| state.places[place].in_force = version),
+                Ok(Report::InForce(version)) => self.change(|state| {
+                    state.places[place].in_force = version;
+                    state.served = Instant::now();
+                }),
                 Ok(Report::Dropped(dropped)) => {
                     eprintln!("worker {process} has dropped {dropped} records by now, for they were not taken in time");
                     self.change(|state| state.places[place].dropped = dropped);

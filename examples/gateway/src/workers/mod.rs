@@ -22,6 +22,8 @@ pub(crate) use message::Orders;
 pub(crate) use operator::Brain;
 pub use worker::work;
 
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// The argument that makes a worker of the program.
@@ -32,3 +34,11 @@ pub const MOST: usize = 32;
 
 /// How long calls that are under way may take to end when the gateway is shut down.
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+
+/// Has the socket that all processes share refuse whoever connects from now on: none of them accepts any more. The standard
+/// library has this for a stream only; to the system it is a socket.
+fn refuse(listener: &TcpListener) {
+    if let Ok(listener) = listener.try_clone() {
+        let _ = TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both);
+    }
+}

@@ -26,7 +26,7 @@ pub(crate) struct Brain {
 }
 
 impl Brain {
-    /// Listens beside the region.
+    /// Listens beside the region, which is for one gateway at a time.
     pub(crate) fn listen(region: &Path) -> Result<Self, String> {
         let mut folder = region.as_os_str().to_owned();
         folder.push(".d");
@@ -36,16 +36,29 @@ impl Brain {
             let path = path.display().to_string();
             move |error: std::io::Error| format!("{path}: {error}")
         };
-        // Those of processes that were killed.
-        for entry in std::fs::read_dir(&folder).map_err(wrong(&folder))?.flatten() {
-            if std::os::unix::net::UnixStream::connect(entry.path()).is_err() {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
         let path = folder.join(format!("{}.socket", std::process::id()));
+        // This process's number was another's, that was killed.
+        let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).map_err(wrong(&path))?;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(wrong(&path))?;
-        Ok(Brain { path, listener: Some(listener) })
+        let brain = Brain { path, listener: Some(listener) };
+        std::fs::set_permissions(&brain.path, PermissionsExt::from_mode(0o600)).map_err(wrong(&brain.path))?;
+        // Of two that start at once each sees the other.
+        for entry in std::fs::read_dir(&folder).map_err(wrong(&folder))?.flatten() {
+            let other = entry.path();
+            if other == brain.path {
+                continue;
+            }
+            if std::os::unix::net::UnixStream::connect(&other).is_ok() {
+                let process = other.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                return Err(format!(
+                    "{}: the gateway of process {process} runs on this region; stop it, or give another region",
+                    region.display()
+                ));
+            }
+            // It was killed.
+            let _ = std::fs::remove_file(&other);
+        }
+        Ok(brain)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokenweir::gateway::{Gate, RecordObserver, UsageRecord};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::message::{Orders, Report};
-use super::{DRAIN, operator};
+use super::{DRAIN, operator, refuse};
 use crate::admin::PATHS;
 use crate::config::Config;
 use crate::directory::{Current, Directory};
@@ -28,6 +28,8 @@ use crate::server::calls;
 
 /// So many reports may wait to be told.
 const QUEUE: usize = 8192;
+/// So long a process may take to go when its files are closed.
+const GONE: Duration = Duration::from_millis(200);
 /// So long the last ones may take.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,7 @@ pub async fn work() -> Result<(), String> {
     if listener.local_addr().is_err() || channel.peer_addr().is_err() {
         return Err("this is for the gateway itself to start; see --workers".to_owned());
     }
+    let (shared, parent) = (listener.try_clone().map_err(wrong("the listener"))?, std::os::unix::process::parent_id());
     let mut orders = BufReader::new(channel.try_clone().map_err(wrong("the first process"))?);
     let Some(first) = next(&mut orders)? else { return Ok(()) };
     let config = Config::parse(&first.text, &first.file).map_err(|error| error.to_string())?;
@@ -82,6 +85,15 @@ pub async fn work() -> Result<(), String> {
                 eprintln!("what has changed is not in force here: {error}");
             }
             let _ = queue.send(Message::Report(Report::InForce(orders.version)));
+        }
+        // Where the first process is gone, nobody is to come any more: as it would have seen to, see `Crew::stop`. It goes
+        // a moment after its end of the channel.
+        let until = Instant::now() + GONE;
+        while std::os::unix::process::parent_id() == parent && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if std::os::unix::process::parent_id() != parent {
+            refuse(&shared);
         }
         let _ = stop.send(true);
     };

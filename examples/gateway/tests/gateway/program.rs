@@ -20,8 +20,7 @@ pub struct Program {
     pub directory: TempDir,
 }
 
-fn command(arguments: &[&str], directory: &TempDir, text: &str) -> Command {
-    write(directory, text);
+fn command(arguments: &[&str], directory: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenweir-gateway"));
     command.args(arguments).arg(directory.path().join("gateway.toml")).stdout(Stdio::piped());
     command
@@ -41,9 +40,22 @@ pub fn directory() -> TempDir {
     if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.expect("a directory")
 }
 
-/// Why it does not start.
+/// Why it does not start, in a directory of its own.
 pub fn does_not_start(arguments: &[&str], text: &str) -> String {
-    let output = command(arguments, &directory(), text).output().expect("a process");
+    let directory = directory();
+    write(&directory, text);
+    why(command(arguments, &directory))
+}
+
+/// Why it does not start with this text as it is.
+pub fn does_not_start_as(arguments: &[&str], text: &str) -> String {
+    let directory = directory();
+    std::fs::write(directory.path().join("gateway.toml"), text).expect("written");
+    why(command(arguments, &directory))
+}
+
+fn why(mut command: Command) -> String {
+    let output = command.output().expect("a process");
     assert!(!output.status.success(), "it starts");
     String::from_utf8(output.stderr).expect("text")
 }
@@ -55,7 +67,8 @@ impl Program {
 
     /// In a directory that may have what another has left.
     pub fn within(directory: TempDir, arguments: &[&str], text: &str) -> Program {
-        let mut child = command(arguments, &directory, text).spawn().expect("a process");
+        write(&directory, text);
+        let mut child = command(arguments, &directory).spawn().expect("a process");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let first = lines.next().expect("it starts").expect("text");
         let (_, rest) = first.split_once("http://").unwrap_or_else(|| panic!("{first}"));

@@ -290,6 +290,116 @@ async fn a_gateway_that_is_killed_leaves_no_worker_and_the_next_one_counts_on() 
 }
 
 #[tokio::test]
+async fn what_is_killed_all_at_once_leaves_its_estimates_and_no_places() {
+    let upstream = Upstream::start().await;
+    let text = format!(
+        "{}[project.search.agents.pilot]\nregistration = {{ url = 'http://{}/agent', protocol = 'A2A' }}\n\
+         limit = {{ concurrency = 3 }}\n",
+        quota(1600),
+        upstream.address
+    );
+    let gateway = Program::with(&FOUR, &config(upstream.address, &text));
+    let mut open = Vec::new();
+    for at in 0..4 {
+        let pipe = upstream.streams();
+        pipe.send(PIECE);
+        let request = match at {
+            0..3 => post("/agents/search/pilot", KEY, "{}"),
+            _ => post("/v1/chat/completions", KEY, &chat("same", r#","max_tokens":8,"stream":true"#)),
+        };
+        let mut response = gateway.ask(request).await;
+        response.body_mut().frame().await.expect("more").expect("data");
+        open.push((pipe, response));
+    }
+    let workers = gateway.workers().await;
+    gateway.signal("KILL");
+    workers.iter().for_each(|worker| send("KILL", *worker));
+    let (_, directory) = gateway.ended();
+    until("no worker is left", async || !workers.iter().any(|worker| lives(*worker))).await;
+    let gateway = Program::within(directory, &FOUR, &config(upstream.address, &text));
+    assert_eq!(gateway.get("/admin/usage", LOOK).await.json()["open"], 0);
+    assert_eq!(gateway.used(QUOTA).await, 16);
+    (0..3).for_each(|_| upstream.answers(200, "{}"));
+    assert_eq!(calls(&gateway, "/agents/search/pilot", "{}", 3).await, [200; 3]);
+}
+
+#[tokio::test]
+async fn a_killed_gateways_address_is_free_at_once_while_its_last_calls_end() {
+    let upstream = Upstream::start().await;
+    let text = config(upstream.address, &quota(1600));
+    let gateway = Program::with(&FOUR, &text);
+    let pipe = upstream.streams();
+    pipe.send(PIECE);
+    let body = chat("same", r#","max_tokens":40,"stream":true"#);
+    let mut response = gateway.ask(post("/v1/chat/completions", KEY, &body)).await;
+    response.body_mut().frame().await.expect("more").expect("data");
+    let address = gateway.address;
+    gateway.signal("KILL");
+    let (_, directory) = gateway.ended();
+    until("nobody is let in", async || {
+        let request = http::Request::get("/healthz").body(Default::default()).expect("a request");
+        ask(address, request).await.is_err()
+    })
+    .await;
+    // At the same address, on the same region.
+    let there = text.replace("127.0.0.1:0", &address.to_string());
+    let next = Program::within(directory, &FOUR, &there);
+    assert_eq!(next.address, address);
+    assert_eq!(next.get("/admin/usage", LOOK).await.json()["open"], 1, "whose process goes on has its permit");
+    pipe.send(USAGE);
+    pipe.send(DONE);
+    drop(pipe);
+    let rest = response.into_body().collect().await.expect("it ends well").to_bytes();
+    assert!(rest.ends_with(DONE.as_bytes()));
+    until("it is settled", async || next.get("/admin/usage", LOOK).await.json()["open"] == 0).await;
+    assert_eq!(next.used(QUOTA).await, 16);
+}
+
+#[tokio::test]
+async fn a_region_is_for_one_gateway_at_a_time() {
+    let upstream = Upstream::start().await;
+    upstream.answers(200, ANSWER);
+    let gateway = Program::with(&FOUR, &config(upstream.address, &quota(1600)));
+    let region = format!("region = '{}/region'\n", gateway.directory.path().display());
+    for limit in [1600, 800] {
+        let text = format!("{region}{}", config(upstream.address, &quota(limit)));
+        let why = does_not_start_as(&FOUR, &text);
+        assert!(why.contains("runs on this region; stop it"), "{why}");
+    }
+    assert_eq!(chats(&gateway, 1).await, [200]);
+    assert_eq!(gateway.used(QUOTA).await, 16);
+}
+
+#[tokio::test]
+async fn what_was_counted_without_workers_is_there_with_workers_again() {
+    let upstream = Upstream::start().await;
+    (0..100).for_each(|_| upstream.answers(200, ANSWER));
+    let text = config(upstream.address, &quota(160));
+    let mut directory = directory();
+    for (arguments, used) in [(&FOUR[..], 64), (&[], 128), (&FOUR, 160)] {
+        let gateway = Program::within(directory, arguments, &text);
+        let statuses = chats(&gateway, 4).await;
+        assert_eq!(of(&statuses, 200), if used == 160 { 2 } else { 4 }, "{statuses:?}");
+        until("it is counted", async || gateway.used(QUOTA).await == used).await;
+        gateway.signal("TERM");
+        let (status, left) = gateway.ended();
+        assert!(status.success());
+        directory = left;
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_whose_workers_cannot_start_any_more_ends_and_says_why() {
+    let upstream = Upstream::start().await;
+    let gateway = Program::with(&FOUR, &config(upstream.address, &quota(160)));
+    let workers = gateway.workers().await;
+    std::fs::remove_file(gateway.directory.path().join("region")).expect("there");
+    workers.iter().for_each(|worker| send("KILL", *worker));
+    let (status, _) = gateway.ended();
+    assert!(!status.success());
+}
+
+#[tokio::test]
 async fn a_process_that_stands_still_keeps_nobody_waiting() {
     let upstream = Upstream::start().await;
     let more = format!(
