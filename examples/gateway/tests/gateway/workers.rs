@@ -45,6 +45,38 @@ fn log(gateway: &Program) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
 }
 
+/// An agent that takes three calls at a time, and a quota.
+fn with_pilot(upstream: &Upstream) -> String {
+    let pilot = format!(
+        "{}[project.search.agents.pilot]\nregistration = {{ url = 'http://{}/agent', protocol = 'A2A' }}\n\
+         limit = {{ concurrency = 3 }}\n",
+        quota(1600),
+        upstream.address
+    );
+    config(upstream.address, &pilot)
+}
+
+/// Three calls of the agent and some of the model, which have begun to be answered and do not end.
+async fn under_way(
+    gateway: &Program,
+    upstream: &Upstream,
+    models: usize,
+) -> Vec<(Pipe, http::Response<hyper::body::Incoming>)> {
+    let mut open = Vec::new();
+    for at in 0..3 + models {
+        let pipe = upstream.streams();
+        pipe.send(PIECE);
+        let request = match at {
+            0..3 => post("/agents/search/pilot", KEY, "{}"),
+            _ => post("/v1/chat/completions", KEY, &chat("same", r#","max_tokens":8,"stream":true"#)),
+        };
+        let mut response = gateway.ask(request).await;
+        response.body_mut().frame().await.expect("more").expect("data");
+        open.push((pipe, response));
+    }
+    open
+}
+
 /// Waits for what another process does, with a deadline that says what did not come about.
 async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -95,26 +127,8 @@ async fn four_workers_admit_what_one_limit_allows_and_are_seen_as_one() {
 #[tokio::test]
 async fn what_a_killed_worker_had_open_is_charged_and_its_places_are_free() {
     let upstream = Upstream::start().await;
-    let limited = format!(
-        "{}[project.search.agents.pilot]\nregistration = {{ url = 'http://{}/agent', protocol = 'A2A' }}\n\
-         limit = {{ concurrency = 3 }}\n",
-        quota(1600),
-        upstream.address
-    );
-    let gateway = Program::with(&FOUR, &config(upstream.address, &limited));
-    // Three calls to the agent and two to the model are under way.
-    let mut open = Vec::new();
-    for at in 0..5 {
-        let pipe = upstream.streams();
-        pipe.send(PIECE);
-        let request = match at {
-            0..3 => post("/agents/search/pilot", KEY, "{}"),
-            _ => post("/v1/chat/completions", KEY, &chat("same", r#","max_tokens":8,"stream":true"#)),
-        };
-        let mut response = gateway.ask(request).await;
-        response.body_mut().frame().await.expect("more").expect("data");
-        open.push((pipe, response));
-    }
+    let gateway = Program::with(&FOUR, &with_pilot(&upstream));
+    let open = under_way(&gateway, &upstream, 2).await;
     assert_eq!(calls(&gateway, "/agents/search/pilot", "{}", 8).await, [429; 8]);
     let before = gateway.workers().await;
     before.iter().for_each(|worker| send("KILL", *worker));
@@ -292,31 +306,14 @@ async fn a_gateway_that_is_killed_leaves_no_worker_and_the_next_one_counts_on() 
 #[tokio::test]
 async fn what_is_killed_all_at_once_leaves_its_estimates_and_no_places() {
     let upstream = Upstream::start().await;
-    let text = format!(
-        "{}[project.search.agents.pilot]\nregistration = {{ url = 'http://{}/agent', protocol = 'A2A' }}\n\
-         limit = {{ concurrency = 3 }}\n",
-        quota(1600),
-        upstream.address
-    );
-    let gateway = Program::with(&FOUR, &config(upstream.address, &text));
-    let mut open = Vec::new();
-    for at in 0..4 {
-        let pipe = upstream.streams();
-        pipe.send(PIECE);
-        let request = match at {
-            0..3 => post("/agents/search/pilot", KEY, "{}"),
-            _ => post("/v1/chat/completions", KEY, &chat("same", r#","max_tokens":8,"stream":true"#)),
-        };
-        let mut response = gateway.ask(request).await;
-        response.body_mut().frame().await.expect("more").expect("data");
-        open.push((pipe, response));
-    }
+    let gateway = Program::with(&FOUR, &with_pilot(&upstream));
+    let _open = under_way(&gateway, &upstream, 1).await;
     let workers = gateway.workers().await;
     gateway.signal("KILL");
     workers.iter().for_each(|worker| send("KILL", *worker));
     let (_, directory) = gateway.ended();
     until("no worker is left", async || !workers.iter().any(|worker| lives(*worker))).await;
-    let gateway = Program::within(directory, &FOUR, &config(upstream.address, &text));
+    let gateway = Program::within(directory, &FOUR, &with_pilot(&upstream));
     assert_eq!(gateway.get("/admin/usage", LOOK).await.json()["open"], 0);
     assert_eq!(gateway.used(QUOTA).await, 16);
     (0..3).for_each(|_| upstream.answers(200, "{}"));
