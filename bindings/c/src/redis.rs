@@ -79,7 +79,7 @@ pub struct tokenweir_redis_options {
     pub size: u32,
     /// A tokenweir_when_away.
     pub when_away: u32,
-    /// With TOKENWEIR_WHEN_AWAY_LOCAL_SHARE: this process's share, in thousandths of every amount, 1 to 1000.
+    /// With TOKENWEIR_WHEN_AWAY_LOCAL_SHARE: this process's share, in thousandths of every amount, 1 to 1000. Otherwise 0.
     pub per_mille: u32,
     /// 1: capacity is taken from the server in advance and spent in this process. 0: the server decides on every request.
     pub leases: u32,
@@ -197,6 +197,7 @@ fn figures(stats: &Stats) -> Value {
     let outage_use = |one: &OutageUse| json!({ "limit": one.limit, "requests": one.requests, "charged": one.charged, "owed": one.owed });
     json!({
         "up": stats.up,
+        "why": stats.why,
         "outages": stats.outages,
         "recoveries": stats.recoveries,
         "late": stats.late,
@@ -492,8 +493,8 @@ pub unsafe extern "C" fn tokenweir_redis_set_policy(
     }
 }
 
-/// The limiter's own figures, in JSON: `up`, whether the server is thought to be there; `outages` and `recoveries`, how often it
-/// was found to be away and reached again; `late`, calls without an answer within the deadline; `denied_by_outage`; `leases` taken;
+/// The limiter's own figures, in JSON: `up`, whether the server is thought to be there, and `why` it is not (null while it is),
+/// such as a refused connection or a wrong password; `outages` and `recoveries`, how often it was found to be away and reached again; `late`, calls without an answer within the deadline; `denied_by_outage`; `leases` taken;
 /// `untold` and `given_up`, ends of permits that the server is still to be told, and never will; and under `without_server` for each
 /// limit how many requests were admitted without the server, what they were charged, and of this what the server is still owed.
 ///

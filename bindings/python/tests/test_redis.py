@@ -306,11 +306,26 @@ def test_a_server_that_is_away_gives_what_was_chosen(server: RedisServer, when_a
         assert use.charged == 50
 
 
+def test_a_wrong_address_is_told_from_a_server_that_is_away(server: RedisServer) -> None:
+    server.command("CONFIG", "SET", "requirepass", "right")
+    for url, wanted in [(server.url.replace("//", "//:false@"), "auth"), (server.url.replace("//", "//:right@") + "/99", "database")]:
+        limiter = RedisLimiter.connect(url, Policy.from_toml(MONTH))
+        stats, decision = limiter.stats(), limiter.admit("search", "gpt-4o", 1)
+        assert isinstance(decision, Unavailable) and not stats.up and stats.why
+        texts = [stats.why, decision.why, str(decision), coded(1036, RedisError, limiter.reserve, "search", "gpt-4o", 1)]
+        texts.append(coded(1036, RedisError, limiter.remaining, "search", "gpt-4o"))
+        for text in texts:
+            assert wanted in text.lower() and "false" not in text and "right" not in text
+    limiter = RedisLimiter.connect(server.url.replace("//", "//:right@"), Policy.from_toml(MONTH), deadline=10)
+    assert limiter.stats().up and limiter.stats().why is None
+
+
 def test_nobody_waits_beyond_the_deadline(server: RedisServer) -> None:
     limiter = connect(server, deadline=0.05)
     permit = limiter.reserve("search", "gpt-4o", 1)
     server.pause()
-    assert limiter.admit("search", "gpt-4o", 1).by == "outage_denied"
+    decision = limiter.admit("search", "gpt-4o", 1)
+    assert isinstance(decision, Unavailable) and (decision.by, "answer" in decision.why) == ("outage_denied", True)
     assert not permit.settle(1, 0).told
     server.resume()
     until(lambda: limiter.stats().up and limiter.flush(1), "it is told")

@@ -45,6 +45,12 @@ impl Source {
         })
     }
 
+    /// Why nobody could decide just now.
+    pub fn why_away(&self) -> String {
+        let known = self.limiter.inside().ok().and_then(|(limiter, _)| limiter.stats().why);
+        known.unwrap_or_else(|| "it did not answer within the deadline".to_owned())
+    }
+
     /// The limiter itself, for work that lasts.
     fn own(&self) -> PyResult<tokenweir_redis::RedisLimiter> {
         Ok(self.limiter.inside().map_err(bad_redis)?.0.clone())
