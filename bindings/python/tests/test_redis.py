@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,8 @@ import anyio
 import psutil
 import pytest
 import tokenweir
-from loops import Run, run
+import uvloop
+from loops import Run, run, under_asyncio, under_uvloop
 from redis_server import RedisServer
 from tokenweir import Denial, Denied, PermitError, Policy, RedisError, RequestError, UsageError
 from tokenweir.redis import (
@@ -516,6 +518,67 @@ def test_an_answer_that_came_as_its_waiter_was_cancelled_is_given_back(server: R
                 await anyio.sleep(0.01)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_loop_that_is_closed_with_calls_pending_is_freed(
+    server: RedisServer, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    limiter = asyncio.run(connect_async(server, AT_ONCE))
+    other = connect(server, AT_ONCE)
+    ended: list[int] = []
+
+    async def ask() -> None:
+        try:
+            await limiter.reserve("search", "gpt-4o", 1)
+        finally:
+            ended.append(1)
+
+    async def begin() -> list[asyncio.Task[None]]:
+        tasks = [asyncio.ensure_future(ask()) for _ in range(3)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return tasks
+
+    files = psutil.Process().num_fds()
+    server.pause()
+    try:
+        loop = new_loop()
+        tasks = loop.run_until_complete(begin())
+        assert not any(task.done() for task in tasks)
+        loop.close()
+        gone = weakref.ref(loop)
+        del loop, tasks
+        gc.collect()
+        assert gone() is None and len(ended) == 3
+    finally:
+        server.resume()
+    until(lambda: left(other) == 3, "what they took is given back")
+    until(lambda: gc.collect() >= 0 and psutil.Process().num_fds() <= files, "their files are closed")
+
+
+@pytest.mark.parametrize("run", [under_asyncio, under_uvloop])
+def test_a_task_that_only_its_loop_knows_waits_on(server: RedisServer, run: Run) -> None:
+    async def main() -> None:
+        limiter = await connect_async(server)
+        done = anyio.Event()
+
+        async def ask() -> None:
+            await limiter.reserve("search", "gpt-4o", 1)
+            done.set()
+
+        server.pause()
+        try:
+            asyncio.ensure_future(ask())
+            for _ in range(10):
+                await anyio.sleep(0)
+            gc.collect()
+        finally:
+            server.resume()
+        with anyio.fail_after(20):
+            await done.wait()
+
+    run(main)
 
 
 def test_what_is_never_awaited_takes_nothing(server: RedisServer) -> None:
