@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -332,6 +334,42 @@ def test_nobody_waits_beyond_the_deadline(server: RedisServer) -> None:
     server.resume()
     until(lambda: limiter.stats().up and limiter.flush(1), "it is told")
     assert left(limiter) == 999, "what it took while nobody waited is given back"
+
+
+@contextlib.contextmanager
+def signalled(handler: Callable[[], object]) -> Iterator[None]:
+    """The handler is called for a signal that comes soon."""
+    before = signal.signal(signal.SIGALRM, lambda *_: handler())
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_is_handled_while_a_call_waits(server: RedisServer) -> None:
+    limiter = connect(server, deadline=1)
+    permit = limiter.reserve("search", "gpt-4o", 30)
+    server.pause()
+    assert not permit.settle(10, 0).told
+    # Were it handled after the call, nothing would be told in the call.
+    with signalled(server.resume):
+        assert limiter.flush(20)
+    assert left(limiter) == 990
+
+
+def test_who_is_interrupted_while_waiting_holds_nothing(server: RedisServer) -> None:
+    limiter = connect(server, MONTH + AT_ONCE, deadline=20)
+    server.pause()
+    try:
+        with pytest.raises(KeyboardInterrupt), signalled(lambda: signal.default_int_handler(signal.SIGINT, None)):
+            limiter.admit("search", "gpt-4o", 30)
+    finally:
+        server.resume()
+    assert limiter.flush(20)
+    assert [one.remaining for one in limiter.remaining("search", "gpt-4o")] == [1_000, 3]
+    assert limiter.stats().late == 0, "it had not waited to the end"
 
 
 def test_over_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
