@@ -91,9 +91,9 @@ typedef struct {
   uint64_t permit_ttl_ns;
   /// Nanoseconds between two attempts to reach a server that is away, at the longest, 10 ms to 1 hour; 0: 2 seconds.
   uint64_t back_off_ns;
-  /// Nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
+  /// With leases: nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
   uint64_t lease_life_ns;
-  /// A lease takes at most one part of so many of what its limit has left, 2 to 1000; 0: 8.
+  /// With leases: a lease takes at most one part of so many of what its limit has left, 2 to 1000; 0: 8.
   uint32_t lease_part;
   /// Zero.
   uint32_t reserved0;

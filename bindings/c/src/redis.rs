@@ -89,9 +89,9 @@ pub struct tokenweir_redis_options {
     pub permit_ttl_ns: u64,
     /// Nanoseconds between two attempts to reach a server that is away, at the longest, 10 ms to 1 hour; 0: 2 seconds.
     pub back_off_ns: u64,
-    /// Nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
+    /// With leases: nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
     pub lease_life_ns: u64,
-    /// A lease takes at most one part of so many of what its limit has left, 2 to 1000; 0: 8.
+    /// With leases: a lease takes at most one part of so many of what its limit has left, 2 to 1000; 0: 8.
     pub lease_part: u32,
     /// Zero.
     pub reserved0: u32,
@@ -161,6 +161,10 @@ impl tokenweir_redis_options {
             "" => builder,
             part => builder.slot_by(part.parse().map_err(|wrong| Failure::Word { what: "options.slot_by", wrong })?),
         };
+        if self.per_mille > 0 && self.when_away < 2 {
+            let remedy = "it belongs to TOKENWEIR_WHEN_AWAY_LOCAL_SHARE; choose that for when_away, or leave it 0";
+            return Err(Failure::Argument { what: "options.per_mille", given: self.per_mille.into(), remedy });
+        }
         let builder = builder.when_away(match self.when_away {
             0 => WhenAway::Deny,
             1 => WhenAway::Allow,
@@ -174,6 +178,15 @@ impl tokenweir_redis_options {
             let remedy = "give 1 for leases, 0 for none";
             return Err(Failure::Argument { what: "options.leases", given: self.leases.into(), remedy });
         }
+        if self.leases == 0 {
+            let settings =
+                [("options.lease_life_ns", self.lease_life_ns), ("options.lease_part", self.lease_part.into())];
+            let remedy = "it belongs to leases; give 1 for leases as well, or leave it 0";
+            return match settings.into_iter().find(|(_, given)| *given > 0) {
+                Some((what, given)) => Err(Failure::Argument { what, given, remedy }),
+                None => Ok(builder),
+            };
+        }
         let mut leases = Leases::new();
         if self.lease_life_ns > 0 {
             leases = leases.life(Duration::from_nanos(self.lease_life_ns));
@@ -181,7 +194,7 @@ impl tokenweir_redis_options {
         if self.lease_part > 0 {
             leases = leases.part(self.lease_part);
         }
-        Ok(if self.leases == 1 { builder.leases(leases) } else { builder })
+        Ok(builder.leases(leases))
     }
 }
 

@@ -334,6 +334,10 @@ static void hostile_arguments(void)
     WRONG(TOKENWEIR_RESERVED_NOT_ZERO, options.reserved[3] = 1);
     WRONG(TOKENWEIR_ARGUMENT_INVALID, options.when_away = 3);
     WRONG(TOKENWEIR_ARGUMENT_INVALID, options.leases = 2);
+    WRONG(TOKENWEIR_ARGUMENT_INVALID, options.lease_life_ns = UINT64_C(1000000000));
+    WRONG(TOKENWEIR_ARGUMENT_INVALID, options.lease_part = 8);
+    WRONG(TOKENWEIR_ARGUMENT_INVALID, options.per_mille = 100);
+    WRONG(TOKENWEIR_ARGUMENT_INVALID, (options.when_away = TOKENWEIR_WHEN_AWAY_ALLOW, options.per_mille = 100));
     WRONG(TOKENWEIR_ARGUMENT_INVALID, TEXT(slot_by, "user"));
     WRONG(TOKENWEIR_REDIS_ACROSS_SLOTS, TEXT(slot_by, "deployment"));
     WRONG(TOKENWEIR_REDIS_SETTING, options.deadline_ns = 1);
