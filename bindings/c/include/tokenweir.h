@@ -152,7 +152,7 @@ enum tokenweir_code
   TOKENWEIR_REDIS_TOO_MANY_LIMITS = 1034,
   /// The server answered, and not with a decision: it does not permit what is needed, or something else is under a key.
   TOKENWEIR_REDIS_REFUSED = 1035,
-  /// Only the server can answer this, and it did not within the deadline.
+  /// Only the server can answer this, and it cannot be asked: it is away or late, or lets nobody in with this password.
   TOKENWEIR_REDIS_AWAY = 1036,
   /// The thread of a limiter on a server cannot be started.
   TOKENWEIR_REDIS_RUNTIME = 1037,

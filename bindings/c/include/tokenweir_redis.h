@@ -81,7 +81,7 @@ typedef struct {
   uint32_t size;
   /// A tokenweir_when_away.
   uint32_t when_away;
-  /// With TOKENWEIR_WHEN_AWAY_LOCAL_SHARE: this process's share, in thousandths of every amount, 1 to 1000.
+  /// With TOKENWEIR_WHEN_AWAY_LOCAL_SHARE: this process's share, in thousandths of every amount, 1 to 1000. Otherwise 0.
   uint32_t per_mille;
   /// 1: capacity is taken from the server in advance and spent in this process. 0: the server decides on every request.
   uint32_t leases;
@@ -91,9 +91,9 @@ typedef struct {
   uint64_t permit_ttl_ns;
   /// Nanoseconds between two attempts to reach a server that is away, at the longest, 10 ms to 1 hour; 0: 2 seconds.
   uint64_t back_off_ns;
-  /// Nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
+  /// With leases: nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
   uint64_t lease_life_ns;
-  /// A lease takes at most one part of so many of what its limit has left, 2 to 1000; 0: 8.
+  /// With leases: a lease takes at most one part of so many of what its limit has left, 2 to 1000; 0: 8.
   uint32_t lease_part;
   /// Zero.
   uint32_t reserved0;
@@ -243,8 +243,8 @@ tokenweir_code tokenweir_redis_set_policy(const tokenweir_redis *redis,
                                           const tokenweir_policy *policy,
                                           tokenweir_error **error);
 
-/// The limiter's own figures, in JSON: `up`, whether the server is thought to be there; `outages` and `recoveries`, how often it
-/// was found to be away and reached again; `late`, calls without an answer within the deadline; `denied_by_outage`; `leases` taken;
+/// The limiter's own figures, in JSON: `up`, whether the server is thought to be there, and `why` it is not (null while it is),
+/// such as a refused connection or a wrong password; `outages` and `recoveries`, how often it was found to be away and reached again; `late`, calls without an answer within the deadline; `denied_by_outage`; `leases` taken;
 /// `untold` and `given_up`, ends of permits that the server is still to be told, and never will; and under `without_server` for each
 /// limit how many requests were admitted without the server, what they were charged, and of this what the server is still owed.
 ///

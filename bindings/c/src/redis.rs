@@ -79,7 +79,7 @@ pub struct tokenweir_redis_options {
     pub size: u32,
     /// A tokenweir_when_away.
     pub when_away: u32,
-    /// With TOKENWEIR_WHEN_AWAY_LOCAL_SHARE: this process's share, in thousandths of every amount, 1 to 1000.
+    /// With TOKENWEIR_WHEN_AWAY_LOCAL_SHARE: this process's share, in thousandths of every amount, 1 to 1000. Otherwise 0.
     pub per_mille: u32,
     /// 1: capacity is taken from the server in advance and spent in this process. 0: the server decides on every request.
     pub leases: u32,
@@ -89,9 +89,9 @@ pub struct tokenweir_redis_options {
     pub permit_ttl_ns: u64,
     /// Nanoseconds between two attempts to reach a server that is away, at the longest, 10 ms to 1 hour; 0: 2 seconds.
     pub back_off_ns: u64,
-    /// Nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
+    /// With leases: nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
     pub lease_life_ns: u64,
-    /// A lease takes at most one part of so many of what its limit has left, 2 to 1000; 0: 8.
+    /// With leases: a lease takes at most one part of so many of what its limit has left, 2 to 1000; 0: 8.
     pub lease_part: u32,
     /// Zero.
     pub reserved0: u32,
@@ -161,6 +161,10 @@ impl tokenweir_redis_options {
             "" => builder,
             part => builder.slot_by(part.parse().map_err(|wrong| Failure::Word { what: "options.slot_by", wrong })?),
         };
+        if self.per_mille > 0 && self.when_away < 2 {
+            let remedy = "it belongs to TOKENWEIR_WHEN_AWAY_LOCAL_SHARE; choose that for when_away, or leave it 0";
+            return Err(Failure::Argument { what: "options.per_mille", given: self.per_mille.into(), remedy });
+        }
         let builder = builder.when_away(match self.when_away {
             0 => WhenAway::Deny,
             1 => WhenAway::Allow,
@@ -174,6 +178,15 @@ impl tokenweir_redis_options {
             let remedy = "give 1 for leases, 0 for none";
             return Err(Failure::Argument { what: "options.leases", given: self.leases.into(), remedy });
         }
+        if self.leases == 0 {
+            let settings =
+                [("options.lease_life_ns", self.lease_life_ns), ("options.lease_part", self.lease_part.into())];
+            let remedy = "it belongs to leases; give 1 for leases as well, or leave it 0";
+            return match settings.into_iter().find(|(_, given)| *given > 0) {
+                Some((what, given)) => Err(Failure::Argument { what, given, remedy }),
+                None => Ok(builder),
+            };
+        }
         let mut leases = Leases::new();
         if self.lease_life_ns > 0 {
             leases = leases.life(Duration::from_nanos(self.lease_life_ns));
@@ -181,7 +194,7 @@ impl tokenweir_redis_options {
         if self.lease_part > 0 {
             leases = leases.part(self.lease_part);
         }
-        Ok(if self.leases == 1 { builder.leases(leases) } else { builder })
+        Ok(builder.leases(leases))
     }
 }
 
@@ -197,6 +210,7 @@ fn figures(stats: &Stats) -> Value {
     let outage_use = |one: &OutageUse| json!({ "limit": one.limit, "requests": one.requests, "charged": one.charged, "owed": one.owed });
     json!({
         "up": stats.up,
+        "why": stats.why,
         "outages": stats.outages,
         "recoveries": stats.recoveries,
         "late": stats.late,
@@ -492,8 +506,8 @@ pub unsafe extern "C" fn tokenweir_redis_set_policy(
     }
 }
 
-/// The limiter's own figures, in JSON: `up`, whether the server is thought to be there; `outages` and `recoveries`, how often it
-/// was found to be away and reached again; `late`, calls without an answer within the deadline; `denied_by_outage`; `leases` taken;
+/// The limiter's own figures, in JSON: `up`, whether the server is thought to be there, and `why` it is not (null while it is),
+/// such as a refused connection or a wrong password; `outages` and `recoveries`, how often it was found to be away and reached again; `late`, calls without an answer within the deadline; `denied_by_outage`; `leases` taken;
 /// `untold` and `given_up`, ends of permits that the server is still to be told, and never will; and under `without_server` for each
 /// limit how many requests were admitted without the server, what they were charged, and of this what the server is still owed.
 ///

@@ -165,6 +165,31 @@ static void leases_are_spent_here(void)
     tokenweir_redis_free(redis);
 }
 
+/* A wrong address is told from a server that is away. */
+static void a_server_that_lets_nobody_in_says_why(void)
+{
+    tokenweir_redis_options options = options_of("stranger");
+    tokenweir_request request = tokenweir_request_of("search", "gpt-4o");
+    tokenweir_redis *redis = NULL;
+    tokenweir_text *text = NULL;
+    tokenweir_error *said = NULL;
+    char address[64];
+
+    CHECK((size_t)snprintf(address, sizeof address, "%s/99", server) < sizeof address);
+    DONE(connected(address, &options, &redis, &error));
+    DONE(tokenweir_redis_stats(redis, &text, &error));
+    CHECK(strstr(tokenweir_text_chars(text), "\"up\":false") != NULL);
+    holds(text, "database");
+    CHECK(tokenweir_redis_remaining(redis, &request, &text, &said) == TOKENWEIR_REDIS_AWAY);
+    CHECK(strstr(tokenweir_error_message(said), "database") != NULL);
+    tokenweir_error_free(said);
+    tokenweir_redis_free(redis);
+    redis = redis_with(&options);
+    DONE(tokenweir_redis_stats(redis, &text, &error));
+    holds(text, "\"why\":null");
+    tokenweir_redis_free(redis);
+}
+
 static void a_server_that_does_not_answer_gives_what_was_chosen(void)
 {
     static const uint32_t DECIDED[] = { TOKENWEIR_BY_OUTAGE_DENIED, TOKENWEIR_BY_OUTAGE_ALLOWED,
@@ -309,6 +334,10 @@ static void hostile_arguments(void)
     WRONG(TOKENWEIR_RESERVED_NOT_ZERO, options.reserved[3] = 1);
     WRONG(TOKENWEIR_ARGUMENT_INVALID, options.when_away = 3);
     WRONG(TOKENWEIR_ARGUMENT_INVALID, options.leases = 2);
+    WRONG(TOKENWEIR_ARGUMENT_INVALID, options.lease_life_ns = UINT64_C(1000000000));
+    WRONG(TOKENWEIR_ARGUMENT_INVALID, options.lease_part = 8);
+    WRONG(TOKENWEIR_ARGUMENT_INVALID, options.per_mille = 100);
+    WRONG(TOKENWEIR_ARGUMENT_INVALID, (options.when_away = TOKENWEIR_WHEN_AWAY_ALLOW, options.per_mille = 100));
     WRONG(TOKENWEIR_ARGUMENT_INVALID, TEXT(slot_by, "user"));
     WRONG(TOKENWEIR_REDIS_ACROSS_SLOTS, TEXT(slot_by, "deployment"));
     WRONG(TOKENWEIR_REDIS_SETTING, options.deadline_ns = 1);
@@ -403,6 +432,7 @@ int main(int count, char **arguments)
     what_a_script_does_not_do();
     a_request_is_decided_held_and_settled();
     leases_are_spent_here();
+    a_server_that_lets_nobody_in_says_why();
     a_server_that_does_not_answer_gives_what_was_chosen();
     a_limit_counts_once();
     a_fork_makes_its_own_limiter();

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing
 import pickle
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +22,8 @@ import anyio
 import psutil
 import pytest
 import tokenweir
-from loops import Run, run
+import uvloop
+from loops import Run, run, under_asyncio, under_uvloop
 from redis_server import RedisServer
 from tokenweir import Denial, Denied, PermitError, Policy, RedisError, RequestError, UsageError
 from tokenweir.redis import (
@@ -306,15 +310,66 @@ def test_a_server_that_is_away_gives_what_was_chosen(server: RedisServer, when_a
         assert use.charged == 50
 
 
+def test_a_wrong_address_is_told_from_a_server_that_is_away(server: RedisServer) -> None:
+    server.command("CONFIG", "SET", "requirepass", "right")
+    for url, wanted in [(server.url.replace("//", "//:false@"), "auth"), (server.url.replace("//", "//:right@") + "/99", "database")]:
+        limiter = RedisLimiter.connect(url, Policy.from_toml(MONTH))
+        stats, decision = limiter.stats(), limiter.admit("search", "gpt-4o", 1)
+        assert isinstance(decision, Unavailable) and not stats.up and stats.why
+        texts = [stats.why, decision.why, str(decision), coded(1036, RedisError, limiter.reserve, "search", "gpt-4o", 1)]
+        texts.append(coded(1036, RedisError, limiter.remaining, "search", "gpt-4o"))
+        for text in texts:
+            assert wanted in text.lower() and "false" not in text and "right" not in text
+    limiter = RedisLimiter.connect(server.url.replace("//", "//:right@"), Policy.from_toml(MONTH), deadline=10)
+    assert limiter.stats().up and limiter.stats().why is None
+
+
 def test_nobody_waits_beyond_the_deadline(server: RedisServer) -> None:
     limiter = connect(server, deadline=0.05)
     permit = limiter.reserve("search", "gpt-4o", 1)
     server.pause()
-    assert limiter.admit("search", "gpt-4o", 1).by == "outage_denied"
+    decision = limiter.admit("search", "gpt-4o", 1)
+    assert isinstance(decision, Unavailable) and (decision.by, "answer" in decision.why) == ("outage_denied", True)
     assert not permit.settle(1, 0).told
     server.resume()
     until(lambda: limiter.stats().up and limiter.flush(1), "it is told")
     assert left(limiter) == 999, "what it took while nobody waited is given back"
+
+
+@contextlib.contextmanager
+def signalled(handler: Callable[[], object]) -> Iterator[None]:
+    """The handler is called for a signal that comes soon."""
+    before = signal.signal(signal.SIGALRM, lambda *_: handler())
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_is_handled_while_a_call_waits(server: RedisServer) -> None:
+    limiter = connect(server, deadline=1)
+    permit = limiter.reserve("search", "gpt-4o", 30)
+    server.pause()
+    assert not permit.settle(10, 0).told
+    # Were it handled after the call, nothing would be told in the call.
+    with signalled(server.resume):
+        assert limiter.flush(20)
+    assert left(limiter) == 990
+
+
+def test_who_is_interrupted_while_waiting_holds_nothing(server: RedisServer) -> None:
+    limiter = connect(server, MONTH + AT_ONCE, deadline=20)
+    server.pause()
+    try:
+        with pytest.raises(KeyboardInterrupt), signalled(lambda: signal.default_int_handler(signal.SIGINT, None)):
+            limiter.admit("search", "gpt-4o", 30)
+    finally:
+        server.resume()
+    assert limiter.flush(20)
+    assert [one.remaining for one in limiter.remaining("search", "gpt-4o")] == [1_000, 3]
+    assert limiter.stats().late == 0, "it had not waited to the end"
 
 
 def test_over_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
@@ -501,6 +556,67 @@ def test_an_answer_that_came_as_its_waiter_was_cancelled_is_given_back(server: R
                 await anyio.sleep(0.01)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_loop_that_is_closed_with_calls_pending_is_freed(
+    server: RedisServer, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    limiter = asyncio.run(connect_async(server, AT_ONCE))
+    other = connect(server, AT_ONCE)
+    ended: list[int] = []
+
+    async def ask() -> None:
+        try:
+            await limiter.reserve("search", "gpt-4o", 1)
+        finally:
+            ended.append(1)
+
+    async def begin() -> list[asyncio.Task[None]]:
+        tasks = [asyncio.ensure_future(ask()) for _ in range(3)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return tasks
+
+    files = psutil.Process().num_fds()
+    server.pause()
+    try:
+        loop = new_loop()
+        tasks = loop.run_until_complete(begin())
+        assert not any(task.done() for task in tasks)
+        loop.close()
+        gone = weakref.ref(loop)
+        del loop, tasks
+        gc.collect()
+        assert gone() is None and len(ended) == 3
+    finally:
+        server.resume()
+    until(lambda: left(other) == 3, "what they took is given back")
+    until(lambda: gc.collect() >= 0 and psutil.Process().num_fds() <= files, "their files are closed")
+
+
+@pytest.mark.parametrize("run", [under_asyncio, under_uvloop])
+def test_a_task_that_only_its_loop_knows_waits_on(server: RedisServer, run: Run) -> None:
+    async def main() -> None:
+        limiter = await connect_async(server)
+        done = anyio.Event()
+
+        async def ask() -> None:
+            await limiter.reserve("search", "gpt-4o", 1)
+            done.set()
+
+        server.pause()
+        try:
+            asyncio.ensure_future(ask())
+            for _ in range(10):
+                await anyio.sleep(0)
+            gc.collect()
+        finally:
+            server.resume()
+        with anyio.fail_after(20):
+            await done.wait()
+
+    run(main)
 
 
 def test_what_is_never_awaited_takes_nothing(server: RedisServer) -> None:

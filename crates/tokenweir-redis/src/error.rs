@@ -62,8 +62,9 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
-    /// Only the server can answer this, and it did not within the deadline.
-    #[error("the server did not answer in time: {reason}; try again when it is back")]
+    /// Only the server can answer this, and it cannot be asked: it is away, it did not answer within the deadline, or it lets
+    /// nobody in with this password or database.
+    #[error("the server cannot be asked: {reason}; correct the address if that is why, or try again when it is back")]
     Away {
         /// What is known of it.
         reason: String,

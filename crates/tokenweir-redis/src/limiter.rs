@@ -118,6 +118,9 @@ pub struct Standing {
 pub struct Stats {
     /// Whether the server is thought to be there.
     pub up: bool,
+    /// Why not: what came of the last attempt to reach it, such as a refused connection or a wrong password. `None` while it is
+    /// up.
+    pub why: Option<String>,
     /// How often it was found to be away, and how often reached again.
     pub outages: u64,
     /// See `outages`.
@@ -611,7 +614,7 @@ impl RedisLimiter {
             crate::link::Sent::Failed(error) if !crate::link::is_away(&error) => {
                 Error::Refused { reason: error.to_string() }
             }
-            crate::link::Sent::Failed(_) => inner.error(Failure::Away),
+            crate::link::Sent::Failed(error) => Error::Away { reason: error.to_string() },
             crate::link::Sent::Late => inner.error(Failure::Late),
         })?;
         let bytes = match value {
@@ -655,8 +658,10 @@ impl RedisLimiter {
     /// The limiter's own figures.
     pub fn stats(&self) -> Stats {
         let inner = &*self.inner;
+        let up = inner.link.is_up();
         Stats {
-            up: inner.link.is_up(),
+            up,
+            why: (!up).then(|| inner.why()),
             outages: inner.outages.load(Relaxed),
             recoveries: inner.recoveries.load(Relaxed),
             late: inner.link.late.load(Relaxed),

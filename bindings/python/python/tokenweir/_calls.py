@@ -29,17 +29,20 @@ class _Waiting:
                 turn.come()
 
 
-_loops: weakref.WeakKeyDictionary[Hashable, _Waiting] = weakref.WeakKeyDictionary()
+# Who waits holds the loop, so only the loop holds who waits, by what it watches: one that is closed with calls pending goes as
+# a whole, and its coroutines end.
+_loops: weakref.WeakKeyDictionary[Hashable, weakref.ref[_Waiting]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 def _waiting(loop: Loop) -> _Waiting:
     with _lock:
-        waiting = _loops.get(loop.identity)
+        known = _loops.get(loop.identity)
+        waiting = None if known is None else known()
         if waiting is None:
             waiting = _Waiting()
             loop.watch(waiting.bell.fileno(), waiting.rung)
-            _loops[loop.identity] = waiting
+            _loops[loop.identity] = weakref.ref(waiting)
     return waiting
 
 

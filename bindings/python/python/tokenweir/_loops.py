@@ -39,8 +39,8 @@ class Loop(Protocol):
         comes."""
 
     def watch(self, file: int, call: Callable[[], object]) -> None:
-        """Calls it in the loop whenever there is something to read in the file, for as long as the loop runs. To be asked for in
-        the loop."""
+        """Calls it in the loop whenever there is something to read in the file, for as long as the loop runs, which holds the
+        call until then. To be asked for in the loop."""
 
     async def checkpoint(self) -> None:
         """Lets a cancellation in, where the framework has it that every asynchronous call does."""

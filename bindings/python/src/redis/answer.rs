@@ -35,12 +35,10 @@ impl Answer {
             Answer::Decided(Decision::Denied { denied, by }) => RedisDenial::of(py, *denied, by),
             Answer::Granted(Decision::Denied { denied, by }) => Err(refused(py, RedisDenial::of(py, *denied, by)?)),
             Answer::Decided(Decision::Unavailable) => {
-                let unavailable = Unavailable { by: By::OutageDenied.as_str(), status: 503 };
+                let unavailable = Unavailable { by: By::OutageDenied.as_str(), status: 503, why: source.why_away() };
                 Ok(Bound::new(py, unavailable)?.into_any())
             }
-            Answer::Granted(Decision::Unavailable) => {
-                Err(bad_redis(Error::Away { reason: "nobody could decide on the request".to_owned() }))
-            }
+            Answer::Granted(Decision::Unavailable) => Err(bad_redis(Error::Away { reason: source.why_away() })),
             Answer::Found(permit) => permit::of(py, source, permit),
             Answer::Ended(ended) => {
                 let settlement = Py::new(py, Settlement::of(&ended.settlement))?;
@@ -110,6 +108,8 @@ value! {
         by: &'static str,
         /// The HTTP status to answer with: 503.
         status: u16,
+        /// What is known of the server: a refused connection, a wrong password, no answer in time.
+        why: String,
     }
     {
         /// False.
@@ -122,8 +122,8 @@ value! {
             false
         }
 
-        fn __str__(&self) -> &'static str {
-            "the server that keeps the limits is away; try again later"
+        fn __str__(&self) -> String {
+            format!("the server that keeps the limits cannot be asked: {}; try again later", self.why)
         }
     }
 }
@@ -171,6 +171,8 @@ value! {
     RedisStats as "tokenweir.redis" {
         /// Whether the server is thought to be there.
         up: bool,
+        /// Why not: what came of the last attempt to reach it. None while it is up.
+        why: Option<String>,
         /// How often it was found to be away.
         outages: u64,
         /// How often it was reached again.
@@ -198,6 +200,7 @@ impl RedisStats {
         };
         Ok(RedisStats {
             up: stats.up,
+            why: stats.why,
             outages: stats.outages,
             recoveries: stats.recoveries,
             late: stats.late,

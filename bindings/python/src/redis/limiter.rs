@@ -12,8 +12,12 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use std::sync::Arc;
+use std::time::Duration;
 use tokenweir::{Key, Request};
 use tokenweir_redis::{BlockingLimiter, Decision, Error};
+
+/// A call that waits looks this often whether a signal has come, which the interpreter handles between two looks.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// A limiter, and whether its calls are awaited.
 #[derive(Clone)]
@@ -25,7 +29,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Waits for this work, and returns what came of it; or returns the coroutine that does.
+    /// Waits for this work, or until a signal's handler raises, and returns what came of it; or returns the coroutine that does.
     pub fn ask<'py>(
         &self,
         py: Python<'py>,
@@ -34,8 +38,17 @@ impl Source {
         if self.awaited {
             return Call::coroutine(py, self, Box::pin(work));
         }
-        let (_, runtime) = self.limiter.inside().map_err(bad_redis)?;
-        py.detach(|| runtime.block_on(work)).map_err(bad_redis)?.for_python(py, self)
+        let mut work = Box::pin(work);
+        loop {
+            // Looked at each time: a signal's handler may have forked.
+            let (_, runtime) = self.limiter.inside().map_err(bad_redis)?;
+            let some = py.detach(|| runtime.block_on(async { tokio::time::timeout(SLICE, work.as_mut()).await }));
+            match some {
+                Ok(answer) => return answer.map_err(bad_redis)?.for_python(py, self),
+                // Who is interrupted here holds nothing: what the call may have taken is given back as it is dropped.
+                Err(_) => py.check_signals()?,
+            }
+        }
     }
 
     pub fn limiter<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -43,6 +56,12 @@ impl Source {
             true => Bound::new(py, AsyncRedisLimiter(self.clone()))?.into_any(),
             false => Bound::new(py, RedisLimiter(self.clone()))?.into_any(),
         })
+    }
+
+    /// Why nobody could decide just now.
+    pub fn why_away(&self) -> String {
+        let known = self.limiter.inside().ok().and_then(|(limiter, _)| limiter.stats().why);
+        known.unwrap_or_else(|| "it did not answer within the deadline".to_owned())
     }
 
     /// The limiter itself, for work that lasts.

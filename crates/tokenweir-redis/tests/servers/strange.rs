@@ -40,13 +40,23 @@ async fn a_server_that_permits_no_scripts_at_all_is_an_error_that_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_is_wrong_is_an_outage_and_never_shown() {
+async fn a_password_or_a_database_that_is_wrong_is_an_outage_that_says_so_and_shows_no_password() {
     let server = RedisServer::with(&["--requirepass", "right"]);
-    let address = Server::parse(&format!("redis://:wrong@127.0.0.1:{}", server.port)).unwrap();
-    let limiter = RedisLimiter::builder(address, limits(&[MONTH])).connect().await.unwrap();
-    assert!(!limiter.stats().up);
-    let error = limiter.remaining(&Request::new("search", "gpt-4o")).await.unwrap_err();
-    assert!(matches!(error, Error::Away { .. }) && !error.to_string().contains("wrong@"), "{error}");
+    for (address, wanted) in [("redis://:false@127.0.0.1", "auth"), ("redis://:right@127.0.0.1", "database")] {
+        let address = Server::parse(&format!("{address}:{}/99", server.port)).unwrap();
+        let limiter = RedisLimiter::builder(address, limits(&[MONTH])).connect().await.unwrap();
+        let stats = limiter.stats();
+        let why = stats.why.unwrap_or_default();
+        assert!(!stats.up && why.to_lowercase().contains(wanted), "{why}");
+        let error = limiter.remaining(&Request::new("search", "gpt-4o")).await.unwrap_err();
+        assert!(matches!(&error, Error::Away { reason } if reason.to_lowercase().contains(wanted)), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("cannot be asked") && error.contains("correct the address"), "{error}");
+        assert!(![&error, &why].iter().any(|text| text.contains("false") || text.contains("right")), "{error}");
+    }
+    let right = Server::parse(&format!("redis://:right@127.0.0.1:{}", server.port)).unwrap();
+    let limiter = RedisLimiter::builder(right, limits(&[MONTH])).connect().await.unwrap();
+    assert_eq!((limiter.stats().up, limiter.stats().why), (true, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
