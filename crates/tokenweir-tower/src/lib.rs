@@ -74,7 +74,7 @@ mod request;
 mod response;
 mod settings;
 
-pub use admission::{Admission, Admitted, Hold, Refusal};
+pub use admission::{Admission, Admitted, Hold, OnServer, Refusal};
 pub use answer::error;
 pub use host::{Caller, Host, Identified, Metered, NoAnswer, NotReached, Takes};
 pub use layer::{MeterLayer, MeterService};
