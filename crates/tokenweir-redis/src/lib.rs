@@ -32,6 +32,7 @@ mod link;
 #[cfg(test)]
 mod lockstep;
 mod numbers;
+mod open;
 mod outage;
 mod permit;
 mod plan;
@@ -39,12 +40,14 @@ mod record;
 mod script;
 mod server;
 mod together;
+mod usage;
 
 pub use blocking::{BlockingDecision, BlockingLimiter, BlockingPermit};
 pub use builder::Builder;
 pub use error::Error;
 pub use lease::Leases;
 pub use limiter::{By, Decision, RedisLimiter, Standing, Stats};
+pub use open::OpenPermits;
 pub use outage::{OutageUse, WhenAway};
 pub use permit::{Ended, Observed, Permit};
 pub use server::Server;

@@ -354,6 +354,12 @@ impl Rules {
         self.slot_by.is_none().then(|| format!("{{{}}}", self.prefix).into_bytes())
     }
 
+    /// How long the identity is that a counter's key has behind its tag; `None` if it is no limit's of this policy.
+    pub(crate) fn identity_in(&self, key: &[u8]) -> Option<usize> {
+        // A list of JSON says where it ends, so none is the beginning of another.
+        self.identities.iter().find(|identity| key.starts_with(identity.as_bytes())).map(String::len)
+    }
+
     /// A limit of a permit from elsewhere, as this policy has it. Places in flight are given free in any case.
     pub(crate) fn leg(&self, key: Vec<u8>, identity: std::ops::Range<usize>, charge: ChargeRule, places: bool) -> Leg {
         let named = key.get(identity.clone()).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();

@@ -11,7 +11,7 @@ use super::{Limiter, admit, settle};
 use crate::clock::Now;
 use crate::counter::floors::Histories;
 use crate::error::Error;
-use crate::policy::{Limit, Policy, Tokens};
+use crate::policy::{Limit, Policy, Tokens, decode_key};
 use crate::record::{Outcome, Settlement};
 use crate::request::{Estimate, PermitId, Request, Usage};
 use crate::store::StoreError;
@@ -90,6 +90,28 @@ impl Permits for Limiter {
 
     fn abandon_at(&self, id: PermitId, now: Now) -> Result<Settlement, Error> {
         Limiter::abandon_at(self, id, now)
+    }
+}
+
+/// What observing showed, as whoever has the counter found it: see [`Observed::spent`].
+pub fn observed(spent: bool) -> Observed {
+    Observed { spent }
+}
+
+/// A counter of a limit, as whoever has it found it: `scope` as [`Applied::key`](crate::policy::Applied::key) has it, what is
+/// used of it, and what was charged in all.
+pub fn usage(limit: &Limit, scope: &[u8], (used, total): (u64, u64), resets_at: Option<Now>) -> CounterUsage {
+    let amount = limit.algorithm().amount();
+    CounterUsage {
+        limit: limit.name().to_string(),
+        meter: limit.meter(),
+        scope: decode_key(limit.scope(), scope),
+        amount,
+        used,
+        held: 0,
+        remaining: i64::try_from(i128::from(amount) - i128::from(used)).unwrap_or(i64::MIN),
+        resets_at,
+        settled_total: total,
     }
 }
 
