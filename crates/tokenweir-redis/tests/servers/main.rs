@@ -6,6 +6,7 @@ mod support;
 mod cluster;
 mod faults;
 mod leases;
+mod open;
 mod outage;
 mod readme;
 mod shared;

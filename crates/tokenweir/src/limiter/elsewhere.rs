@@ -11,7 +11,7 @@ use super::{Limiter, admit, settle};
 use crate::clock::Now;
 use crate::counter::floors::Histories;
 use crate::error::Error;
-use crate::policy::{Limit, Policy, Tokens, decode_key};
+use crate::policy::{Algorithm, Limit, Policy, Tokens, decode_key};
 use crate::record::{Outcome, Settlement};
 use crate::request::{Estimate, PermitId, Request, Usage};
 use crate::store::StoreError;
@@ -101,7 +101,10 @@ pub fn observed(spent: bool) -> Observed {
 /// A counter of a limit, as whoever has it found it: `scope` as [`Applied::key`](crate::policy::Applied::key) has it, what is
 /// used of it, and what was charged in all.
 pub fn usage(limit: &Limit, scope: &[u8], (used, total): (u64, u64), resets_at: Option<Now>) -> CounterUsage {
-    let amount = limit.algorithm().amount();
+    let amount = match limit.algorithm() {
+        Algorithm::Bucket { burst, .. } => *burst,
+        other => other.amount(),
+    };
     CounterUsage {
         limit: limit.name().to_string(),
         meter: limit.meter(),

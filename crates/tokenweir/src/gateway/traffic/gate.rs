@@ -101,7 +101,7 @@ pub struct Gate {
 pub(super) struct Inner {
     pub(super) limiter: Limiter,
     /// Where the counters are, if they are not the limiter's.
-    elsewhere: Option<Arc<dyn Counters>>,
+    pub(super) elsewhere: Option<Arc<dyn Counters>>,
     resource: ResourceName,
     pub(super) standing: ArcSwap<Standing>,
     pub(super) terms: Terms,
