@@ -241,7 +241,12 @@ impl Permit {
 
     /// As [`observe`](Permit::observe), for whoever cannot wait: what goes beyond the estimate is told the server in the
     /// background, one call at a time for all that has come meanwhile.
-    pub(crate) fn observe_later(&self, input: u64, output: u64, excess: &Arc<Excess>) -> Result<bool, tokenweir::Error> {
+    pub(crate) fn observe_later(
+        &self,
+        input: u64,
+        output: u64,
+        excess: &Arc<Excess>,
+    ) -> Result<bool, tokenweir::Error> {
         if excess.is_gone() {
             return Err(tokenweir::Error::PermitSettled { id: self.id() });
         }

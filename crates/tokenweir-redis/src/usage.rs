@@ -44,10 +44,8 @@ impl RedisLimiter {
                 let Some(limit) = policy.limits().get(leg.limit) else { continue };
                 let scope = leg.key.get(leg.identity.end..).unwrap_or_default();
                 let total = answer.totals.get(at).map_or(0, |total| *total as u64);
-                let resets_at = resets_at(&leg.kind, said.used, answer.now).map(|micros| Now {
-                    mono: 0,
-                    wall: micros.saturating_mul(1000),
-                });
+                let resets_at = resets_at(&leg.kind, said.used, answer.now)
+                    .map(|micros| Now { mono: 0, wall: micros.saturating_mul(1000) });
                 usage.push(elsewhere::usage(limit, scope, (said.used as u64, total), resets_at));
             }
         }

@@ -162,7 +162,9 @@ impl TryFrom<String> for StoreUrl {
             Some(("redb", path)) if !path.is_empty() => Ok(StoreUrl::Redb(path.into())),
             Some(("env", name)) => match std::env::var(name) {
                 Ok(value) if !value.starts_with("env:") => StoreUrl::try_from(value),
-                _ => Err(format!("the environment variable {name:?} names no store; give \"redb:PATH\" or \"redis://HOST\"")),
+                _ => Err(format!(
+                    "the environment variable {name:?} names no store; give \"redb:PATH\" or \"redis://HOST\""
+                )),
             },
             // What is wrong with it the server's crate says, without its password.
             Some((scheme, _)) if scheme.contains("redis") || scheme.contains("valkey") => Ok(StoreUrl::Server(text)),

@@ -80,9 +80,9 @@ impl OnServer {
     /// Its figures, for operators.
     pub(crate) fn told(&self) -> Value {
         let stats = self.permits.limiter().stats();
-        let without = stats.without_server.iter().map(|one| {
-            json!({ "limit": one.limit, "requests": one.requests, "charged": one.charged, "owed": one.owed })
-        });
+        let without = stats.without_server.iter().map(
+            |one| json!({ "limit": one.limit, "requests": one.requests, "charged": one.charged, "owed": one.owed }),
+        );
         json!({
             "up": stats.up, "why": stats.why, "outages": stats.outages, "recoveries": stats.recoveries, "late": stats.late,
             "denied_by_outage": stats.denied_by_outage, "untold": stats.untold, "given_up": stats.given_up,

@@ -161,7 +161,8 @@ async fn a_look_shows_every_counter_as_the_server_has_it() {
     permits.look().await.expect("an answer");
     let mut seen: Vec<_> = permits.usage(&UsageFilter::default());
     seen.sort_by(|a, b| (&a.limit, &a.scope).cmp(&(&b.limit, &b.scope)));
-    let shown: Vec<_> = seen.iter().map(|one| (one.limit.as_str(), one.scope.len(), one.amount, one.remaining)).collect();
+    let shown: Vec<_> =
+        seen.iter().map(|one| (one.limit.as_str(), one.scope.len(), one.amount, one.remaining)).collect();
     assert_eq!(shown[0], ("at once", 0, 3, 1));
     assert_eq!((shown[1].0, shown[1].1, shown[1].2), ("minute", 2, 500));
     assert!((400..=402).contains(&shown[1].3), "{shown:?}");

@@ -16,8 +16,8 @@ use crate::response::{Ended, Framing, Measured, ResponseMeter};
 use crate::stream_options::UsageChunkFilter;
 use events::Tail;
 use std::time::Duration;
-use tokenweir::gateway::Completion;
 use tokenweir::elsewhere::Permits;
+use tokenweir::gateway::Completion;
 use tokenweir::{Estimate, Now, PermitId, Usage};
 
 /// A call that has been admitted and sent, and not been answered yet.

@@ -1,7 +1,7 @@
 //! What an operator decides of calls that do not end well.
 
-use tokenweir::policy::{Algorithm, Meter};
 use tokenweir::elsewhere::Permits;
+use tokenweir::policy::{Algorithm, Meter};
 use tokenweir::{Now, PermitId};
 
 /// What an operator decides of calls that take more than was expected, fail, or are never answered.

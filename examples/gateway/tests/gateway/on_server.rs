@@ -31,12 +31,14 @@ async fn server_is(gateway: &Program, up: bool) {
 async fn gateways_that_share_a_server_admit_together_what_the_limit_allows_and_a_killed_one_loses_nothing() {
     let (server, upstream) = (RedisServer::start(), Upstream::start().await);
     (0..200).for_each(|_| upstream.answers(200, ANSWER));
-    let (one, other) = (Program::with(&[], &text(&server, &upstream, "")), Program::with(&[], &text(&server, &upstream, "")));
+    let (one, other) =
+        (Program::with(&[], &text(&server, &upstream, "")), Program::with(&[], &text(&server, &upstream, "")));
     // 16 tokens each.
     for gateway in [&one, &other].into_iter().cycle().take(20) {
         assert_eq!(call(gateway).await, 200);
     }
-    until("both see all of it", async || one.used(LIMIT_NAME).await == 320 && other.used(LIMIT_NAME).await == 320).await;
+    until("both see all of it", async || one.used(LIMIT_NAME).await == 320 && other.used(LIMIT_NAME).await == 320)
+        .await;
     one.signal("KILL");
     let (_, directory) = one.ended();
     let one = Program::within(directory, &[], &text(&server, &upstream, ""));

@@ -153,7 +153,9 @@ impl Passage {
         let streamed = self.record.as_ref().is_some_and(|record| record.streamed);
         let charged = if streamed { self.charged.input.saturating_add(self.charged.output) } else { 0 };
         let mut left = Vec::new();
-        self.gate.permits().each_left_at(permit, now, &mut |limit, remaining| left.push((limit.name().to_string(), remaining)));
+        self.gate
+            .permits()
+            .each_left_at(permit, now, &mut |limit, remaining| left.push((limit.name().to_string(), remaining)));
         inner.remaining(&left, charged)
     }
 
