@@ -10,7 +10,9 @@
 //! # What it needs
 //! Redis 5 or later, or Valkey: one server, a cluster, or sentinels ([`Server`]). No eviction (`maxmemory-policy noeviction`): a
 //! counter that the server evicts begins anew. Of the commands `EVALSHA` or `EVAL`, and within scripts `TIME GET MGET SET SETRANGE DEL
-//! EXISTS ZADD ZCARD ZCOUNT ZRANGE ZREM ZREMRANGEBYSCORE PTTL PEXPIRE`. `SCRIPT` is never used.
+//! EXISTS ZADD ZCARD ZCOUNT ZRANGE ZREM ZREMRANGEBYSCORE PTTL PEXPIRE`; for [`RedisLimiter::usage`] `SCAN`. `SCRIPT` is never used.
+//!
+//! [`OpenPermits`] are for hosts that can wait where they decide and nowhere else: gates, and the tower layer.
 //!
 //! # When the server is away
 //! No call waits longer than [`Builder::deadline`]. What is decided then, [`WhenAway`] says, and each decision tells who made it

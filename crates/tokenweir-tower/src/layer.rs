@@ -36,8 +36,8 @@ pub struct MeterLayer<A, H> {
 }
 
 impl<A: Admission, H: Host> MeterLayer<A, H> {
-    /// A layer that admits by `admission` (a [`Limiter`](tokenweir::Limiter) or a [`Gate`](tokenweir::gateway::Gate)) what
-    /// `host` identifies.
+    /// A layer that admits by `admission` (a [`Limiter`](tokenweir::Limiter), a [`Gate`](tokenweir::gateway::Gate),
+    /// [`OnServer`](crate::OnServer)) what `host` identifies.
     pub fn new(admission: A, host: H, settings: Settings) -> Self {
         MeterLayer { shared: Arc::new(Shared { admission, host, settings }) }
     }
