@@ -616,8 +616,14 @@ impl RedisLimiter {
             crate::link::Sent::Failed(error) if !crate::link::is_away(&error) => {
                 Error::Refused { reason: error.to_string() }
             }
-            crate::link::Sent::Failed(error) => Error::Away { reason: error.to_string() },
-            crate::link::Sent::Late => inner.error(Failure::Late),
+            crate::link::Sent::Failed(error) => {
+                inner.link.doubt();
+                Error::Away { reason: error.to_string() }
+            }
+            crate::link::Sent::Late => {
+                inner.link.doubt();
+                inner.error(Failure::Late)
+            }
         })?;
         let bytes = match value {
             redis::Value::BulkString(bytes) => bytes,

@@ -100,8 +100,14 @@ impl Inner {
                 Ok(Err(error)) if !crate::link::is_away(&error) => {
                     return Err(Error::Refused { reason: error.to_string() });
                 }
-                Ok(Err(error)) => return Err(Error::Away { reason: error.to_string() }),
-                Err(_) => return Err(self.error(Failure::Late)),
+                Ok(Err(error)) => {
+                    self.link.doubt();
+                    return Err(Error::Away { reason: error.to_string() });
+                }
+                Err(_) => {
+                    self.link.doubt();
+                    return Err(self.error(Failure::Late));
+                }
             };
             let unreadable = || Error::Refused { reason: "what SCAN answered is not readable".to_owned() };
             let Value::Array(parts) = value else { return Err(unreadable()) };

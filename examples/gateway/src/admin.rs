@@ -61,7 +61,7 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request<Bo
     if request.method() != Method::GET {
         return problem(StatusCode::METHOD_NOT_ALLOWED, "this can only be looked at");
     }
-    if let (Some(server), "status" | "usage") = (&shared.on_server, &*path) {
+    if let (Some(server), "status" | "usage" | "configuration") = (&shared.on_server, &*path) {
         server.look().await;
     }
     aside(move || view(&shared, &path)).await
@@ -107,7 +107,12 @@ fn usage(shared: &Shared) -> Value {
             "resets_at": counter.resets_at.map(Timestamp::from), "settled_total": counter.settled_total,
         })
     });
-    let open = shared.on_server.as_ref().map_or_else(|| gate.limiter().stats().permits_open, OnServer::open);
+    let open = match (&shared.on_server, &shared.workers) {
+        // Each worker knows its own.
+        (Some(_), Some(_)) => None,
+        (Some(server), None) => Some(server.open()),
+        (None, _) => Some(gate.limiter().stats().permits_open),
+    };
     json!({
         "counters": counters.collect::<Vec<_>>(),
         "calls": gate.figures(),

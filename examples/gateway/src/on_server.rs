@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokenweir::Policy;
+use tokenweir::elsewhere::Counters;
 use tokenweir::gateway::ConsoleBuilder;
 use tokenweir_redis::{Leases, OpenPermits, RedisLimiter, Server, WhenAway};
 
-use crate::config::{self, ServerRules};
+use crate::config::{self, Config, ServerRules, StoreUrl};
 use crate::estate::PERMIT_TTL;
 
 /// How long the end waits until the server has been told of everything.
@@ -21,8 +22,18 @@ pub(crate) struct OnServer {
 }
 
 impl OnServer {
+    /// The server that the file names, if it does.
+    pub(crate) async fn of(config: &Config) -> Result<Option<Self>, String> {
+        match &config.store {
+            Some(StoreUrl::Server(address)) => {
+                Self::connect(address, &config.server).await.map(Some).map_err(|wrong| format!("store: {wrong}"))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The counters on this server. One that is away is tried again and again.
-    pub(crate) async fn connect(address: &str, rules: &ServerRules) -> Result<Self, String> {
+    async fn connect(address: &str, rules: &ServerRules) -> Result<Self, String> {
         let when_away = match (rules.when_away, rules.per_mille) {
             (config::WhenAway::LocalShare, Some(per_mille)) => WhenAway::LocalShare { per_mille },
             (config::WhenAway::LocalShare, None) => {
@@ -43,18 +54,22 @@ impl OnServer {
             builder = builder.leases(Leases::default());
         }
         let limiter = builder.connect().await.map_err(|wrong| wrong.to_string())?;
-        let on_server = OnServer { permits: Arc::new(OpenPermits::new(limiter)), up: AtomicBool::new(true) };
-        on_server.say();
-        Ok(on_server)
+        Ok(OnServer { permits: Arc::new(OpenPermits::new(limiter)), up: AtomicBool::new(true) })
+    }
+
+    /// The counters, for a gate.
+    pub(crate) fn counters(&self) -> Arc<dyn Counters> {
+        self.permits.clone()
     }
 
     /// A console whose gate has its counters here.
     pub(crate) fn under(&self, console: ConsoleBuilder) -> ConsoleBuilder {
-        let permits = self.permits.clone();
-        console.counters_kept_by(move |_| Ok(permits.clone()))
+        let counters = self.counters();
+        console.counters_kept_by(move |_| Ok(counters.clone()))
     }
 
-    /// Looks at the counters, for the views. If the server does not answer they are as they were.
+    /// Looks at the counters, for the views, and whether the server answers, which nobody knows who does not ask. If it does not
+    /// they are as they were.
     pub(crate) async fn look(&self) {
         // Whether it answers is said elsewhere.
         let _ = self.permits.look().await;

@@ -225,12 +225,7 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
                         one of the two out"
                     .to_owned()
             }
-            Some(StoreUrl::Server(_)) => {
-                "store is a server, and with --workers counters are in a region; leave one of the two out. Gateways that \
-                 share a server are started without --workers, each at an address of its own"
-                    .to_owned()
-            }
-            None => String::new(),
+            Some(StoreUrl::Server(_)) | None => String::new(),
         };
         if !reason.is_empty() {
             return Err(refused(reason));
@@ -270,13 +265,10 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
             (None, store.map(|file| Quotas::open(file)).transpose().map_err(|error| refused(error.to_string()))?)
         }
     };
-    let on_server = match &config.store {
-        Some(StoreUrl::Server(address)) => {
-            Some(OnServer::connect(address, &config.server).await.map_err(|wrong| refused(format!("store: {wrong}")))?)
-        }
-        _ => None,
-    };
+    let on_server = OnServer::of(&config).await.map_err(refused)?;
     let brain = region.as_deref().map(Brain::listen).transpose().map_err(refused)?;
+    // With a server it is only where workers find this process.
+    let region = region.filter(|_| on_server.is_none());
     let console = match (&region, &quotas, &on_server) {
         (Some(region), ..) => console_in(region, building, &config, path)?,
         (None, Some(quotas), _) => quotas.under(building()).build(),
@@ -320,8 +312,8 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
     }
 
     let idle = Duration::from_secs(config.idle_seconds);
-    let (serves, workers) = match (how, region.zip(brain)) {
-        (How::Workers(count), Some((region, brain))) => {
+    let (serves, workers) = match (how, brain) {
+        (How::Workers(count), Some(brain)) => {
             let (file, text, brain_at) = (path.to_owned(), text.clone(), brain.path().to_owned());
             let orders = Orders { version: 1, file, text, resource, region, brain: brain_at };
             let listener = listener.into_std().map_err(system(path))?;
@@ -333,7 +325,7 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
         (How::Alone(sample), _) => {
             (Serves::All(listener, calls(gate.clone(), directory.clone(), &config, sample)), None)
         }
-        (How::Workers(_), None) => return Err(refused("there is no region".to_owned())),
+        (How::Workers(_), None) => return Err(refused("there is no socket for the workers".to_owned())),
     };
     let shared = Arc::new(Shared {
         console,

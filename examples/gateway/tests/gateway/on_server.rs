@@ -1,6 +1,6 @@
 //! Gateways whose counters are on one server.
 
-use crate::program::{Program, directory, does_not_start_as};
+use crate::program::{Program, directory, does_not_start_as, send};
 use crate::redis::{RedisServer, spare_port};
 use crate::support::*;
 
@@ -54,6 +54,36 @@ async fn gateways_that_share_a_server_admit_together_what_the_limit_allows_and_a
     until("it is spent", async || one.used(LIMIT_NAME).await == 800).await;
     let status = one.get("/admin/status", LOOK).await;
     assert!(status.text.contains("800"), "{}", status.text);
+}
+
+#[tokio::test]
+async fn workers_on_a_server_admit_together_what_the_limit_allows_and_follow_a_change_of_it() {
+    let (server, upstream) = (RedisServer::start(), Upstream::start().await);
+    (0..200).for_each(|_| upstream.answers(200, ANSWER));
+    let gateway = Program::with(&["--workers", "4"], &text(&server, &upstream, ""));
+    // Each call comes over a connection of its own, so that all workers serve.
+    for _ in 0..20 {
+        assert_eq!(call(&gateway).await, 200);
+    }
+    until("the sum is seen", async || gateway.used(LIMIT_NAME).await == 320).await;
+    let killed = gateway.workers().await[0];
+    send("KILL", killed);
+    until("another serves", async || {
+        let workers = gateway.workers().await;
+        workers.len() == 4 && !workers.contains(&killed)
+    })
+    .await;
+    let limit = serde_json::json!({ "token_quota": 400, "token_quota_period": "Yearly" });
+    let change = serde_json::json!({ "set_limit": { "project": "search", "deployment": "same", "limit": limit } });
+    assert_eq!(gateway.operate(change).await.status, 200);
+    let mut admitted = 0;
+    for _ in 0..40 {
+        admitted += usize::from(call(&gateway).await == 200);
+    }
+    assert_eq!(admitted, 5, "80 are left");
+    gateway.signal("TERM");
+    let (status, _) = gateway.ended();
+    assert!(status.success());
 }
 
 #[tokio::test]
@@ -133,17 +163,16 @@ async fn limits_are_changed_on_the_way_and_what_was_counted_stays() {
 async fn what_cannot_be_is_refused_at_the_start_and_passwords_are_not_told() {
     let address = "127.0.0.1:9".parse().expect("an address");
     let elsewhere = directory();
-    let refused = |arguments: &[&str], store: &str, more: &str| {
+    let refused = |store: &str, more: &str| {
         let rest = config(address, "").replace('@', &elsewhere.path().display().to_string());
-        let why = does_not_start_as(arguments, &format!("store = '{store}'\n{rest}\n[server]\n{more}"));
+        let why = does_not_start_as(&[], &format!("store = '{store}'\n{rest}\n[server]\n{more}"));
         assert!(!why.contains("secret"), "{why}");
         why
     };
     let url = format!("redis://:secret@127.0.0.1:{}", spare_port());
-    assert!(refused(&["--workers", "2"], &url, "").contains("leave one of the two out"));
-    assert!(refused(&[], &url, "deadline_ms = 0").contains("deadline"));
-    assert!(refused(&[], &url, "when_away = 'local_share'").contains("per_mille"));
-    assert!(refused(&[], &url, "per_mille = 3").contains("per_mille"));
-    assert!(refused(&[], "redis+sentinel://:secret@a:1", "").contains("master"));
-    assert!(refused(&[], "env:TOKENWEIR_NO_SUCH_VARIABLE", "").contains("TOKENWEIR_NO_SUCH_VARIABLE"));
+    assert!(refused(&url, "deadline_ms = 0").contains("deadline"));
+    assert!(refused(&url, "when_away = 'local_share'").contains("per_mille"));
+    assert!(refused(&url, "per_mille = 3").contains("per_mille"));
+    assert!(refused("redis+sentinel://:secret@a:1", "").contains("master"));
+    assert!(refused("env:TOKENWEIR_NO_SUCH_VARIABLE", "").contains("TOKENWEIR_NO_SUCH_VARIABLE"));
 }
