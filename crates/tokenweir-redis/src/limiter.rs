@@ -561,8 +561,8 @@ impl RedisLimiter {
     /// process that admitted it, and once. Dropping it ends it. Of one that this process has detached the server is not asked:
     /// whether somebody else has ended it meanwhile, its own end will show.
     ///
-    /// What it was charged is brought to what it came to by the policy of this process: limits that it does not have keep the
-    /// estimate, and give their places free.
+    /// It settles against every counter that it was charged on, whatever policy this process has: with a limit that the policy
+    /// lacks, or has with another amount, too. [`Permit::remaining`] and [`Permit::observe`] speak of limits of this policy only.
     ///
     /// # Errors
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if there is none of this id: it was ended, it has expired, or

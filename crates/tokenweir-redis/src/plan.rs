@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokenweir::elsewhere::Denials;
-use tokenweir::policy::{Algorithm, ChargeRule, Mode, Period, ScopePart, Tokens, Until};
+use tokenweir::policy::{Algorithm, ChargeRule, Limit, Mode, Period, ScopePart, Tokens, Until};
 use tokenweir::{Policy, Request};
 
 /// So many routes are remembered; then all are forgotten and found anew.
@@ -78,8 +78,6 @@ pub(crate) enum Kind {
     InFlight {
         amount: u64,
     },
-    /// Of a permit from elsewhere, a limit that this process's policy does not have: left as it is.
-    Unknown,
 }
 
 impl Kind {
@@ -106,7 +104,6 @@ impl Kind {
         match self {
             Kind::Bucket { burst, .. } => *burst,
             Kind::Window { amount, .. } | Kind::Quota { amount, .. } | Kind::InFlight { amount } => *amount,
-            Kind::Unknown => 0,
         }
     }
 
@@ -141,7 +138,6 @@ impl Kind {
                 (3.0, [number(most(*amount, *until)), start, end, next, 0.0])
             }
             Kind::InFlight { amount } => (4.0, [number(*amount), 0.0, 0.0, 0.0, 0.0]),
-            Kind::Unknown => (0.0, [0.0; 5]),
         };
         let [a, b, c, d, last] = rest;
         [kind, shadow, number(n), a, b, c, d, last]
@@ -151,7 +147,8 @@ impl Kind {
 /// One limit of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Leg {
-    /// Its place in the policy's limits; of an unknown one the number of them.
+    /// Its place in the policy's limits; the number of them, if a permit from elsewhere was charged for one that the policy does
+    /// not have.
     pub(crate) limit: usize,
     pub(crate) name: Arc<str>,
     /// The counter's key on the server, and where in it the limit's identity stands.
@@ -312,7 +309,7 @@ impl Rules {
 
     /// What is leased of these limits; none if one of them cannot be.
     fn allowances(&self, legs: &[Leg]) -> Vec<Arc<Allowance>> {
-        let leasable = |leg: &Leg| leg.enforced && !matches!(leg.kind, Kind::InFlight { .. } | Kind::Unknown);
+        let leasable = |leg: &Leg| leg.enforced && !leg.kind.is_in_flight();
         match &self.allowances {
             Some(allowances) if legs.iter().all(leasable) => {
                 let mut allowances = allowances.lock();
@@ -354,18 +351,23 @@ impl Rules {
         self.slot_by.is_none().then(|| format!("{{{}}}", self.prefix).into_bytes())
     }
 
-    /// A limit of a permit from elsewhere, as this policy has it. Places in flight are given free in any case.
-    pub(crate) fn leg(&self, key: Vec<u8>, identity: std::ops::Range<usize>, charge: ChargeRule, places: bool) -> Leg {
-        let named = key.get(identity.clone()).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
-        let limit = self.by_identity.get(named).copied();
+    /// A limit that a permit from elsewhere was charged for: as this policy has it, or, if it does not, as the identity in the
+    /// counter's key says. `None` if that is none.
+    pub(crate) fn leg(&self, key: Vec<u8>, identity: std::ops::Range<usize>, charge: ChargeRule) -> Option<Leg> {
+        let named = std::str::from_utf8(key.get(identity.clone())?).ok()?;
         let limits = self.denials.policy().limits();
-        let (kind, name) = match limit {
-            Some(limit) => (self.kinds[limit].clone(), limits[limit].name().clone()),
-            None if places => (Kind::InFlight { amount: 0 }, named.into()),
-            None => (Kind::Unknown, named.into()),
-        };
-        let enforced = limit.is_some_and(|limit| limits[limit].mode() == Mode::Enforce);
-        Leg { limit: limit.unwrap_or(limits.len()), name, key, identity, kind, charge, enforced }
+        if let Some(&limit) = self.by_identity.get(named) {
+            let (kind, name) = (self.kinds[limit].clone(), limits[limit].name().clone());
+            let enforced = limits[limit].mode() == Mode::Enforce;
+            return Some(Leg { limit, name, key, identity, kind, charge, enforced });
+        }
+        let gone = Limit::from_identity(named)?;
+        let (mut kind, name) = (Kind::of(gone.algorithm(), gone.until()), gone.name().clone());
+        // A bucket's refill depends on its amounts, and they are on the server; those of the others only decide.
+        if let Kind::Bucket { burst, amount, .. } = &mut kind {
+            (*burst, *amount) = (0, 0);
+        }
+        Some(Leg { limit: limits.len(), name, key, identity, kind, charge, enforced: false })
     }
 }
 

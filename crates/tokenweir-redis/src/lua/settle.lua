@@ -2,7 +2,7 @@
 -- gives back what is not used and lets it go on.
 -- KEYS: the permit, then each limit's counter. ARGV: numbers, the permit's id.
 -- numbers: mode (0 end, 1 observe, 2 give back), limits, observed input, observed output; for each limit as in an admission, with what it
--- came to as the charge; kind 0 is left alone.
+-- came to as the charge. A limit that the settler's policy does not have has amounts of 0.
 -- Answer: status (0 done, 1 there is no such permit, 2 the periods are not those of this clock), now; for each limit as in an
 -- admission.
 -- What of d comes back of a charge `first` that was made at x, left a deficit of y, and found so much returned and taken; and
@@ -63,10 +63,10 @@ for i = 1, limits do
   from = from + 64
   -- What it was charged, and when it was, the deficit then, what had come back and been taken, the epoch.
   local charged, first, version = unpack_at('<ddd', permit, leg)
-  local x, y, z, w, taken, size = 0, 0, 0, 0, 0, 24
+  local x, y, z, B, R, w, taken, size = 0, 0, 0, a, b, 0, 0, 24
   if version == BUCKET then
     local D, r, _
-    D, r, x, z, _, _, w, _, taken = unpack_at('<ddddddddd', permit, leg + 32)
+    D, r, x, z, B, R, w, _, taken = unpack_at('<ddddddddd', permit, leg + 32)
     y, size = r > 0 and D - 1 or D, 104
   elseif version == WINDOW or version == QUOTA then
     x, size = unpack_at('<d', permit, leg + 32), version == WINDOW and 56 or 48
@@ -83,24 +83,31 @@ for i = 1, limits do
   -- A counter that has gone has nothing to give back to.
   local changes = change > 0 or change < 0 and kept[i]
   if kind == 1 then
-    local total, D, r, time, returned, epoch, expires, value, ticks_from = bucket(kept[i], key, a, b, c)
+    -- Only a decision changes a bucket's amounts. Those of one that has gone are the settler's, if its policy has the limit,
+    -- else those that the permit was charged by.
+    if kept[i] and #kept[i] >= TICKS - 1 then
+      B, R = unpack_at('<dd', kept[i], 49)
+    elseif a > 0 then
+      B, R = a, b
+    end
+    local total, D, r, time, returned, epoch, expires, value, ticks_from = bucket(kept[i], key, B, R, c)
     local found, ticks = r > 0 and D - 1 or D, nil
-    local length = tick_of(a, b, c)
+    local length = tick_of(B, R, c)
     if change > 0 then
       ticks = note(value, ticks_from, found, floor(time / length))
       D = D + change
     elseif change < 0 and epoch == w then
       local back
       back, ticks =
-        as_if(sub(value, ticks_from), -change, first, x, y, returned - z, taken, found, time, length, b, c)
+        as_if(sub(value, ticks_from), -change, first, x, y, returned - z, taken, found, time, length, R, c)
       D, returned = D - back, returned + back
       if returned > MOST / 2 then returned, epoch, ticks = 0, epoch + 1, '' end
       if D <= 0 then r = 0 end
     end
-    used, more = D, r
+    used, more = max(D + (a - B), 0), r
     if changes then
       local all = max(total + change, 0)
-      keep_bucket(key, all, D, r, time, returned, a, b, c, epoch, expires, value, ticks_from, ticks)
+      keep_bucket(key, all, D, r, time, returned, B, R, c, epoch, expires, value, ticks_from, ticks)
     end
   elseif kind == 2 then
     local total, newest, counted, current, value, older, same = window(kept[i], key, b, c)
