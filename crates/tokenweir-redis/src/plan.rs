@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::lease::Allowance;
 use crate::numbers::{Numbers, number};
-use crate::together::Queue;
+use crate::together::Queues;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -167,8 +167,8 @@ pub(crate) struct Plan {
     pub(crate) tag: Vec<u8>,
     /// What is leased of each limit; none if the server decides all.
     pub(crate) allowances: Vec<Arc<Allowance>>,
-    /// Requests that wait to be decided together.
-    pub(crate) queue: Queue,
+    /// Requests and ends of permits that wait to go together.
+    pub(crate) queues: Queues,
 }
 
 impl Plan {
@@ -202,7 +202,7 @@ impl Plan {
     /// One limit of it alone.
     pub(crate) fn single(&self, leg: usize) -> Arc<Plan> {
         let legs = self.legs.get(leg).cloned().into_iter().collect();
-        Arc::new(Plan { legs, tag: self.tag.clone(), allowances: Vec::new(), queue: Queue::default() })
+        Arc::new(Plan { legs, tag: self.tag.clone(), allowances: Vec::new(), queues: Queues::default() })
     }
 
     pub(crate) fn permit_key(&self, id: u64) -> Vec<u8> {
@@ -295,7 +295,7 @@ impl Rules {
             }
         });
         let legs: Vec<Leg> = legs.collect();
-        let plan = Arc::new(Plan { allowances: self.allowances(&legs), legs, tag, queue: Queue::default() });
+        let plan = Arc::new(Plan { allowances: self.allowances(&legs), legs, tag, queues: Queues::default() });
         let mut plans = self.plans.write();
         if plans.len() >= MOST_PLANS {
             plans.clear();

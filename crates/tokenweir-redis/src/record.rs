@@ -2,7 +2,7 @@
 
 use crate::numbers::unpacked;
 use crate::plan::{MOST_LEGS, Plan, Rules};
-use crate::together::Queue;
+use crate::together::Queues;
 use tokenweir::Estimate;
 use tokenweir::policy::ChargeRule;
 
@@ -56,7 +56,7 @@ pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> 
         }
         legs.push(rules.leg(key.to_vec(), from..to, charge)?);
     }
-    Some(Record { plan: Plan { legs, tag, allowances: Vec::new(), queue: Queue::default() }, estimate, observed })
+    Some(Record { plan: Plan { legs, tag, allowances: Vec::new(), queues: Queues::default() }, estimate, observed })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
