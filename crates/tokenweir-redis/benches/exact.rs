@@ -156,7 +156,10 @@ async fn many(server: &RedisServer, limiter: &RedisLimiter, settle: bool) -> Run
         });
     }
     tasks.join_all().await;
-    let decisions = (IN_ALL / AT_ONCE * AT_ONCE) as f64;
+    finished(server, (IN_ALL / AT_ONCE * AT_ONCE) as f64, began, times)
+}
+
+fn finished(server: &RedisServer, decisions: f64, began: Instant, times: [f64; 2]) -> Run {
     let per_second = decisions / began.elapsed().as_secs_f64();
     let [was_server, was_client] = times;
     let micros = |pid, was| (processor_time(pid) - was) * 1e6 / decisions;
@@ -164,6 +167,32 @@ async fn many(server: &RedisServer, limiter: &RedisLimiter, settle: bool) -> Run
     let script = script_time(server) / decisions;
     server.command(&["FLUSHALL"]);
     Run { per_second, script, server: on_server, client: on_client }
+}
+
+/// Ends of permits, `AT_ONCE` at a time on one connection: of so many routes, in turns.
+async fn ends(server: &RedisServer, limiter: &RedisLimiter, routes: usize) -> Run {
+    const EACH: usize = 100;
+    let deployments: Vec<String> = (0..routes).map(|route| format!("model {route}")).collect();
+    let mut permits = Vec::with_capacity(AT_ONCE * EACH);
+    for number in 0..AT_ONCE * EACH {
+        let request = Request::new("search", &deployments[number / EACH % routes]);
+        let decision = limiter.admit(&request, Estimate::new(900, 400)).await.expect("a decision");
+        permits.push(decision.admitted().expect("room"));
+    }
+    script_time(server);
+    let times = [server.pid(), std::process::id()].map(processor_time);
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let some = permits.split_off(permits.len() - EACH);
+        tasks.spawn(async move {
+            for permit in some {
+                permit.settle(Usage::new(912, 77)).await.expect("settled");
+            }
+        });
+    }
+    tasks.join_all().await;
+    finished(server, (AT_ONCE * EACH) as f64, began, times)
 }
 
 fn main() {
@@ -193,6 +222,11 @@ fn main() {
             );
             println!("round {round}, of which one in flight: {}", many(&server, &places, false).await);
             println!("round {round}, decided and settled: {}", many(&server, &bucket, true).await);
+            println!("round {round}, settled, of one route: {}", ends(&server, &bucket, 1).await);
+            println!(
+                "round {round}, settled, each of its own route, so alone: {}",
+                ends(&server, &bucket, AT_ONCE).await
+            );
         }
     });
 }

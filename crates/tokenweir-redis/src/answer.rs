@@ -108,6 +108,5 @@ fn wait(kind: &Kind, n: u64, said: &Said, now: i64) -> Option<u64> {
         }
         Kind::Quota { periods, .. } => periods.end((said.more as i64).max(periods.at(now)[0])).map(until),
         Kind::InFlight { .. } => (said.more > 0.0).then(|| until(said.more as i64)),
-        Kind::Unknown => None,
     }
 }

@@ -159,7 +159,7 @@ fn is_known(answer: &Result<Answer, Failure>) -> bool {
     matches!(answer, Ok(Answer { status: Status::Done | Status::Taken, .. }))
 }
 
-fn lost(answer: &Result<Answer, Failure>) -> bool {
+fn lost<A>(answer: &Result<A, Failure>) -> bool {
     matches!(answer, Err(Failure::Away | Failure::Late | Failure::Busy(_)))
 }
 
@@ -181,7 +181,7 @@ async fn tell(inner: &Arc<Inner>) {
             let inner = Arc::clone(inner);
             tasks.spawn(async move {
                 let by = Instant::now() + inner.link.deadline;
-                let told = inner.tell(&ending, 0.0, (0, 0), by).await;
+                let told = inner.end(&ending, by).await;
                 lost(&told).then_some(ending)
             });
         }

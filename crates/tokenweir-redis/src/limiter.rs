@@ -7,6 +7,7 @@ use crate::ids::Ids;
 use crate::keeper;
 use crate::lease::{self, Leases, Leasing};
 use crate::link::{Failure, Link};
+use crate::numbers::number;
 use crate::outage::{Outage, OutageUse, WhenAway, Without};
 use crate::permit::{Detached, Ending, Permit};
 use crate::plan::{Plan, Rules};
@@ -347,15 +348,29 @@ impl Inner {
         observed: (u64, u64),
         by: Instant,
     ) -> Result<Answer, Failure> {
-        let plan = &*ending.plan;
-        let permit = plan.permit_key(ending.id);
-        let keys = keys(&permit, plan);
+        self.settle(&ending.plan, &[(ending.id, &ending.charges)], mode, observed, by).await
+    }
+
+    /// The same of several permits, which are ended. Of several, `totals` is the status of each.
+    pub(crate) async fn settle(
+        &self,
+        plan: &Plan,
+        permits: &[(u64, &[u64])],
+        mode: f64,
+        observed: (u64, u64),
+        by: Instant,
+    ) -> Result<Answer, Failure> {
+        let limits = plan.legs.len();
+        let (own, ids): (Vec<_>, Vec<_>) =
+            permits.iter().map(|(id, _)| (plan.permit_key(*id), id.to_le_bytes())).unzip();
+        let keys: Vec<&[u8]> = own.iter().map(|key| &**key).chain(plan.legs.iter().map(|leg| &*leg.key)).collect();
+        let head = [mode, limits as f64, permits.len() as f64, observed.0 as f64, observed.1 as f64];
         loop {
-            let head = [mode, plan.legs.len() as f64, observed.0 as f64, observed.1 as f64];
-            let numbers = plan.numbers(&head, &ending.charges, self.link.server_now());
-            let args = [numbers.bytes(), &ending.id.to_le_bytes()];
+            let mut numbers = plan.numbers(&head, &vec![0; limits], self.link.server_now());
+            permits.iter().flat_map(|(_, charges)| *charges).for_each(|charge| numbers.push(number(*charge)));
+            let args: Vec<&[u8]> = std::iter::once(numbers.bytes()).chain(ids.iter().map(|id| &id[..])).collect();
             let answer = self.link.run(&self.scripts.settle, &keys, &args, by).await?;
-            let answer = self.read(&answer, plan.legs.len())?;
+            let answer = self.read(&answer, if permits.len() == 1 { limits } else { 0 })?;
             if answer.status != Status::OtherPeriod || Instant::now() >= by {
                 return Ok(answer);
             }
@@ -566,8 +581,8 @@ impl RedisLimiter {
     /// process that admitted it, and once. Dropping it ends it. Of one that this process has detached the server is not asked:
     /// whether somebody else has ended it meanwhile, its own end will show.
     ///
-    /// What it was charged is brought to what it came to by the policy of this process: limits that it does not have keep the
-    /// estimate, and give their places free.
+    /// It settles against every counter that it was charged on, whatever policy this process has: with a limit that the policy
+    /// lacks, or has with another amount, too. [`Permit::remaining`] and [`Permit::observe`] speak of limits of this policy only.
     ///
     /// # Errors
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if there is none of this id: it was ended, it has expired, or

@@ -3,6 +3,7 @@
 //!
 //! Where a counter is *loose* (a return on a bucket after some time; see the model) the scripts may only be stricter.
 
+mod ends;
 #[path = "../../tokenweir/tests/support/ledger.rs"]
 #[allow(dead_code)]
 mod ledger;

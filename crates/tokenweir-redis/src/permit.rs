@@ -432,7 +432,7 @@ impl Drop for Permit {
 
 /// An ending that somebody has to be told of: whoever drops it leaves that to the background.
 struct Untold<'a> {
-    inner: &'a Inner,
+    inner: &'a Arc<Inner>,
     ending: Option<Ending>,
 }
 
@@ -446,12 +446,12 @@ impl Untold<'_> {
             return Ok(false);
         }
         let by = self.inner.by();
-        match self.inner.tell(ending, 0.0, (0, 0), by).await {
-            Ok(Answer { status: Status::Done, .. }) => {
+        match self.inner.end(ending, by).await {
+            Ok(Status::Done) => {
                 self.ending = None;
                 Ok(true)
             }
-            Ok(Answer { status: Status::Not, .. }) => {
+            Ok(Status::Not) => {
                 let id = PermitId::new(ending.id);
                 self.ending = None;
                 Err(id.map_or(Error::Refused { reason: "a permit has no id".to_owned() }, |id| {

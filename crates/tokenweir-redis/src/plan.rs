@@ -3,14 +3,14 @@
 use crate::error::Error;
 use crate::lease::Allowance;
 use crate::numbers::{Numbers, number};
-use crate::together::Queue;
+use crate::together::Queues;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokenweir::elsewhere::Denials;
-use tokenweir::policy::{Algorithm, ChargeRule, Mode, Period, ScopePart, Tokens, Until};
+use tokenweir::policy::{Algorithm, ChargeRule, Limit, Mode, Period, ScopePart, Tokens, Until};
 use tokenweir::{Policy, Request};
 
 /// So many routes are remembered; then all are forgotten and found anew.
@@ -78,8 +78,6 @@ pub(crate) enum Kind {
     InFlight {
         amount: u64,
     },
-    /// Of a permit from elsewhere, a limit that this process's policy does not have: left as it is.
-    Unknown,
 }
 
 impl Kind {
@@ -106,7 +104,6 @@ impl Kind {
         match self {
             Kind::Bucket { burst, .. } => *burst,
             Kind::Window { amount, .. } | Kind::Quota { amount, .. } | Kind::InFlight { amount } => *amount,
-            Kind::Unknown => 0,
         }
     }
 
@@ -141,7 +138,6 @@ impl Kind {
                 (3.0, [number(most(*amount, *until)), start, end, next, 0.0])
             }
             Kind::InFlight { amount } => (4.0, [number(*amount), 0.0, 0.0, 0.0, 0.0]),
-            Kind::Unknown => (0.0, [0.0; 5]),
         };
         let [a, b, c, d, last] = rest;
         [kind, shadow, number(n), a, b, c, d, last]
@@ -151,7 +147,8 @@ impl Kind {
 /// One limit of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Leg {
-    /// Its place in the policy's limits; of an unknown one the number of them.
+    /// Its place in the policy's limits; the number of them, if a permit from elsewhere was charged for one that the policy does
+    /// not have.
     pub(crate) limit: usize,
     pub(crate) name: Arc<str>,
     /// The counter's key on the server, and where in it the limit's identity stands.
@@ -170,8 +167,8 @@ pub(crate) struct Plan {
     pub(crate) tag: Vec<u8>,
     /// What is leased of each limit; none if the server decides all.
     pub(crate) allowances: Vec<Arc<Allowance>>,
-    /// Requests that wait to be decided together.
-    pub(crate) queue: Queue,
+    /// Requests and ends of permits that wait to go together.
+    pub(crate) queues: Queues,
 }
 
 impl Plan {
@@ -205,7 +202,7 @@ impl Plan {
     /// One limit of it alone.
     pub(crate) fn single(&self, leg: usize) -> Arc<Plan> {
         let legs = self.legs.get(leg).cloned().into_iter().collect();
-        Arc::new(Plan { legs, tag: self.tag.clone(), allowances: Vec::new(), queue: Queue::default() })
+        Arc::new(Plan { legs, tag: self.tag.clone(), allowances: Vec::new(), queues: Queues::default() })
     }
 
     pub(crate) fn permit_key(&self, id: u64) -> Vec<u8> {
@@ -298,7 +295,7 @@ impl Rules {
             }
         });
         let legs: Vec<Leg> = legs.collect();
-        let plan = Arc::new(Plan { allowances: self.allowances(&legs), legs, tag, queue: Queue::default() });
+        let plan = Arc::new(Plan { allowances: self.allowances(&legs), legs, tag, queues: Queues::default() });
         let mut plans = self.plans.write();
         if plans.len() >= MOST_PLANS {
             plans.clear();
@@ -312,7 +309,7 @@ impl Rules {
 
     /// What is leased of these limits; none if one of them cannot be.
     fn allowances(&self, legs: &[Leg]) -> Vec<Arc<Allowance>> {
-        let leasable = |leg: &Leg| leg.enforced && !matches!(leg.kind, Kind::InFlight { .. } | Kind::Unknown);
+        let leasable = |leg: &Leg| leg.enforced && !leg.kind.is_in_flight();
         match &self.allowances {
             Some(allowances) if legs.iter().all(leasable) => {
                 let mut allowances = allowances.lock();
@@ -360,18 +357,23 @@ impl Rules {
         self.identities.iter().find(|identity| key.starts_with(identity.as_bytes())).map(String::len)
     }
 
-    /// A limit of a permit from elsewhere, as this policy has it. Places in flight are given free in any case.
-    pub(crate) fn leg(&self, key: Vec<u8>, identity: std::ops::Range<usize>, charge: ChargeRule, places: bool) -> Leg {
-        let named = key.get(identity.clone()).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
-        let limit = self.by_identity.get(named).copied();
+    /// A limit that a permit from elsewhere was charged for: as this policy has it, or, if it does not, as the identity in the
+    /// counter's key says. `None` if that is none.
+    pub(crate) fn leg(&self, key: Vec<u8>, identity: std::ops::Range<usize>, charge: ChargeRule) -> Option<Leg> {
+        let named = std::str::from_utf8(key.get(identity.clone())?).ok()?;
         let limits = self.denials.policy().limits();
-        let (kind, name) = match limit {
-            Some(limit) => (self.kinds[limit].clone(), limits[limit].name().clone()),
-            None if places => (Kind::InFlight { amount: 0 }, named.into()),
-            None => (Kind::Unknown, named.into()),
-        };
-        let enforced = limit.is_some_and(|limit| limits[limit].mode() == Mode::Enforce);
-        Leg { limit: limit.unwrap_or(limits.len()), name, key, identity, kind, charge, enforced }
+        if let Some(&limit) = self.by_identity.get(named) {
+            let (kind, name) = (self.kinds[limit].clone(), limits[limit].name().clone());
+            let enforced = limits[limit].mode() == Mode::Enforce;
+            return Some(Leg { limit, name, key, identity, kind, charge, enforced });
+        }
+        let gone = Limit::from_identity(named)?;
+        let (mut kind, name) = (Kind::of(gone.algorithm(), gone.until()), gone.name().clone());
+        // A bucket's refill depends on its amounts, and they are on the server; those of the others only decide.
+        if let Kind::Bucket { burst, amount, .. } = &mut kind {
+            (*burst, *amount) = (0, 0);
+        }
+        Some(Leg { limit: limits.len(), name, key, identity, kind, charge, enforced: false })
     }
 }
 

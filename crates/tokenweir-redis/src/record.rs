@@ -2,7 +2,7 @@
 
 use crate::numbers::unpacked;
 use crate::plan::{MOST_LEGS, Plan, Rules};
-use crate::together::Queue;
+use crate::together::Queues;
 use tokenweir::Estimate;
 use tokenweir::policy::ChargeRule;
 
@@ -20,7 +20,6 @@ pub(crate) fn write(plan: &Plan, estimate: Estimate) -> Vec<u8> {
     put(&estimate.input.to_le_bytes());
     put(&estimate.output.to_le_bytes());
     for leg in &plan.legs {
-        put(&[u8::from(leg.kind.is_in_flight())]);
         leg.charge.to_words().iter().for_each(|word| put(&word.to_le_bytes()));
         for length in [leg.identity.start, leg.identity.end, leg.key.len()] {
             put(&(length as u32).to_le_bytes());
@@ -36,7 +35,7 @@ pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> 
     let (kind, _deadline, legs) = (head.next()?, head.next()?, head.next()?);
     let observed = (head.next()? as u64, head.next()? as u64);
     let count = legs as usize;
-    if kind != 2004.0 || count > MOST_LEGS {
+    if kind != 2005.0 || count > MOST_LEGS {
         return None;
     }
     // After this come the limits' parts, which only the scripts read.
@@ -44,7 +43,6 @@ pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> 
     let estimate = Estimate::new(word(&mut rest)?, word(&mut rest)?);
     let mut legs = Vec::with_capacity(count);
     for _ in 0..count {
-        let [places] = take::<1>(&mut rest)?;
         let mut words = [0; 5];
         for place in &mut words {
             *place = word(&mut rest)?;
@@ -56,9 +54,9 @@ pub(crate) fn read(bytes: &[u8], rules: &Rules, tag: Vec<u8>) -> Option<Record> 
         if from > to || to > length || !key.starts_with(&tag) {
             return None;
         }
-        legs.push(rules.leg(key.to_vec(), from..to, charge, places == 1));
+        legs.push(rules.leg(key.to_vec(), from..to, charge)?);
     }
-    Some(Record { plan: Plan { legs, tag, allowances: Vec::new(), queue: Queue::default() }, estimate, observed })
+    Some(Record { plan: Plan { legs, tag, allowances: Vec::new(), queues: Queues::default() }, estimate, observed })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

@@ -5,7 +5,7 @@ use crate::limiter::{Inner, RedisLimiter};
 use crate::link::Failure;
 use crate::plan::{Kind, Leg, MOST_LEGS, Plan, Rules};
 use crate::server::Connection;
-use crate::together::Queue;
+use crate::together::Queues;
 use redis::Value;
 use tokenweir::elsewhere;
 use tokenweir::policy::ChargeRule;
@@ -34,8 +34,8 @@ impl RedisLimiter {
         let policy = rules.denials.policy();
         let mut usage = Vec::with_capacity(legs.len());
         for legs in legs.chunks(MOST_LEGS) {
-            let queue = Queue::default();
-            let plan = Plan { legs: legs.to_vec(), tag: tag.clone(), allowances: Vec::new(), queue };
+            let queues = Queues::default();
+            let plan = Plan { legs: legs.to_vec(), tag: tag.clone(), allowances: Vec::new(), queues };
             let charges = vec![0; legs.len()];
             let asked = (0, Estimate::default());
             let answer = inner.ask((&plan, &charges), asked, (2.0, inner.permit_ttl), inner.by()).await;
@@ -61,7 +61,7 @@ fn resets_at(kind: &Kind, used: f64, now: i64) -> Option<i64> {
         Kind::Bucket { amount, per, .. } => (used * u128::from(*per)).div_ceil(u128::from((*amount).max(1))),
         Kind::Window { sub_window, sub_windows, .. } => u128::from(sub_window * (sub_windows + 1)).div_ceil(1000),
         Kind::Quota { periods, .. } => return periods.end(now),
-        Kind::InFlight { .. } | Kind::Unknown => return None,
+        Kind::InFlight { .. } => return None,
     };
     Some(now.saturating_add(i64::try_from(micros).unwrap_or(i64::MAX)))
 }
@@ -72,7 +72,7 @@ fn leg_of(rules: &Rules, tag: &[u8], key: Vec<u8>) -> Option<Leg> {
     let length = rules.identity_in(key.get(from..)?)?;
     // It is charged nothing, whatever it charges.
     let charge = ChargeRule::from_words([0; 5])?;
-    Some(rules.leg(key, from..from + length, charge, false))
+    rules.leg(key, from..from + length, charge)
 }
 
 impl Inner {

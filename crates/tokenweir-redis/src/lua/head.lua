@@ -6,7 +6,7 @@ local floor, min, max = math.floor, math.min, math.max
 local sub, concat = string.sub, table.concat
 local MOST = 9007199254740992
 -- The first number of a counter's value: what it is, and the version of its format.
-local BUCKET, WINDOW, QUOTA, PERMIT = 2001, 1002, 1003, 2004
+local BUCKET, WINDOW, QUOTA, PERMIT = 2001, 1002, 1003, 2005
 -- A bucket's value: total, D, r, time, returned, B, R, epoch, when its key expires, then from here on its ticks.
 local TICKS = 81
 -- A window's value: total, newest sub-window, counted, counted in the newest, then from here on the older ones.

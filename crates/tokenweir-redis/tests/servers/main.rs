@@ -4,6 +4,7 @@
 mod support;
 
 mod cluster;
+mod elsewhere;
 mod faults;
 mod leases;
 mod open;

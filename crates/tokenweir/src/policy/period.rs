@@ -180,6 +180,48 @@ impl fmt::Display for Period {
     }
 }
 
+impl Period {
+    /// The period that is shown like this; `None` if there is none.
+    pub(super) fn shown(words: &str) -> Option<Self> {
+        if words == "never" {
+            return Some(Period::NEVER);
+        }
+        if let Some(every) = words.strip_prefix("every ") {
+            let (length, anchor) = match every.split_once(" from ") {
+                Some((length, anchor)) => (length, anchor.parse::<Timestamp>().ok()?.as_second()),
+                None => (every, DEFAULT_ANCHOR),
+            };
+            return Some(Period::every(length.strip_suffix('s')?.parse().ok()?, anchor));
+        }
+        let (unit, zone) = match words.split_once(" in ") {
+            Some((unit, zone)) => (unit, TimeZone::get(zone).ok().filter(|zone| !zone.is_unknown())?),
+            None => (words, TimeZone::UTC),
+        };
+        let unit = match unit {
+            "hourly" => Unit::Hourly,
+            "daily" => Unit::Daily,
+            "weekly" => Unit::Weekly(Weekday::Monday),
+            "monthly" => Unit::Monthly,
+            "yearly" => Unit::Yearly,
+            _ => {
+                let start = unit.strip_prefix("weekly from ")?;
+                Unit::Weekly(WEEKDAYS.into_iter().find(|day| weekday_name(*day) == start)?)
+            }
+        };
+        Some(Period::calendar(unit, zone))
+    }
+}
+
+pub(super) const WEEKDAYS: [Weekday; 7] = [
+    Weekday::Monday,
+    Weekday::Tuesday,
+    Weekday::Wednesday,
+    Weekday::Thursday,
+    Weekday::Friday,
+    Weekday::Saturday,
+    Weekday::Sunday,
+];
+
 /// The word that policies use.
 pub(super) fn weekday_name(day: Weekday) -> &'static str {
     match day {

@@ -7,20 +7,11 @@ use super::MAX_TOKENS;
 use super::document::{Entry, Kind, Node};
 use super::fields::{Checker, DAY, Fields, Owner};
 use super::limit::{Algorithm, Meter};
-use super::period::{self, Period, Unit};
+use super::period::{self, Period, Unit, WEEKDAYS};
 use crate::counter::window::SUB_WINDOWS_MAX;
 
 const PERIOD_FIELDS: &[&str] = &["every", "anchor"];
 const PERIODS: &[&str] = &["hourly", "daily", "weekly", "monthly", "yearly", "never"];
-const WEEKDAYS: [Weekday; 7] = [
-    Weekday::Monday,
-    Weekday::Tuesday,
-    Weekday::Wednesday,
-    Weekday::Thursday,
-    Weekday::Friday,
-    Weekday::Saturday,
-    Weekday::Sunday,
-];
 const SECOND: u64 = 1_000_000_000;
 /// The longest `per`, in seconds.
 const LONGEST_PER: u64 = 366 * DAY;
