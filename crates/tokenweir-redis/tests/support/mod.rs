@@ -14,6 +14,13 @@ pub fn spare_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
+/// The server, or "cli" beside it: redis-server, or what `TOKENWEIR_REDIS_SERVER` names instead (`scripts/valkey` prints Valkey's).
+fn program(word: &str) -> Command {
+    let server = std::env::var("TOKENWEIR_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+    let name = server.strip_suffix("server").expect("TOKENWEIR_REDIS_SERVER ends in server");
+    Command::new(format!("{name}{word}"))
+}
+
 /// One redis-server. Killed when it is dropped.
 pub struct RedisServer {
     child: Child,
@@ -106,7 +113,7 @@ impl Drop for RedisServer {
 }
 
 fn spawn(port: u16, directory: &std::path::Path, extra: &[String]) -> Child {
-    let mut server = Command::new("redis-server");
+    let mut server = program("server");
     server.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
     server.arg("--dir").arg(directory).args(extra).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match server.spawn() {
@@ -229,7 +236,7 @@ impl Cluster {
     }
 
     pub fn cli(&self, words: &[String]) -> String {
-        let output = Command::new("redis-cli").args(words).stdin(Stdio::null()).output();
+        let output = program("cli").args(words).stdin(Stdio::null()).output();
         let output = output
             .unwrap_or_else(|error| panic!("redis-cli cannot be run ({error}): scripts/redis-server installs it"));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
