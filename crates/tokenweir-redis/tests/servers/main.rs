@@ -9,6 +9,7 @@ mod faults;
 mod leases;
 mod outage;
 mod readme;
+mod sentinel;
 mod shared;
 mod stage;
 mod strange;

@@ -36,6 +36,10 @@ impl RedisServer {
 
     /// With further arguments of redis-server.
     pub fn with(extra: &[&str]) -> Self {
+        Self::spawned(extra, spawn)
+    }
+
+    fn spawned(extra: &[&str], spawn: fn(u16, &std::path::Path, &[String]) -> Child) -> Self {
         let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
         for _ in 0..20 {
             let port = spare_port();
@@ -115,8 +119,19 @@ impl Drop for RedisServer {
 fn spawn(port: u16, directory: &std::path::Path, extra: &[String]) -> Child {
     let mut server = program("server");
     server.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-    server.arg("--dir").arg(directory).args(extra).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match server.spawn() {
+    run(server.arg("--dir").arg(directory).args(extra))
+}
+
+/// A sentinel, with these lines in its configuration.
+fn spawn_sentinel(port: u16, directory: &std::path::Path, lines: &[String]) -> Child {
+    let file = directory.join("sentinel.conf");
+    let text = format!("bind 127.0.0.1\nport {port}\ndir {}\n{}\n", directory.display(), lines.join("\n"));
+    std::fs::write(&file, text).expect("a configuration");
+    run(program("server").arg(file).arg("--sentinel"))
+}
+
+fn run(server: &mut Command) -> Child {
+    match server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
         Ok(child) => child,
         Err(error) => panic!(
             "redis-server cannot be run ({error}): these tests need a real one. On Debian scripts/redis-server installs it \
@@ -221,13 +236,9 @@ impl Cluster {
         words.extend(cluster.0.iter().map(|node| format!("127.0.0.1:{}", node.port)));
         words.extend(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"].map(str::to_owned));
         cluster.cli(&words);
-        for _ in 0..1000 {
-            if cluster.0.iter().all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
-                return cluster;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the cluster does not come together");
+        let is_ok = |node: &RedisServer| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+        eventually("the cluster is together", || cluster.0.iter().all(is_ok));
+        cluster
     }
 
     pub fn url(&self) -> String {
@@ -243,4 +254,48 @@ impl Cluster {
         assert!(output.status.success(), "redis-cli {words:?}: {said}");
         said
     }
+}
+
+/// A primary, its replica, and three sentinels that know both and each other.
+pub struct Sentinels {
+    pub primary: RedisServer,
+    pub replica: RedisServer,
+    sentinels: Vec<RedisServer>,
+}
+
+impl Sentinels {
+    pub fn start() -> Self {
+        let primary = RedisServer::with(&["--repl-diskless-sync-delay", "0"]);
+        let port = primary.port.to_string();
+        let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &port]);
+        eventually("the replica follows", || replica.command(&["ROLE"]).contains("connected"));
+        let lines = [
+            &*format!("sentinel monitor main 127.0.0.1 {port} 2"),
+            "sentinel down-after-milliseconds main 500",
+            "sentinel failover-timeout main 5000",
+        ];
+        let sentinels: Vec<_> = (0..3).map(|_| RedisServer::spawned(&lines, spawn_sentinel)).collect();
+        let know_all = |sentinel: &RedisServer| {
+            sentinel.command(&["SENTINEL", "CKQUORUM", "main"]).starts_with("+OK 3 usable")
+                && sentinel.command(&["SENTINEL", "REPLICAS", "main"]).contains(&replica.port.to_string())
+        };
+        eventually("the sentinels know all", || sentinels.iter().all(know_all));
+        Sentinels { primary, replica, sentinels }
+    }
+
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
+        format!("redis+sentinel://{}/main", hosts.join(","))
+    }
+}
+
+/// Waits, about twenty seconds at the most, until this is so.
+fn eventually(what: &str, so: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it did not come to this in time: {what}");
 }
