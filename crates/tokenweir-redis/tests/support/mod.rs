@@ -207,6 +207,20 @@ fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
 }
 
+/// What makes a server a node.
+pub const NODE: [&str; 10] = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-config-file",
+    "nodes.conf",
+    "--cluster-port",
+    "0",
+    "--cluster-node-timeout",
+    "1000",
+    "--repl-diskless-sync-delay",
+    "0",
+];
+
 /// Three masters that have all slots between them, each with so many replicas.
 pub struct Cluster(pub Vec<RedisServer>);
 
@@ -216,24 +230,17 @@ impl Cluster {
     }
 
     pub fn with(replicas: usize) -> Self {
-        let node = || {
-            RedisServer::with(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-config-file",
-                "nodes.conf",
-                "--cluster-port",
-                "0",
-                "--cluster-node-timeout",
-                "1000",
-                "--repl-diskless-sync-delay",
-                "0",
-            ])
-        };
-        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(|_| node()).collect();
+        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(|_| RedisServer::with(&NODE)).collect();
+        let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
+        Self::of(nodes, &ports, replicas, &[])
+    }
+
+    /// Of these nodes, which the client reaches by these ports and with these words.
+    pub fn of(nodes: Vec<RedisServer>, ports: &[u16], replicas: usize, words: &[&str]) -> Self {
         let cluster = Cluster(nodes);
-        let mut words = vec!["--cluster".to_owned(), "create".to_owned()];
-        words.extend(cluster.0.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        let mut words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        words.extend(["--cluster", "create"].map(str::to_owned));
+        words.extend(ports.iter().map(|port| format!("127.0.0.1:{port}")));
         words.extend(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"].map(str::to_owned));
         cluster.cli(&words);
         let is_ok = |node: &RedisServer| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
