@@ -1,4 +1,4 @@
-/* Limits on a real server: `redis redis://127.0.0.1:PORT PID`. One limit for all processes, permits settled by id in another,
+/* Limits on a real server: `redis redis://127.0.0.1:PORT PID [ADDRESS...]`, the others a cluster and sentinels. One limit for all processes, permits settled by id in another,
  * what is decided while the server does not answer, what a fork gets, and every error of it. */
 #define _XOPEN_SOURCE 700
 #include "check.h"
@@ -422,9 +422,23 @@ static void what_a_script_does_not_do(void)
     tokenweir_redis_free(other);
 }
 
+static void it_is_reached(const char *address)
+{
+    tokenweir_redis_options options = options_of("reached");
+    tokenweir_redis *redis = NULL;
+    DONE(connected(address, &options, &redis, &error));
+    uint32_t by = 0;
+    tokenweir_decision decision = asked(redis, 600, &by);
+    CHECK(decision.admitted && by == TOKENWEIR_BY_SERVER);
+    tokenweir_usage usage = tokenweir_usage_of(100, 0);
+    DONE(tokenweir_redis_settle(redis, decision.permit, NULL, &usage, NULL, NULL, &error));
+    left_is(redis, "\"remaining\":900");
+    tokenweir_redis_free(redis);
+}
+
 int main(int count, char **arguments)
 {
-    CHECK(count == 3);
+    CHECK(count >= 3);
     server = arguments[1];
     server_process = (pid_t)strtol(arguments[2], NULL, 10);
     CHECK(server_process > 1);
@@ -436,6 +450,9 @@ int main(int count, char **arguments)
     a_server_that_does_not_answer_gives_what_was_chosen();
     a_limit_counts_once();
     a_fork_makes_its_own_limiter();
+    for (int address = 3; address < count; address++) {
+        it_is_reached(arguments[address]);
+    }
     puts("redis: ok");
     return 0;
 }

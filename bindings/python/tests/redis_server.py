@@ -9,15 +9,23 @@ import time
 from pathlib import Path
 
 
+def spare_port() -> int:
+    """One that leaves room for that of a cluster's node, 10000 above."""
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        if port < 55_000:
+            return port
+
+
 class RedisServer:
     """Use it as a context manager: it is stopped at the end."""
 
-    def __init__(self, directory: Path, *more: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self._command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(directory)]
-        self._command += ["--save", "", "--appendonly", "no", *more]
+    def __init__(self, directory: Path, *more: str, config: Path | None = None) -> None:
+        self.port = spare_port()
+        self._command = ["redis-server", *([str(config)] if config else []), "--bind", "127.0.0.1"]
+        self._command += ["--port", str(self.port), "--dir", str(directory), "--save", "", "--appendonly", "no", *more]
         self.start()
 
     @property
@@ -53,6 +61,13 @@ class RedisServer:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait(20)
+
+    @classmethod
+    def sentinel(cls, directory: Path, primary: RedisServer) -> RedisServer:
+        """Who knows that server as `main`."""
+        config = directory / "sentinel.conf"
+        config.write_text(f"sentinel monitor main 127.0.0.1 {primary.port} 1\n")
+        return cls(directory, "--sentinel", config=config)
 
     def __enter__(self) -> RedisServer:
         return self

@@ -107,6 +107,39 @@ def test_a_request_is_decided_held_and_settled(server: RedisServer) -> None:
     assert [limit.name for limit in limiter.policy.limits] == ["month", "at once"]
 
 
+def reached(url: str, **more: Any) -> None:
+    limiter = RedisLimiter.connect(url, Policy.from_toml(MONTH), deadline=10, **more)
+    until(lambda: limiter.stats().up, f"{url} is reached")
+    for number in range(20):
+        request = (f"p{number}", "gpt-4o")
+        permit = limiter.reserve(*request, 100)
+        assert permit.by == "server" and permit.settle(40, 0).told
+        assert limiter.remaining(*request)[0].remaining == 960
+
+
+def test_a_primary_is_reached_by_its_sentinels(tmp_path: Path, server: RedisServer) -> None:
+    with RedisServer.sentinel(tmp_path, server) as sentinel:
+        reached(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
+    assert b"keys=20," in server.command("INFO", "keyspace")
+
+
+def test_a_cluster_is_reached_by_one_of_its_nodes(tmp_path: Path) -> None:
+    nodes = []
+    with contextlib.ExitStack() as started:
+        for number in range(3):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            nodes.append(started.enter_context(RedisServer(directory, "--cluster-enabled", "yes")))
+        for number, (first, last) in enumerate([(0, 5461), (5462, 10922), (10923, 16383)]):
+            assert nodes[number].command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last)) == b"+OK\r\n"
+            assert nodes[number].command("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1)) == b"+OK\r\n"
+        for node in nodes[1:]:
+            assert node.command("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port)) == b"+OK\r\n"
+        until(lambda: all(b"slots_ok:16384" in node.command("CLUSTER", "INFO") for node in nodes), "all is one cluster")
+        reached(f"redis+cluster://127.0.0.1:{nodes[0].port}", slot_by="project")
+        assert all(node.command("DBSIZE") != b":0\r\n" for node in nodes)
+
+
 def test_with_a_permit_the_block_ends_it(server: RedisServer) -> None:
     limiter = connect(server, MONTH + AT_ONCE)
     with limiter.reserve("search", "gpt-4o", 100) as permit:

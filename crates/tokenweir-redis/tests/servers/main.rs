@@ -10,6 +10,7 @@ mod leases;
 mod open;
 mod outage;
 mod readme;
+mod sentinel;
 mod shared;
 mod stage;
 mod strange;

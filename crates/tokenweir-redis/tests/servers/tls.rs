@@ -1,11 +1,12 @@
 //! TLS with an authority of one's own, certificates of clients, and users.
 
 use crate::stage::{MONTH, admitted, left, limits, until, up};
-use crate::support::{RedisServer, spare_port};
+use crate::support::{Cluster, NODE, RedisServer, spare_port};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tokenweir::Usage;
+use tokenweir::policy::ScopePart;
+use tokenweir::{Estimate, Request, Usage};
 use tokenweir_redis::{Error, RedisLimiter, Server};
 
 fn openssl(directory: &Path, words: &str) {
@@ -74,6 +75,43 @@ async fn a_server_is_trusted_by_the_authority_that_is_given_and_may_ask_for_a_ce
         admitted(&limiter, 100).await.settle(Usage::new(40, 0)).await.unwrap();
         assert_eq!(left(&limiter).await, 960);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_speaks_tls_between_its_nodes_and_to_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    authority(directory.path(), "ours", "server");
+    let [ca, certificate, key] = ["ours.crt", "ours-server.crt", "ours-server.key"]
+        .map(|name| directory.path().join(name).display().to_string());
+    // The nodes speak to each other 10000 ports above.
+    let below = || (0..100).map(|_| spare_port()).find(|port| *port < 55_000).expect("a port");
+    let ports = [below(), below(), below()];
+    let node = |port: &u16| {
+        let port = port.to_string();
+        let tls = ["--tls-port", &port, "--tls-cluster", "yes", "--tls-auth-clients", "no"];
+        let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+        RedisServer::with(&[&NODE[..], &tls, &files].concat())
+    };
+    let nodes = ports.iter().map(node).collect();
+    let cluster = Cluster::of(nodes, &ports, 0, &["--tls", "--cacert", &ca, "--cert", &certificate, "--key", &key]);
+    let hosts = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
+    let address = || Server::parse(&format!("rediss+cluster://{hosts}")).unwrap();
+    let builder = |server: Server| {
+        let builder = RedisLimiter::builder(server, limits(&[MONTH])).slot_by(ScopePart::Project);
+        builder.deadline(Duration::from_secs(5))
+    };
+    let limiter = builder(address()).connect().await.unwrap();
+    until("an unknown authority is not trusted", async || limiter.stats().outages > 0).await;
+    let trusted = address().trusting(std::fs::read(&ca).unwrap()).unwrap();
+    let limiter = up(builder(trusted)).await;
+    for project in 0..40 {
+        let project = format!("p{project}");
+        let decided = limiter.admit(&Request::new(&project, "gpt-4o"), Estimate::new(10, 0)).await.unwrap();
+        decided.admitted().expect("the first of its project").settle(Usage::new(4, 0)).await.unwrap();
+    }
+    let keys = cluster.0.iter().map(|node| node.command(&["DBSIZE"]));
+    let keys: Vec<u32> = keys.map(|size| size.trim().trim_start_matches(':').parse().unwrap()).collect();
+    assert!(keys.iter().sum::<u32>() == 40 && keys.iter().all(|keys| *keys >= 5), "{keys:?}");
 }
 
 #[test]

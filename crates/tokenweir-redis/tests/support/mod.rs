@@ -14,6 +14,13 @@ pub fn spare_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
+/// The server, or "cli" beside it: redis-server, or what `TOKENWEIR_REDIS_SERVER` names instead (`scripts/valkey` prints Valkey's).
+fn program(word: &str) -> Command {
+    let server = std::env::var("TOKENWEIR_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+    let name = server.strip_suffix("server").expect("TOKENWEIR_REDIS_SERVER ends in server");
+    Command::new(format!("{name}{word}"))
+}
+
 /// One redis-server. Killed when it is dropped.
 pub struct RedisServer {
     child: Child,
@@ -29,6 +36,10 @@ impl RedisServer {
 
     /// With further arguments of redis-server.
     pub fn with(extra: &[&str]) -> Self {
+        Self::spawned(extra, spawn)
+    }
+
+    fn spawned(extra: &[&str], spawn: fn(u16, &std::path::Path, &[String]) -> Child) -> Self {
         let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
         for _ in 0..20 {
             let port = spare_port();
@@ -106,10 +117,21 @@ impl Drop for RedisServer {
 }
 
 fn spawn(port: u16, directory: &std::path::Path, extra: &[String]) -> Child {
-    let mut server = Command::new("redis-server");
+    let mut server = program("server");
     server.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-    server.arg("--dir").arg(directory).args(extra).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match server.spawn() {
+    run(server.arg("--dir").arg(directory).args(extra))
+}
+
+/// A sentinel, with these lines in its configuration.
+fn spawn_sentinel(port: u16, directory: &std::path::Path, lines: &[String]) -> Child {
+    let file = directory.join("sentinel.conf");
+    let text = format!("bind 127.0.0.1\nport {port}\ndir {}\n{}\n", directory.display(), lines.join("\n"));
+    std::fs::write(&file, text).expect("a configuration");
+    run(program("server").arg(file).arg("--sentinel"))
+}
+
+fn run(server: &mut Command) -> Child {
+    match server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
         Ok(child) => child,
         Err(error) => panic!(
             "redis-server cannot be run ({error}): these tests need a real one. On Debian scripts/redis-server installs it \
@@ -185,6 +207,20 @@ fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
 }
 
+/// What makes a server a node.
+pub const NODE: [&str; 10] = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-config-file",
+    "nodes.conf",
+    "--cluster-port",
+    "0",
+    "--cluster-node-timeout",
+    "1000",
+    "--repl-diskless-sync-delay",
+    "0",
+];
+
 /// Three masters that have all slots between them, each with so many replicas.
 pub struct Cluster(pub Vec<RedisServer>);
 
@@ -194,33 +230,22 @@ impl Cluster {
     }
 
     pub fn with(replicas: usize) -> Self {
-        let node = || {
-            RedisServer::with(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-config-file",
-                "nodes.conf",
-                "--cluster-port",
-                "0",
-                "--cluster-node-timeout",
-                "1000",
-                "--repl-diskless-sync-delay",
-                "0",
-            ])
-        };
-        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(|_| node()).collect();
+        let nodes: Vec<RedisServer> = (0..3 * (1 + replicas)).map(|_| RedisServer::with(&NODE)).collect();
+        let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
+        Self::of(nodes, &ports, replicas, &[])
+    }
+
+    /// Of these nodes, which the client reaches by these ports and with these words.
+    pub fn of(nodes: Vec<RedisServer>, ports: &[u16], replicas: usize, words: &[&str]) -> Self {
         let cluster = Cluster(nodes);
-        let mut words = vec!["--cluster".to_owned(), "create".to_owned()];
-        words.extend(cluster.0.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        let mut words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        words.extend(["--cluster", "create"].map(str::to_owned));
+        words.extend(ports.iter().map(|port| format!("127.0.0.1:{port}")));
         words.extend(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"].map(str::to_owned));
         cluster.cli(&words);
-        for _ in 0..1000 {
-            if cluster.0.iter().all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
-                return cluster;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the cluster does not come together");
+        let is_ok = |node: &RedisServer| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+        eventually("the cluster is together", || cluster.0.iter().all(is_ok));
+        cluster
     }
 
     pub fn url(&self) -> String {
@@ -229,11 +254,55 @@ impl Cluster {
     }
 
     pub fn cli(&self, words: &[String]) -> String {
-        let output = Command::new("redis-cli").args(words).stdin(Stdio::null()).output();
+        let output = program("cli").args(words).stdin(Stdio::null()).output();
         let output = output
             .unwrap_or_else(|error| panic!("redis-cli cannot be run ({error}): scripts/redis-server installs it"));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "redis-cli {words:?}: {said}");
         said
     }
+}
+
+/// A primary, its replica, and three sentinels that know both and each other.
+pub struct Sentinels {
+    pub primary: RedisServer,
+    pub replica: RedisServer,
+    sentinels: Vec<RedisServer>,
+}
+
+impl Sentinels {
+    pub fn start() -> Self {
+        let primary = RedisServer::with(&["--repl-diskless-sync-delay", "0"]);
+        let port = primary.port.to_string();
+        let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &port]);
+        eventually("the replica follows", || replica.command(&["ROLE"]).contains("connected"));
+        let lines = [
+            &*format!("sentinel monitor main 127.0.0.1 {port} 2"),
+            "sentinel down-after-milliseconds main 500",
+            "sentinel failover-timeout main 5000",
+        ];
+        let sentinels: Vec<_> = (0..3).map(|_| RedisServer::spawned(&lines, spawn_sentinel)).collect();
+        let know_all = |sentinel: &RedisServer| {
+            sentinel.command(&["SENTINEL", "CKQUORUM", "main"]).starts_with("+OK 3 usable")
+                && sentinel.command(&["SENTINEL", "REPLICAS", "main"]).contains(&replica.port.to_string())
+        };
+        eventually("the sentinels know all", || sentinels.iter().all(know_all));
+        Sentinels { primary, replica, sentinels }
+    }
+
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
+        format!("redis+sentinel://{}/main", hosts.join(","))
+    }
+}
+
+/// Waits, about twenty seconds at the most, until this is so.
+fn eventually(what: &str, so: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it did not come to this in time: {what}");
 }

@@ -1,0 +1,90 @@
+//! A primary with a replica, whom sentinels put in its place.
+
+use crate::stage::{admitted, limits, until, up};
+use crate::support::Sentinels;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokenweir::{Estimate, Request, Usage};
+use tokenweir_redis::{Builder, Decision, Leases, RedisLimiter, Server};
+
+const AMOUNT: u64 = 4000;
+const DEADLINE: Duration = Duration::from_millis(200);
+/// What a busy machine may add to a deadline.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What all that ask one limiter saw.
+#[derive(Debug, Default)]
+struct Seen {
+    admitted: AtomicU64,
+    unavailable: AtomicU64,
+    denied: AtomicBool,
+}
+
+async fn load(limiter: RedisLimiter, seen: Arc<Seen>) {
+    while !seen.denied.load(Relaxed) {
+        let asked = Instant::now();
+        let decision = limiter.admit(&Request::new("search", "gpt-4o"), Estimate::new(1, 0)).await.unwrap();
+        assert!(asked.elapsed() < DEADLINE + SLACK, "{decision:?} after {:?}", asked.elapsed());
+        match decision {
+            Decision::Admitted(permit) => {
+                seen.admitted.fetch_add(1, Relaxed);
+                permit.into_id();
+            }
+            Decision::Unavailable => {
+                seen.unavailable.fetch_add(1, Relaxed);
+            }
+            Decision::Denied { .. } => seen.denied.store(true, Relaxed),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_is_killed_under_load_is_replaced_without_help() {
+    let mut sentinels = Sentinels::start();
+    let total = format!("name = 'total'\nmeter = 'requests'\nalgorithm = 'quota'\namount = {AMOUNT}\nperiod = 'never'");
+    let builder = |prefix: &str| -> Builder {
+        let server = Server::parse(&sentinels.url()).unwrap();
+        let builder = RedisLimiter::builder(server, limits(&[&total])).prefix(prefix);
+        builder.deadline(DEADLINE).back_off(Duration::from_millis(50))
+    };
+    let leases = Leases::new().life(Duration::from_millis(100));
+    let limiters = [up(builder("exact")).await, up(builder("leased").leases(leases)).await];
+    let mut tasks = tokio::task::JoinSet::new();
+    let seen: Vec<Arc<Seen>> = limiters.iter().map(|_| Arc::default()).collect();
+    for (limiter, seen) in limiters.iter().zip(&seen) {
+        for _ in 0..4 {
+            tasks.spawn(load(limiter.clone(), seen.clone()));
+        }
+    }
+    until("there is load", async || seen.iter().all(|seen| seen.admitted.load(Relaxed) > 300)).await;
+    sentinels.primary.kill();
+    until("all know that it is away", async || limiters.iter().all(|limiter| !limiter.stats().up)).await;
+    until("all have found the other", async || limiters.iter().all(|limiter| limiter.stats().up)).await;
+    assert!(sentinels.replica.command(&["ROLE"]).contains("master"));
+    // Until nothing is left, so that the bound is one.
+    let results = tasks.join_all().await;
+    assert_eq!(results.len(), 8);
+    for (limiter, seen) in limiters.iter().zip(&seen) {
+        until("all is told", async || limiter.flush(Duration::from_secs(5)).await).await;
+        let standing = limiter.remaining(&Request::new("search", "gpt-4o")).await.unwrap();
+        let charged = standing[0].charged_total.unwrap();
+        let admitted = seen.admitted.load(Relaxed);
+        // What the replica had not been sent yet: the moments before the kill, no more.
+        let lost = admitted.saturating_sub(charged);
+        println!("{admitted} admitted, {charged} charged, {lost} lost, {seen:?}, {:?}", limiter.stats());
+        assert!(charged <= AMOUNT && admitted <= AMOUNT + 100, "{admitted} admitted, {charged} charged, {seen:?}");
+        assert!(seen.unavailable.load(Relaxed) > 0 && limiter.stats().recoveries == limiter.stats().outages);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_is_found_by_its_sentinels_with_its_database() {
+    let sentinels = Sentinels::start();
+    let server = Server::parse(&format!("{}/3", sentinels.url())).unwrap();
+    let hour = "name = 'hour'\nmeter = 'total'\nalgorithm = 'quota'\namount = 1000\nperiod = 'hourly'";
+    let limiter = up(RedisLimiter::builder(server, limits(&[hour])).deadline(Duration::from_secs(5))).await;
+    admitted(&limiter, 100).await.settle(Usage::new(40, 0)).await.unwrap();
+    assert!(sentinels.primary.command(&["INFO", "keyspace"]).contains("db3:keys=1,"));
+}
