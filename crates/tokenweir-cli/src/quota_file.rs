@@ -20,13 +20,16 @@ pub fn path(store: &str) -> Option<&Path> {
     store.strip_prefix("redb:").map(Path::new)
 }
 
+/// By limit and key: what there is to be recorded, and the period's end.
+type Pending = BTreeMap<(String, Vec<u8>), (Recorded, i64)>;
+
 /// The quotas of a run.
 #[derive(Debug)]
 pub struct Quotas {
     path: PathBuf,
     store: QuotaStore,
-    /// What is to be recorded: by limit and key, the period's end besides.
-    pending: Mutex<BTreeMap<(String, Vec<u8>), (Recorded, i64)>>,
+    /// What is to be recorded.
+    pending: Mutex<Pending>,
     /// How many counters the file had use of.
     pub found: usize,
 }

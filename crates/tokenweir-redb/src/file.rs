@@ -118,18 +118,7 @@ impl QuotaFile {
     /// # Errors
     /// An error of the file.
     pub fn records(&self) -> Result<Vec<QuotaRecord>, QuotaFileError> {
-        self.shared.act(|database| {
-            let table = database.begin_read()?.open_table(USE)?;
-            let mut records = Vec::new();
-            for record in table.iter()? {
-                let (key, raw) = record?;
-                let Value { period_start, period_end, used } = Value::read(key.value(), raw.value())?;
-                let (store, limit, key) = key.value();
-                let (store, limit, key) = (store.to_owned(), limit.to_owned(), key.to_owned());
-                records.push(QuotaRecord { store, limit, key, period_start, period_end, used });
-            }
-            Ok(records)
-        })
+        self.shared.records()
     }
 
     /// Writes a copy of the file as it is at some instant of the call. Requests go on meanwhile.
@@ -172,6 +161,21 @@ impl Shared {
 
     fn owned(&self) -> Result<(), QuotaFileError> {
         if self.is_owned() { Ok(()) } else { Err(QuotaFileError::InUse { path: self.path.clone() }) }
+    }
+
+    pub(crate) fn records(&self) -> Result<Vec<QuotaRecord>, QuotaFileError> {
+        self.act(|database| {
+            let table = database.begin_read()?.open_table(USE)?;
+            let mut records = Vec::new();
+            for record in table.iter()? {
+                let (key, raw) = record?;
+                let Value { period_start, period_end, used } = Value::read(key.value(), raw.value())?;
+                let (store, limit, key) = key.value();
+                let (store, limit, key) = (store.to_owned(), limit.to_owned(), key.to_owned());
+                records.push(QuotaRecord { store, limit, key, period_start, period_end, used });
+            }
+            Ok(records)
+        })
     }
 
     pub(crate) fn act<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, QuotaFileError> {

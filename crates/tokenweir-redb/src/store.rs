@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread::Thread;
 use tokenweir::store::{CounterName, Mark, Recorded, Store, StoreError};
+use tokenweir::{Error, Limiter};
 
 const DAY: i64 = 86_400_000_000_000;
 
@@ -51,6 +52,18 @@ impl QuotaStore {
 
     pub(crate) fn set_renewer(&self, renewer: Option<Thread>) {
         *self.renewer.lock() = renewer;
+    }
+
+    /// Reads what the file has for this limiter, which was built with this store, so that its views have it before the first requests:
+    /// the counters whose period is not over, as far as the limiter has room. How many.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the file cannot be read.
+    pub fn recall(&self, limiter: &Limiter) -> Result<usize, Error> {
+        let now = limiter.now().wall;
+        let records = self.file.records().map_err(StoreError::from)?;
+        let own = records.iter().filter(|record| record.store == self.name && record.period_end > now);
+        limiter.recall(own.map(|record| CounterName::new(&record.limit, &record.key)))
     }
 
     /// Removes records whose period has been over for a day and for as long as it lasted, up to 1,000 of them: a clock that

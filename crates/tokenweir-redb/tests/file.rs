@@ -249,3 +249,25 @@ fn a_copy_goes_on_where_it_was_taken() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn what_the_file_has_is_in_views_before_the_first_request() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = QuotaFile::open(directory.path().join("quotas")).expect("a file");
+    let of = |name: &str| {
+        let store = Arc::new(file.store(name).expect("nobody else has it"));
+        (limiter(&store), store)
+    };
+    let (other, _other) = of("another");
+    assert!(spend(&other, "support", 5));
+    {
+        let (first, _first) = of("gateway");
+        assert!(spend(&first, "search", 123));
+        first.give_back_leases().expect("recorded");
+    }
+    let (second, store) = of("gateway");
+    let seen = || second.usage(&Default::default()).iter().map(|counter| counter.used).collect::<Vec<_>>();
+    assert!(seen().is_empty());
+    let recalled = store.recall(&second).expect("read");
+    assert!(recalled > 0 && seen().len() == recalled && seen().contains(&123), "{:?}", seen());
+}

@@ -20,10 +20,17 @@ impl Quotas {
         Ok(Quotas { store: Arc::new(QuotaFile::open(path)?.store(NAME)?), renewer: Mutex::new(None) })
     }
 
-    /// A console whose gate has its quotas in the file.
-    pub(crate) fn under(&self, console: ConsoleBuilder) -> ConsoleBuilder {
-        let store = self.store.clone();
-        console.limiters_built_by(move |limiter| Ok(limiter.store(store.clone(), StoreOptions::new()).build()))
+    /// A console whose gate has its quotas in the file. `take_up`: what is loaded into it has counted without the file, which goes
+    /// on from there.
+    pub(crate) fn under(&self, console: ConsoleBuilder, take_up: bool) -> ConsoleBuilder {
+        let (store, options) = (self.store.clone(), StoreOptions::new().take_up(take_up));
+        console.limiters_built_by(move |limiter| Ok(limiter.store(store.clone(), options.clone()).build()))
+    }
+
+    /// Has what was taken up in the file, and what is there in the gate's views.
+    pub(crate) fn settle_in(&self, gate: &Gate) -> Result<(), Error> {
+        gate.limiter().renew_leases()?;
+        self.store.recall(gate.limiter()).map(drop)
     }
 
     /// Has leases renewed from now on.

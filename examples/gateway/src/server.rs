@@ -29,7 +29,7 @@ use crate::region;
 use crate::reload::{self, Loaded};
 use crate::sample::Sample;
 use crate::serve::serve;
-use crate::state::{self, Elsewhere};
+use crate::state::{self, Elsewhere, Saved};
 use crate::upstream::Client;
 use crate::workers::{Brain, Crew, DRAIN, MOST, Orders};
 
@@ -269,44 +269,43 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
     let brain = region.as_deref().map(Brain::listen).transpose().map_err(refused)?;
     // With a server it is only where workers find this process.
     let region = region.filter(|_| on_server.is_none());
+    let saved = read(&config)?;
+    // A store that the state was not saved beside knows less than the state, or nothing.
+    let take_up = saved.as_ref().is_some_and(|saved| saved.store() != store.map(PathBuf::as_path));
     let console = match (&region, &quotas, &on_server) {
         (Some(region), ..) => console_in(region, building, &config, path)?,
-        (None, Some(quotas), _) => quotas.under(building()).build(),
+        (None, Some(quotas), _) => quotas.under(building(), take_up).build(),
         (None, None, Some(server)) => server.under(building()).build(),
         (None, None, None) => building().build(),
     };
     let elsewhere = Elsewhere { region: region.as_deref().and_then(region::mark), store: store.cloned() };
     if region.is_none() {
-        let saved = load(&config, &console)?;
-        if let Some(saved) = saved.as_ref().filter(|saved| saved.left_to_store > 0)
+        let saved = load(saved, &config, &console)?;
+        if let Some(saved) = &saved
             && on_server.is_some()
+            && saved.left_out > 0
         {
             eprintln!(
                 "{}: {} counters that the state file has are not taken up: all are on the server now",
                 path.display(),
-                saved.left_to_store
-            );
-        } else if let Some(saved) = saved.as_ref().filter(|saved| saved.left_to_store > 0)
-            && saved.elsewhere.store != elsewhere.store
-        {
-            eprintln!(
-                "{}: of the {} counters of quotas that the state file has the store knows nothing, and begins them anew",
-                path.display(),
-                saved.left_to_store
+                saved.left_out
             );
         }
         let was = saved.map(|saved| saved.declared).unwrap_or_default();
         reconcile(&console, &was, &declared).map_err(|error| refused(error.to_string()))?;
     }
-    if region.is_some()
+    let gate = estate::gate(&console).map_err(refused)?;
+    if let Some(quotas) = &quotas {
+        quotas.settle_in(&gate).map_err(|error| refused(error.to_string()))?;
+    }
+    if (region.is_some() || (quotas.is_some() && take_up))
         && let Some(file) = &config.state_file
     {
-        // From now on what is in this region is the newest.
+        // From now on what is in this region or this store is the newest.
         state::save(file, &console, &declared, &elsewhere).map_err(system(file))?;
     }
     let resource = estate::resource(&console).map_err(refused)?;
     let directory = Current::new(Directory::new(&config, &resource).map_err(refused)?);
-    let gate = estate::gate(&console).map_err(refused)?;
     if let Some(quotas) = &quotas {
         quotas.renew(&gate).map_err(system(path))?;
     }
@@ -398,9 +397,13 @@ pub(crate) fn calls(gate: Gate, directory: Current, config: &Config, sample: Sam
     Router::new().route("/healthz", get(|| async { "ok\n" })).fallback_service(metered)
 }
 
-fn load(config: &Config, console: &Console) -> Result<Option<state::Loaded>, StartError> {
-    let file = config.state_file.as_ref();
-    file.map_or(Ok(None), |file| state::load(file, console)).map_err(StartError::State)
+fn read(config: &Config) -> Result<Option<Saved>, StartError> {
+    config.state_file.as_deref().map_or(Ok(None), state::read).map_err(StartError::State)
+}
+
+fn load(saved: Option<Saved>, config: &Config, console: &Console) -> Result<Option<state::Loaded>, StartError> {
+    let saved = saved.zip(config.state_file.as_deref());
+    saved.map(|(saved, file)| saved.load(file, console)).transpose().map_err(StartError::State)
 }
 
 /// A console on a region. What is saved and what the file says are put together in memory first: the policy of the region
@@ -417,7 +420,7 @@ fn console_in(
         done.map_err(|error| refused(error.to_string()))
     };
     let drafted = builder(config.counting).build();
-    let saved = load(config, &drafted)?;
+    let saved = load(read(config)?, config, &drafted)?;
     if let Some(saved) = &saved
         && saved.elsewhere.region != region::mark(region)
     {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use tokenweir::gateway::Console;
 
 use crate::config::Declared;
 
+/// The file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Saved {
+pub(crate) struct Saved {
     format: String,
     declared: Declared,
     document: Value,
@@ -35,12 +37,9 @@ pub(crate) struct Elsewhere {
 pub(crate) struct Loaded {
     pub(crate) declared: Declared,
     pub(crate) elsewhere: Elsewhere,
-    /// Counters of quotas that the console left to its store.
-    pub(crate) left_to_store: u64,
+    /// Counters that were not taken up.
+    pub(crate) left_out: u64,
 }
-
-/// Why a console leaves the counters of a quota out that a store keeps.
-const KEPT: &str = "a store keeps it";
 
 const FORMAT: &str = "tokenweir-gateway state 1";
 
@@ -72,29 +71,45 @@ pub(crate) fn save(path: &Path, console: &Console, declared: &Declared, elsewher
     std::fs::rename(&name, path)
 }
 
-/// What was saved; nothing if there is no file.
+/// What is wrong with a state file, and what to do.
+fn wrong(path: &Path, reason: impl Display) -> String {
+    format!("{}: {reason}; correct it, or move it away to begin with fresh counters", path.display())
+}
+
+/// What was saved, before it is taken up; nothing if there is no file.
 ///
 /// # Errors
 /// A file that cannot be read, with what to do.
-pub(crate) fn load(path: &Path, console: &Console) -> Result<Option<Loaded>, String> {
-    let wrong = |reason: String| {
-        format!("{}: {reason}; correct it, or move it away to begin with fresh counters", path.display())
-    };
+pub(crate) fn read(path: &Path) -> Result<Option<Saved>, String> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(wrong(error.to_string())),
+        Err(error) => return Err(wrong(path, error)),
     };
-    let saved: Saved = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    let saved: Saved = serde_json::from_slice(&text).map_err(|error| wrong(path, error))?;
     if saved.format != FORMAT {
-        return Err(wrong(format!("its format is {:?}, and this program reads {FORMAT:?}", saved.format)));
+        return Err(wrong(path, format_args!("its format is {:?}, and this program reads {FORMAT:?}", saved.format)));
     }
-    let loaded = json!({ "load": { "document": saved.document } });
-    let loaded = console.execute(loaded).map_err(|error| wrong(error.to_string()))?;
-    let counters = loaded["counters"].as_object().into_iter().flat_map(|by_resource| by_resource.values());
-    let left_out = counters.filter_map(|restored| restored["left_out"].as_array()).flatten();
-    let kept = left_out.filter(|left_out| left_out["reason"] == KEPT);
-    let left_to_store = kept.filter_map(|left_out| left_out["counters"].as_u64()).sum();
-    let elsewhere = Elsewhere { region: saved.region, store: saved.store };
-    Ok(Some(Loaded { declared: saved.declared, elsewhere, left_to_store }))
+    Ok(Some(saved))
+}
+
+impl Saved {
+    /// The file of quotas that it was saved beside.
+    pub(crate) fn store(&self) -> Option<&Path> {
+        self.store.as_deref()
+    }
+
+    /// Has a console take it up.
+    ///
+    /// # Errors
+    /// It is refused, with what to do.
+    pub(crate) fn load(self, path: &Path, console: &Console) -> Result<Loaded, String> {
+        let loaded = json!({ "load": { "document": self.document } });
+        let loaded = console.execute(loaded).map_err(|error| wrong(path, error))?;
+        let counters = loaded["counters"].as_object().into_iter().flat_map(|by_resource| by_resource.values());
+        let left_out = counters.filter_map(|restored| restored["left_out"].as_array()).flatten();
+        let left_out = left_out.filter_map(|left_out| left_out["counters"].as_u64()).sum();
+        let elsewhere = Elsewhere { region: self.region, store: self.store };
+        Ok(Loaded { declared: self.declared, elsewhere, left_out })
+    }
 }

@@ -8,13 +8,16 @@
 use super::core::Core;
 use super::route::Resolved;
 use super::rule::{Kept, QuotaRule};
+use crate::clock::Now;
 use crate::counter::quota::{Leased, Quota};
+use crate::error::Error;
 use crate::store::{CounterName, Mark, Recorded, Store, StoreError};
 use crate::sync::{
     AtomicBool, AtomicU64, Mutex,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::table::{Counter, State};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What a request comes to whose charge a store cannot record.
@@ -40,11 +43,15 @@ pub struct StoreOptions {
     pub lease_part: u64,
     /// [`WhenStoreFails::Refuse`] unless set.
     pub when_it_fails: WhenStoreFails,
+    /// Whether [`Limiter::restore`](crate::Limiter::restore) takes up quotas as well, for a snapshot that has counted what the store
+    /// has not: of both the newer period, and of the same one the higher use. It is recorded with the lease that follows. Not
+    /// unless set: the store's is the newer.
+    pub take_up: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions { lease_part: 100, when_it_fails: WhenStoreFails::default() }
+        StoreOptions { lease_part: 100, when_it_fails: WhenStoreFails::default(), take_up: false }
     }
 }
 
@@ -63,6 +70,12 @@ impl StoreOptions {
     /// Sets [`when_it_fails`](StoreOptions::when_it_fails).
     pub fn when_it_fails(mut self, answer: WhenStoreFails) -> Self {
         self.when_it_fails = answer;
+        self
+    }
+
+    /// Sets [`take_up`](StoreOptions::take_up).
+    pub fn take_up(mut self, take_up: bool) -> Self {
+        self.take_up = take_up;
         self
     }
 }
@@ -168,6 +181,10 @@ impl Keeper {
         self.options.lease_part
     }
 
+    pub(super) fn takes_up(&self) -> bool {
+        self.options.take_up
+    }
+
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
@@ -202,7 +219,7 @@ impl Keeper {
     }
 
     /// A counter's lease is to be renewed. False if somebody has said so before.
-    fn enlist(&self, counter: &Arc<Counter>) -> bool {
+    pub(super) fn enlist(&self, counter: &Arc<Counter>) -> bool {
         // AcqRel: whoever takes the counter off the list looks at its use afterwards.
         let first = !counter.low.swap(true, AcqRel);
         if first {
@@ -297,6 +314,26 @@ impl Core {
     /// next lease.
     pub(super) fn keep_settled(&self, route: &Resolved) {
         let _ = self.keep(route);
+    }
+
+    /// Reads what the store has of these counters, as far as there is room for them; how many.
+    pub(super) fn recall<'a>(
+        &self,
+        names: impl IntoIterator<Item = CounterName<'a>>,
+        now: Now,
+    ) -> Result<usize, Error> {
+        let compiled = self.compiled.load_full();
+        let rules = compiled.rules.iter().enumerate();
+        let kept: HashMap<&str, usize> =
+            rules.filter_map(|(limit, rule)| Some((&*rule.kept()?.1.name, limit))).collect();
+        let mut recalled = 0;
+        for CounterName { limit, key } in names {
+            let Some(&limit) = kept.get(limit) else { continue };
+            let Some(counter) = self.counter(&compiled, limit, key, now)? else { break };
+            counter.pins.unpin();
+            recalled += 1;
+        }
+        Ok(recalled)
     }
 
     /// Renews all leases that are near their end; how many.

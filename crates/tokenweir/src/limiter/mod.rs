@@ -47,7 +47,7 @@ use crate::policy::{Limit, Policy};
 use crate::record::{Observer, Settlement};
 use crate::region::{Layout, Memory};
 use crate::request::{Estimate, Key, PermitId, Request, Usage};
-use crate::store::Store;
+use crate::store::{CounterName, Store};
 use arc_swap::ArcSwapOption;
 use route::Resolved;
 use smallvec::SmallVec;
@@ -557,6 +557,8 @@ impl Limiter {
     /// In a region only counters that have not counted yet are taken up, and none of permits in flight: what a region has is
     /// newer, and its permits are in it still.
     ///
+    /// Quotas that a store keeps are left to it, unless [`StoreOptions::take_up`] is set.
+    ///
     /// The wall clock is believed, but for one that stepped back: then no time has gone by. Returns of permits that were
     /// open are lost with their process.
     pub fn restore(&self, snapshot: &Snapshot) -> Restored {
@@ -566,6 +568,15 @@ impl Limiter {
     /// [`restore`](Limiter::restore) at `now`.
     pub fn restore_at(&self, snapshot: &Snapshot, now: Now) -> Restored {
         self.core.restore(snapshot, now)
+    }
+
+    /// Reads what the [`Store`] has of these counters, so that views have them before their first requests. Those of limits that the policy
+    /// does not have are passed over; it ends where there is no room for more. Returns how many counters it is; 0 without a store.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if one cannot be read.
+    pub fn recall<'a>(&self, counters: impl IntoIterator<Item = CounterName<'a>>) -> Result<usize, Error> {
+        self.core.recall(counters, self.now())
     }
 
     /// Renews the leases that are near their end, so that no request has to wait for the store: to be called when the

@@ -13,6 +13,7 @@ use super::rule::Rule;
 use super::slab::NOT_CHARGED;
 use crate::clock::Now;
 use crate::counter::bucket;
+use crate::error::Error;
 use crate::policy::{Algorithm, ChargeRule, Limit, Mode, decode_key, encode_key};
 use crate::request::{Estimate, Request};
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
@@ -53,7 +54,8 @@ pub enum LeftOutReason {
     /// The limit counts something else now: its meter, scope, algorithm or period (a window's sub-windows included) has
     /// changed.
     Changed,
-    /// A store keeps the limit's use: it is read there.
+    /// A store keeps the limit's use: it is read there. With [`StoreOptions::take_up`](crate::StoreOptions::take_up): what it has could
+    /// not be read.
     Kept,
     /// The region has the counter already, and has counted since; or it is of permits in flight, which a region does not take
     /// up.
@@ -201,6 +203,7 @@ impl Core {
         let limits = compiled.policy.limits();
         let by_name: HashMap<&str, usize> =
             limits.iter().enumerate().map(|(at, limit)| (&**limit.name(), at)).collect();
+        let taking_up = self.keeper.as_ref().filter(|keeper| keeper.takes_up());
         let mut restored = Restored::default();
         for saved in &snapshot.0.limits {
             let all = saved.algorithm.counters();
@@ -212,14 +215,21 @@ impl Core {
             match by_name.get(&*saved.name).map(|limit| (*limit, &limits[*limit])) {
                 None => left_out(all, LeftOutReason::NoSuchLimit),
                 Some((_, limit)) if !saved.is_of(limit) => left_out(all, LeftOutReason::Changed),
-                Some((limit, _)) if compiled.rules[limit].kept().is_some() => left_out(all, LeftOutReason::Kept),
+                Some((limit, _)) if compiled.rules[limit].kept().is_some() && taking_up.is_none() => {
+                    left_out(all, LeftOutReason::Kept);
+                }
                 Some((limit, _)) => {
                     let taken = self.take_up(&compiled, limit, &saved.algorithm, snapshot.0.taken_at, now);
                     left_out(taken.shared, LeftOutReason::Shared);
-                    left_out(all - taken.counters - taken.shared, LeftOutReason::NoRoom);
+                    left_out(taken.unread, LeftOutReason::Kept);
+                    left_out(all - taken.counters - taken.shared - taken.unread, LeftOutReason::NoRoom);
                     restored.counters += taken.counters;
                 }
             }
+        }
+        if taking_up.is_some() {
+            // What cannot be recorded now is before it is spent.
+            let _ = self.renew_leases();
         }
         restored
     }
@@ -264,13 +274,23 @@ impl Core {
             }
             (SavedAlgorithm::Quota { counters, .. }, rule @ Rule::Quota(_)) => {
                 place.each(counters, |counter, Used { period_start, used }| {
-                    rule.take_up_quota(&counter.state, *period_start, *used);
+                    let Some((keeper, _)) = self.keeper.as_ref().zip(rule.kept()) else {
+                        rule.take_up_quota(&counter.state, *period_start, *used);
+                        return true;
+                    };
+                    let more = match rule.save_quota(&counter.state) {
+                        Some((_, of)) if of > *period_start => 0,
+                        Some((had, of)) if of == *period_start => used.saturating_sub(had),
+                        _ => *used,
+                    };
+                    rule.take_up_quota(&counter.state, *period_start, more);
+                    keeper.enlist(counter);
                     true
                 })
             }
             // In a region permits are of callers, and who they were is not saved. Its own are in it still.
             (SavedAlgorithm::InFlight { counters }, Rule::InFlight(_)) if self.shared.is_some() => {
-                Taken { counters: 0, shared: counters.len() }
+                Taken { shared: counters.len(), ..Taken::default() }
             }
             (SavedAlgorithm::InFlight { counters }, Rule::InFlight(_)) => {
                 place.each(counters, |counter, Open { until }| {
@@ -329,11 +349,12 @@ fn save(saved: &mut SavedAlgorithm, counter: &Counter, key: Vec<KeyPart>, rule: 
 /// More than any process settles: a document may say anything, and totals are added to.
 const SETTLED_MOST: u64 = 1 << 62;
 
-/// How many counters of a limit were taken up, and how many a region has already.
+/// How many counters of a limit were taken up, how many a region has already, and of how many a store could not be read.
 #[derive(Default)]
 struct Taken {
     counters: usize,
     shared: usize,
+    unread: usize,
 }
 
 /// Where counters are taken up: one limit of a policy.
@@ -351,8 +372,9 @@ impl Place<'_> {
         let mut taken = Taken::default();
         for saved in saved {
             let key = encode_key(saved.key.iter().map(|part| &*part.0));
-            // Of a limit that a store keeps nothing is taken up. A key that a region has no room for has none.
+            // A key that a region has no room for has none.
             let counter = self.core.counter(self.compiled, self.limit, &key, self.now);
+            taken.unread += usize::from(matches!(counter, Err(Error::Store(_))));
             let Some(counter) = counter.ok().flatten() else { continue };
             if self.core.shared.is_some() && !self.is_new(&counter) {
                 taken.shared += 1;

@@ -3,7 +3,8 @@
 use super::memory::Memory;
 use super::{HOUR, limiter, policy, used};
 use std::sync::Arc;
-use tokenweir::{Decision, Estimate, LeftOutReason, Limiter, Request, StoreOptions, Usage, WhenFull};
+use tokenweir::store::CounterName;
+use tokenweir::{Decision, Estimate, LeftOutReason, Limiter, ManualClock, Now, Request, StoreOptions, Usage, WhenFull};
 
 const BEGIN: i64 = 1_774_699_200_000_000_000;
 
@@ -135,4 +136,48 @@ fn a_snapshot_does_not_count_again_what_the_store_has() {
     let kept: Vec<_> = restored.left_out.iter().map(|out| (out.limit.as_str(), out.reason)).collect();
     assert_eq!(kept, [("hour", LeftOutReason::Kept), ("day", LeftOutReason::Kept)]);
     assert!(admit(&second, "search", 580));
+}
+
+#[test]
+fn a_snapshot_is_taken_up_by_a_store_that_has_less_and_counts_once() {
+    let take_up = || StoreOptions::new().take_up(true);
+    let alone = Limiter::builder(policy(1_000, 100)).clock(ManualClock::new(Now::new(7, BEGIN))).build();
+    assert!(admit(&alone, "search", 400));
+    let snapshot = alone.snapshot();
+    let store = Arc::new(Memory::default());
+    let (first, _) = limiter(policy(1_000, 100), &store, take_up(), BEGIN);
+    let restored = first.restore(&snapshot);
+    assert_eq!((restored.counters, restored.left_out.len()), (3, 0));
+    assert_eq!(used(&first, "hour", "search"), 400);
+    // It is recorded before anybody calls, so that a kill at once loses nothing.
+    drop(first);
+    let (second, _) = limiter(policy(1_000, 100), &store, StoreOptions::new(), BEGIN);
+    assert!(!admit(&second, "search", 601) && admit(&second, "search", 100));
+    second.give_back_leases().expect("recorded");
+    // Again, for whoever was killed before it could note that it was done: the store's use is the higher one.
+    let (third, _) = limiter(policy(1_000, 100), &store, take_up(), BEGIN);
+    assert_eq!(third.restore(&snapshot).counters, 3);
+    let found = used(&third, "hour", "search");
+    assert!((500..=510).contains(&found), "what was used, and at most a lease: {found}");
+    // A snapshot of the hour before does not go back.
+    let (fourth, _) = limiter(policy(1_000, 100), &store, take_up(), BEGIN + HOUR as i64);
+    assert!(admit(&fourth, "search", 10));
+    fourth.restore(&snapshot);
+    assert_eq!(used(&fourth, "hour", "search"), 10);
+}
+
+#[test]
+fn what_the_store_has_is_seen_before_the_first_request() {
+    let store = Arc::new(Memory::default());
+    let (first, _) = limiter(policy(1_000, 100), &store, StoreOptions::new(), BEGIN);
+    assert!(admit(&first, "search", 400) && admit(&first, "support", 30));
+    first.give_back_leases().expect("recorded");
+    let (second, _) = limiter(policy(1_000, 100), &store, StoreOptions::new(), BEGIN);
+    assert_eq!(used(&second, "hour", "search"), 0);
+    let names = store.names();
+    let strange = CounterName::new("[\"gone\"]", b"");
+    let named = names.iter().map(|(limit, key)| CounterName::new(limit, key)).chain([strange]);
+    assert_eq!(second.recall(named).expect("read"), names.len());
+    assert_eq!((used(&second, "hour", "search"), used(&second, "hour", "support")), (400, 30));
+    assert!(!admit(&second, "search", 601));
 }

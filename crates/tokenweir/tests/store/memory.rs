@@ -25,6 +25,11 @@ impl Memory {
         one
     }
 
+    /// The limit and key of everything that is recorded.
+    pub(crate) fn names(&self) -> Vec<(String, Vec<u8>)> {
+        self.records.lock().expect("not poisoned").keys().cloned().collect()
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         if self.failing.load(SeqCst) { Err(StoreError::new("the disk is full")) } else { Ok(()) }
     }

@@ -41,6 +41,50 @@ async fn a_quota_in_a_file_outlives_a_kill_within_its_lease_and_an_end_exactly()
     assert_eq!(told["store"], serde_json::json!({ "failures": 0, "error": null }));
 }
 
+/// What the quota has used, by what the administrator is shown.
+async fn shown(gateway: &Program) -> u64 {
+    gateway.used(r#"project "search" on "same": token quota"#).await
+}
+
+#[tokio::test]
+async fn what_a_quota_has_used_is_shown_after_a_restart_before_anybody_calls() {
+    let upstream = Upstream::start().await;
+    (0..10).for_each(|_| upstream.answers(200, ANSWER));
+    let gateway = Program::with(&[], &text(&upstream));
+    assert_eq!(admitted(&gateway, 10).await, 10);
+    gateway.signal("TERM");
+    let (_, directory) = gateway.ended();
+    let gateway = Program::within(directory, &[], &text(&upstream));
+    assert_eq!(shown(&gateway).await, 160);
+}
+
+#[tokio::test]
+async fn a_store_that_is_named_later_goes_on_from_the_state_and_counts_it_once() {
+    let upstream = Upstream::start().await;
+    (0..200).for_each(|_| upstream.answers(200, ANSWER));
+    let without = config(upstream.address, LIMIT);
+    let gateway = Program::with(&[], &without);
+    assert_eq!(admitted(&gateway, 40).await, 40);
+    gateway.signal("TERM");
+    let (_, directory) = gateway.ended();
+    let state = directory.path().join("state/state.json");
+    let before = std::fs::read(&state).expect("the state");
+    let gateway = Program::within(directory, &[], &text(&upstream));
+    assert_eq!(shown(&gateway).await, 640);
+    gateway.signal("KILL");
+    let (_, directory) = gateway.ended();
+    // As if it was killed before it could note that the store has it.
+    std::fs::write(&state, before).expect("written");
+    let gateway = Program::within(directory, &[], &text(&upstream));
+    let once = shown(&gateway).await;
+    assert!((640..=656).contains(&once), "{once}: at most a lease above");
+    assert_eq!(admitted(&gateway, 10).await, 10);
+    gateway.signal("TERM");
+    let (_, directory) = gateway.ended();
+    let gateway = Program::within(directory, &[], &text(&upstream));
+    assert_eq!(shown(&gateway).await, once + 160, "what is in the store is the newest");
+}
+
 #[tokio::test]
 async fn a_store_that_cannot_be_is_refused_at_the_start() {
     let address = "127.0.0.1:9".parse().expect("an address");
