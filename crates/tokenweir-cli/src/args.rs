@@ -90,10 +90,18 @@ pub struct Replay {
     /// admitted in all. Every limit begins with nothing used.
     #[arg(long, value_name = "N", help_heading = "Several processes", value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with_all = ["decisions", "report"])]
     pub processes: Option<u32>,
-    /// Where the processes count: shared, a region in the memory of this host (Linux; room for 16,384 counters at most);
+    /// Where counters are besides this process's memory. redb:PATH: a file of quotas, made if there is none. Each run goes on
+    /// from the use that the runs before it have left there, and adds its own when it is done: a run that fails leaves the
+    /// file as it was. Limits of other kinds begin with nothing used.
+    ///
+    /// Periods are those of the trace, not of the day of the run. Where the file has an earlier period of a quota than the
+    /// trace, the trace begins a new one. Where it has a later one, since a later trace was run before, the trace uses of that:
+    /// a quota does not go back. Take another file for each course of time.
+    ///
+    /// With --processes: shared, a region in the memory of this host (Linux; room for 16,384 counters at most);
     /// redis://HOST:PORT, redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT/NAME. Without it each has
     /// counters of its own.
-    #[arg(long, value_name = "URL", help_heading = "Several processes", requires = "processes")]
+    #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     /// Offer the requests so many times as fast as the trace has them; as fast as they are decided on unless set.
     #[arg(long, value_name = "TIMES", help_heading = "Several processes", requires = "processes", value_parser = speed)]

@@ -3,7 +3,7 @@
 //! It reads and prints. Every decision is the engine's, and `tokenweir-replay` drives it through a trace.
 //!
 //! - `args`, `failure`: the command line, and how a run ends;
-//! - `policy_file`, `limits`: what is read;
+//! - `policy_file`, `limits`, `quota_file`: what is read, and of the last what is written at the end;
 //! - `replay`, `check`, `explain`, `import`: the commands;
 //! - `together`: a trace through several processes;
 //! - `gateway`: a gateway on a state file;
@@ -21,6 +21,7 @@ mod limits;
 mod output;
 mod policy_file;
 mod progress;
+mod quota_file;
 mod replay;
 mod report;
 mod summary;

@@ -12,6 +12,7 @@ use crate::limits::LimitFacts;
 use crate::output::{self, Output};
 use crate::policy_file;
 use crate::progress::Progress;
+use crate::quota_file::{self, Quotas};
 use crate::report;
 use crate::summary;
 use crate::tally::Tally;
@@ -28,14 +29,20 @@ pub fn run(args: &args::Replay) -> Result<(), Failure> {
     if args.decisions.is_some() && args.decisions == args.report {
         return Err(Failure::input("--report", "is the same file as --decisions", "give two files"));
     }
-    let inputs = [args.policy.as_path(), args.trace.as_path()];
+    let quotas = args.store.as_deref().map(|store| Quotas::open(store, &policy)).transpose()?;
+    let file = args.store.as_deref().and_then(quota_file::path);
+    let inputs: Vec<&Path> = [args.policy.as_path(), args.trace.as_path()].into_iter().chain(file).collect();
     let create = |path: &Path| Output::create(path, &inputs);
     let mut decisions = args.decisions.as_deref().map(create).transpose()?;
     let mut report = args.report.as_deref().map(create).transpose()?;
 
+    let max_counters = args.max_counters as usize;
     let mut run = Run {
         tally: Tally::new(LimitFacts::of(&policy)),
-        replay: Replay::with_max_counters(policy, args.max_counters as usize),
+        replay: match &quotas {
+            Some(quotas) => Replay::on_store(policy, max_counters, quotas.clone()),
+            None => Replay::with_max_counters(policy, max_counters),
+        },
         timeline: report.is_some().then(|| Timeline::new(source.until)),
     };
     let failed = |error| Failure::replay(&source.name, error);
@@ -51,8 +58,12 @@ pub fn run(args: &args::Replay) -> Result<(), Failure> {
     run.finish().map_err(failed)?;
     progress.done();
 
-    let facts =
-        summary::Facts { policy: args.policy.display().to_string(), trace: source.name.clone(), tally: &run.tally };
+    let facts = summary::Facts {
+        policy: args.policy.display().to_string(),
+        trace: source.name.clone(),
+        quotas: quotas.as_deref(),
+        tally: &run.tally,
+    };
     if let (Some(report), Some(timeline)) = (&mut report, &run.timeline) {
         report.write(&report::page(&facts, timeline))?;
     }
@@ -64,6 +75,11 @@ pub fn run(args: &args::Replay) -> Result<(), Failure> {
     }
     if let Some(report) = report {
         report.finish()?;
+    }
+    // Last: a run that is repeated because of anything before is counted once.
+    if let Some(quotas) = &quotas {
+        run.replay.give_back_leases().map_err(|error| Failure::Problems(vec![format!("--store: {error}")]))?;
+        quotas.write()?;
     }
     if to_stdout {
         output::print(&summary)

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use tokenweir_replay::instant;
 
+use crate::quota_file::Quotas;
 use crate::tally::{Row, Tally};
 use crate::text::{Table, WIDTH, counted, cut, grouped, percent, printable, short, utc_text};
 
@@ -17,6 +18,8 @@ pub struct Facts<'a> {
     pub policy: String,
     /// The file of the trace.
     pub trace: String,
+    /// The file of quotas, if there is one.
+    pub quotas: Option<&'a Quotas>,
     /// What it added up to.
     pub tally: &'a Tally,
 }
@@ -45,6 +48,10 @@ pub fn text(facts: &Facts<'_>, all: bool) -> String {
     fact("policy", format!("{}, {}", facts.policy, counted(tally.limits.len() as u64, "limit", "limits")));
     fact("trace", facts.trace.clone());
     fact("time", facts.span_text());
+    if let Some(quotas) = facts.quotas {
+        let found = counted(quotas.found as u64, "counter", "counters");
+        fact("quotas", format!("go on in {}, which had {found}", quotas.path().display()));
+    }
     out.push('\n');
     totals(&mut out, tally);
     limits(&mut out, tally, all);

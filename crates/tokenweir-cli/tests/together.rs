@@ -90,7 +90,8 @@ fn what_is_wrong_is_said_once_and_nothing_is_started() {
         (&["--processes", "0"], "0 is not in 1..=64"),
         (&["--processes", "2", "--speed", "0"], "write 1 for the trace's own speed"),
         (&["--processes", "2", "--decisions", "d.jsonl"], "cannot be used with"),
-        (&["--store", "redis://host"], "required arguments"),
+        (&["--store", "redis://host"], "add --processes N"),
+        (&["--processes", "2", "--store", "redb:quotas.redb"], "a file of quotas is for one process"),
     ] {
         let ran = folder.run(&replay(more));
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{more:?}: {}", ran.err);

@@ -4,6 +4,7 @@
 //! file one of all its records: a record that has changed or is missing is damage, not a caller who has used nothing.
 
 use redb::{ReadableTable, StorageError, Table, TableDefinition};
+use tokenweir::store::Recorded;
 
 /// Store, limit and key of a counter.
 pub(crate) type Key = (&'static str, &'static str, &'static [u8]);
@@ -31,6 +32,10 @@ impl Value {
         let numbers = lengths.into_iter().chain(words).flat_map(u64::to_le_bytes);
         let bytes = store.bytes().chain(limit.bytes()).chain(key.iter().copied()).chain(numbers);
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    pub(crate) fn recorded(self) -> Recorded {
+        Recorded { period_start: self.period_start, used: self.used }
     }
 
     /// What the file has under `key`, if it is what was written there.

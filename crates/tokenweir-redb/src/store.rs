@@ -109,7 +109,7 @@ impl Store for QuotaStore {
             let table = database.begin_read()?.open_table(USE)?;
             Ok(table.get(key)?.map(|raw| Value::read(key, raw.value())).transpose()?)
         })?;
-        Ok(found.map(|Value { period_start, used, .. }| Recorded { period_start, used }))
+        Ok(found.map(Value::recorded))
     }
 
     fn record(&self, marks: &[Mark<'_>]) -> Result<(), StoreError> {
@@ -117,13 +117,8 @@ impl Store for QuotaStore {
             write(database, |records| {
                 for mark in marks {
                     let key = (self.name.as_str(), mark.counter.limit, mark.counter.key);
-                    let used = match records.get(key)? {
-                        Some(before) if before.period_start > mark.period_start => continue,
-                        Some(before) if before.period_start == mark.period_start && !mark.lower => {
-                            before.used.max(mark.used)
-                        }
-                        _ => mark.used,
-                    };
+                    let before = records.get(key)?.map(Value::recorded);
+                    let Some(Recorded { used, .. }) = mark.over(before) else { continue };
                     let Mark { period_start, period_end, .. } = *mark;
                     records.put(key, Value { period_start, period_end, used })?;
                 }

@@ -10,7 +10,9 @@
 //! # What it needs
 //! Redis 5 or later, or Valkey: one server, a cluster, or sentinels ([`Server`]). No eviction (`maxmemory-policy noeviction`): a
 //! counter that the server evicts begins anew. Of the commands `EVALSHA` or `EVAL`, and within scripts `TIME GET MGET SET SETRANGE DEL
-//! EXISTS ZADD ZCARD ZCOUNT ZRANGE ZREM ZREMRANGEBYSCORE PTTL PEXPIRE`. `SCRIPT` is never used.
+//! EXISTS ZADD ZCARD ZCOUNT ZRANGE ZREM ZREMRANGEBYSCORE PTTL PEXPIRE`; for [`RedisLimiter::usage`] `SCAN`. `SCRIPT` is never used.
+//!
+//! [`OpenPermits`] are for hosts that can wait where they decide and nowhere else: gates, and the tower layer.
 //!
 //! # When the server is away
 //! No call waits longer than [`Builder::deadline`]. What is decided then, [`WhenAway`] says, and each decision tells who made it
@@ -32,6 +34,7 @@ mod link;
 #[cfg(test)]
 mod lockstep;
 mod numbers;
+mod open;
 mod outage;
 mod permit;
 mod plan;
@@ -39,12 +42,14 @@ mod record;
 mod script;
 mod server;
 mod together;
+mod usage;
 
 pub use blocking::{BlockingDecision, BlockingLimiter, BlockingPermit};
 pub use builder::Builder;
 pub use error::Error;
 pub use lease::Leases;
 pub use limiter::{By, Decision, RedisLimiter, Standing, Stats};
+pub use open::OpenPermits;
 pub use outage::{OutageUse, WhenAway};
 pub use permit::{Ended, Observed, Permit};
 pub use server::Server;

@@ -387,6 +387,11 @@ impl Inner {
         Ok(self.read(&answer, 0)?.status == Status::Done)
     }
 
+    pub(crate) fn across_slots(&self) -> Error {
+        let part = self.slot_by.as_ref().map(ToString::to_string).unwrap_or_default();
+        Error::AcrossSlots { limit: "any".to_owned(), part }
+    }
+
     pub(crate) fn why(&self) -> String {
         self.link.why.lock().clone()
     }
@@ -588,10 +593,7 @@ impl RedisLimiter {
             return Ok(permit);
         }
         let rules = self.inner.rules.load_full();
-        let tag = rules.one_tag().ok_or_else(|| Error::AcrossSlots {
-            limit: "any".to_owned(),
-            part: self.inner.slot_by.as_ref().map(ToString::to_string).unwrap_or_default(),
-        })?;
+        let tag = rules.one_tag().ok_or_else(|| self.inner.across_slots())?;
         self.find(id, rules, tag).await
     }
 
@@ -629,8 +631,14 @@ impl RedisLimiter {
             crate::link::Sent::Failed(error) if !crate::link::is_away(&error) => {
                 Error::Refused { reason: error.to_string() }
             }
-            crate::link::Sent::Failed(error) => Error::Away { reason: error.to_string() },
-            crate::link::Sent::Late => inner.error(Failure::Late),
+            crate::link::Sent::Failed(error) => {
+                inner.link.doubt();
+                Error::Away { reason: error.to_string() }
+            }
+            crate::link::Sent::Late => {
+                inner.link.doubt();
+                inner.error(Failure::Late)
+            }
         })?;
         let bytes = match value {
             redis::Value::BulkString(bytes) => bytes,

@@ -113,12 +113,17 @@ impl Link {
             }
             Err(Failure::Late) => {
                 self.late.fetch_add(1, Relaxed);
-                if !self.suspect.swap(true, Relaxed) {
-                    self.wake.notify_one();
-                }
+                self.doubt();
                 Err(Failure::Late)
             }
             other => other,
+        }
+    }
+
+    /// Has the server asked whether it answers at all.
+    pub(crate) fn doubt(&self) {
+        if !self.suspect.swap(true, Relaxed) {
+            self.wake.notify_one();
         }
     }
 

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::lease::Taken;
 use crate::limiter::{By, Inner, Standing};
 use crate::link::Failure;
+use crate::open::Excess;
 use crate::plan::{Plan, Rules};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -60,6 +61,15 @@ pub struct Permit {
     /// What it took from leases, and how long it is kept when it is detached.
     taken: Mutex<Vec<Taken>>,
     until: Mutex<Option<Instant>>,
+}
+
+/// What was observed of a permit.
+struct More {
+    /// What it was charged before.
+    before: Vec<u64>,
+    /// What it is to be charged.
+    charges: Vec<u64>,
+    observed: (u64, u64),
 }
 
 /// Detached permits: those by leases, which nobody else knows, and of the others as many as there is room for, of which the
@@ -208,22 +218,13 @@ impl Permit {
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if the permit has ended, or with
     /// [`tokenweir::Error::UsageInvalid`]; [`Error::Refused`].
     pub async fn observe(&self, input: u64, output: u64) -> Result<Observed, Error> {
-        let before = self.charges_of(self.charged());
-        let observed = {
-            let mut observed = self.observed.lock();
-            let next = (observed.0.saturating_add(input), observed.1.saturating_add(output));
-            // Checked as a usage is, since it becomes one.
-            let usage = Usage::new(next.0, next.1);
-            elsewhere::settlement(self.id(), Outcome::Settled, self.estimate, &usage)?;
-            *observed = next;
-            next
-        };
-        let charges = self.charges_of(self.charged());
+        let more = self.adds(input, output)?;
         if self.by == By::Lease {
-            return Ok(Observed { spent: self.settle_leases(&before, &charges) });
+            return Ok(Observed { spent: self.settle_leases(&more.before, &more.charges) });
         }
-        if charges != before && self.by == By::Server {
-            let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges };
+        if more.charges != more.before && self.by == By::Server {
+            let observed = more.observed;
+            let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges: more.charges };
             match self.inner.tell(&ending, 1.0, observed, self.inner.by()).await {
                 Ok(Answer { status: Status::Not, .. }) => {
                     return Err(tokenweir::Error::PermitSettled { id: self.id() }.into());
@@ -235,10 +236,59 @@ impl Permit {
                 Err(Failure::Away | Failure::Late | Failure::Busy(_)) => {}
             }
         }
+        Ok(Observed { spent: self.is_spent() })
+    }
+
+    /// As [`observe`](Permit::observe), for whoever cannot wait: what goes beyond the estimate is told the server in the
+    /// background, one call at a time for all that has come meanwhile.
+    pub(crate) fn observe_later(
+        &self,
+        input: u64,
+        output: u64,
+        excess: &Arc<Excess>,
+    ) -> Result<bool, tokenweir::Error> {
+        if excess.is_gone() {
+            return Err(tokenweir::Error::PermitSettled { id: self.id() });
+        }
+        let more = self.adds(input, output)?;
+        if self.by == By::Lease {
+            return Ok(self.settle_leases(&more.before, &more.charges));
+        }
+        if more.charges != more.before && self.by == By::Server && !self.inner.is_forked() {
+            let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges: more.charges };
+            excess.tell(&self.inner, ending, more.observed);
+        }
+        self.has_been_told(excess);
+        Ok(self.is_spent())
+    }
+
+    /// Takes up what the server has said in the background.
+    pub(crate) fn has_been_told(&self, excess: &Excess) {
+        if let Some(said) = excess.said() {
+            *self.said.lock() = said;
+        }
+    }
+
+    /// Adds tokens that a stream has brought.
+    fn adds(&self, input: u64, output: u64) -> Result<More, tokenweir::Error> {
+        let before = self.charges_of(self.charged());
+        let observed = {
+            let mut observed = self.observed.lock();
+            let next = (observed.0.saturating_add(input), observed.1.saturating_add(output));
+            // Checked as a usage is, since it becomes one.
+            let usage = Usage::new(next.0, next.1);
+            elsewhere::settlement(self.id(), Outcome::Settled, self.estimate, &usage)?;
+            *observed = next;
+            next
+        };
+        Ok(More { before, charges: self.charges_of(self.charged()), observed })
+    }
+
+    /// Whether an enforced limit that counts tokens had nothing left when the server last said.
+    fn is_spent(&self) -> bool {
         let said = self.said.lock();
         let legs = self.plan.legs.iter().zip(&*said).filter(|(leg, _)| leg.enforced && !leg.charge.is_per_request());
-        let spent = legs.into_iter().any(|(leg, said)| remaining(&leg.kind, said) <= 0);
-        Ok(Observed { spent })
+        legs.into_iter().any(|(leg, said)| remaining(&leg.kind, said) <= 0)
     }
 
     /// Settles the permit with what the provider reported: what was held beyond it is given back, what was used beyond the
@@ -261,6 +311,26 @@ impl Permit {
     }
 
     async fn end(mut self, outcome: Outcome, usage: &Usage) -> Result<Ended, Error> {
+        let (settlement, untold) = self.comes_to(outcome, usage)?;
+        let told = match untold {
+            Some(mut untold) => untold.tell().await?,
+            None => true,
+        };
+        Ok(Ended { settlement, told })
+    }
+
+    /// Ends the permit, for whoever cannot wait: the server is told in the background. After an error it is open still.
+    pub(crate) fn end_later(&mut self, outcome: Outcome, usage: &Usage) -> Result<Settlement, tokenweir::Error> {
+        // Whoever drops what is untold has it told.
+        Ok(self.comes_to(outcome, usage)?.0)
+    }
+
+    /// What ending it so comes to, and what the server has to be told of that: nothing, if leases have it.
+    fn comes_to(
+        &mut self,
+        outcome: Outcome,
+        usage: &Usage,
+    ) -> Result<(Settlement, Option<Untold<'_>>), tokenweir::Error> {
         let settlement = elsewhere::settlement(self.id(), outcome, self.charged(), usage)?;
         let Settlement { input, cached_input, output, .. } = settlement;
         let charges = match outcome {
@@ -270,12 +340,11 @@ impl Permit {
         self.open = false;
         if self.by == By::Lease {
             self.settle_leases(&self.charges_of(self.charged()), &charges);
-            return Ok(Ended { settlement, told: true });
+            return Ok((settlement, None));
         }
-        let mut untold =
-            Untold { inner: &self.inner, ending: Some(Ending { id: self.id.get(), plan: self.plan.clone(), charges }) };
-        let told = untold.tell().await?;
-        Ok(Ended { settlement, told })
+        let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges };
+        let untold = (!ending.plan.legs.is_empty()).then_some(Untold { inner: &self.inner, ending: Some(ending) });
+        Ok((settlement, untold))
     }
 
     /// Brings what was taken from leases from these charges to those: what is not used goes back, what is used more is taken from
@@ -323,6 +392,24 @@ impl Permit {
         }
     }
 
+    /// As [`renew`](Permit::renew), for whoever cannot wait: what the server says is known the next time.
+    pub(crate) fn renew_later(&self, ttl: Duration, excess: &Arc<Excess>) -> Result<(), tokenweir::Error> {
+        if excess.is_gone() {
+            return Err(tokenweir::Error::PermitSettled { id: self.id() });
+        }
+        if self.by == By::Lease || self.by == By::NoLimit {
+            *self.until.lock() = Some(Instant::now() + ttl);
+        } else if !self.inner.is_forked() && !self.inner.outage.renew(self.id.get(), ttl) {
+            let (inner, plan, id, excess) = (self.inner.clone(), self.plan.clone(), self.id.get(), excess.clone());
+            self.inner.runtime.spawn(async move {
+                if let Ok(false) = inner.renew(&plan, id, ttl).await {
+                    excess.has_gone();
+                }
+            });
+        }
+        Ok(())
+    }
+
     /// The policy that it was admitted by.
     pub fn policy(&self) -> &tokenweir::Policy {
         self.rules.denials.policy()
@@ -353,10 +440,6 @@ impl Untold<'_> {
     /// Tells whoever has the permit. False if it is to be told later.
     async fn tell(&mut self) -> Result<bool, Error> {
         let Some(ending) = &self.ending else { return Ok(true) };
-        if ending.plan.legs.is_empty() {
-            self.ending = None;
-            return Ok(true);
-        }
         if self.inner.outage.end(ending.id, &ending.charges) {
             self.inner.link.wake.notify_one();
             self.ending = None;

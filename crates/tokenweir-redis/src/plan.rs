@@ -351,6 +351,12 @@ impl Rules {
         self.slot_by.is_none().then(|| format!("{{{}}}", self.prefix).into_bytes())
     }
 
+    /// How long the identity is that a counter's key has behind its tag; `None` if it is no limit's of this policy.
+    pub(crate) fn identity_in(&self, key: &[u8]) -> Option<usize> {
+        // A list of JSON says where it ends, so none is the beginning of another.
+        self.identities.iter().find(|identity| key.starts_with(identity.as_bytes())).map(String::len)
+    }
+
     /// A limit that a permit from elsewhere was charged for: as this policy has it, or, if it does not, as the identity in the
     /// counter's key says. `None` if that is none.
     pub(crate) fn leg(&self, key: Vec<u8>, identity: std::ops::Range<usize>, charge: ChargeRule) -> Option<Leg> {

@@ -221,6 +221,18 @@ impl Connection {
             Connection::Cluster(connection) => connection.req_packed_command(command),
         }
     }
+
+    /// To the node that has this key, which the command need not name.
+    pub(crate) async fn send_where(&mut self, command: &Cmd, key: &[u8]) -> redis::RedisResult<Value> {
+        use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+        match self {
+            Connection::Single(_) => self.send(command).await,
+            Connection::Cluster(connection) => {
+                let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+                connection.route_command(command.clone(), RoutingInfo::SingleNode(node)).await
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenweir::policy::{ScopePart, Tokens};
-use tokenweir::{Decision, Key, Limiter, ManualClock, Now, PermitId, Policy, Request, UsageFilter};
+use tokenweir::store::Store;
+use tokenweir::{Decision, Key, Limiter, ManualClock, Now, PermitId, Policy, Request, StoreOptions, UsageFilter};
 
 use crate::trace::{Ending, Entry, Trace};
 use crate::verdict::{Counter, Ended, Left, Meet, Refused, Settled, Verdict};
@@ -39,7 +40,7 @@ struct Open {
     uncharged: Vec<usize>,
 }
 
-/// A limiter that nothing has used before, driven at the times of a trace.
+/// A limiter that nothing has used before, unless a store has quotas of it, driven at the times of a trace.
 ///
 /// Settlements that are due at or before a request's instant come before its decision, in the order of their
 /// admission where they tie. Permits never expire here: a trace says itself how each request ends.
@@ -71,13 +72,27 @@ impl Replay {
 
     /// Under this policy, with at most this many counters live at a time, as the host that is tried out configures it.
     pub fn with_max_counters(policy: Policy, max_counters: usize) -> Self {
+        Self::of(policy, max_counters, None)
+    }
+
+    /// The same, with quotas that begin with what `store` has of them. Its periods are compared with the times of the trace: one
+    /// that is over by then begins anew, and of one that is still to come the trace uses. Once everything has been settled,
+    /// [`give_back_leases`](Replay::give_back_leases) records exactly what is used.
+    pub fn on_store(policy: Policy, max_counters: usize, store: Arc<dyn Store>) -> Self {
+        Self::of(policy, max_counters, Some(store))
+    }
+
+    fn of(policy: Policy, max_counters: usize, store: Option<Arc<dyn Store>>) -> Self {
         let places = policy.limits().iter().enumerate().map(|(place, l)| (l.name().to_string(), place)).collect();
         let limiter = Limiter::builder(policy.clone())
             .clock(ManualClock::default())
             .permit_ttl(Duration::from_nanos(i64::MAX as u64))
             .max_permits(PLENTY)
-            .max_counters(max_counters)
-            .build();
+            .max_counters(max_counters);
+        let limiter = match store {
+            Some(store) => limiter.store(store, StoreOptions::new()).build(),
+            None => limiter.build(),
+        };
         Replay {
             policy,
             limiter,
@@ -239,6 +254,14 @@ impl Replay {
     /// The engine does not accept the usage of one of them.
     pub fn finish(&mut self) -> Result<(), Error> {
         self.settle_until(i64::MAX)
+    }
+
+    /// Has the store record what is used and no more, if there is one.
+    ///
+    /// # Errors
+    /// [`tokenweir::Error::Store`]; then it has at least what is used.
+    pub fn give_back_leases(&self) -> Result<(), tokenweir::Error> {
+        self.limiter.give_back_leases()
     }
 
     /// The rows of a whole trace, then the end of everything that it leaves open.

@@ -56,7 +56,7 @@ pub(crate) fn undecided(dialect: Dialect, wrong: &Error) -> Response<Bytes> {
     match wrong {
         // What went wrong with the store, and where it lies, is for the operator.
         Error::Store(_) => {
-            error(dialect, status, "the store of quotas failed and nothing was charged; try again later")
+            error(dialect, status, "the limits cannot be asked at the moment, and nothing was charged; try again later")
         }
         _ => error(dialect, status, &wrong.to_string()),
     }

@@ -127,15 +127,14 @@ impl Caller {
         }
     }
 
-    /// Passes the call that the caller makes.
-    pub(crate) fn with_call<T>(
-        &self,
-        estimate: Option<Estimate>,
-        streamed: bool,
-        act: impl FnOnce(&Call<'_>) -> T,
-    ) -> T {
-        let keys: Vec<Key<'_>> = self.keys.iter().map(|(name, value)| Key { name, value }).collect();
-        let mut call = Call::model(&self.project, "").with_keys(&keys);
+    /// Its keys, as calls have them.
+    pub(crate) fn call_keys(&self) -> Vec<Key<'_>> {
+        self.keys.iter().map(|(name, value)| Key { name, value }).collect()
+    }
+
+    /// The call that it makes, with its [keys](Caller::call_keys).
+    pub(crate) fn call<'a>(&'a self, keys: &'a [Key<'a>], estimate: Option<Estimate>, streamed: bool) -> Call<'a> {
+        let mut call = Call::model(&self.project, "").with_keys(keys);
         call.deployment = self.deployment.as_deref();
         call.agent = self.agent.as_deref();
         call.tool = self.tool.as_deref();
@@ -143,7 +142,7 @@ impl Caller {
         call.operation = self.operation.as_deref();
         call.estimate = estimate;
         call.streamed = streamed;
-        act(&call)
+        call
     }
 }
 

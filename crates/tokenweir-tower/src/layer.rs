@@ -36,8 +36,8 @@ pub struct MeterLayer<A, H> {
 }
 
 impl<A: Admission, H: Host> MeterLayer<A, H> {
-    /// A layer that admits by `admission` (a [`Limiter`](tokenweir::Limiter) or a [`Gate`](tokenweir::gateway::Gate)) what
-    /// `host` identifies.
+    /// A layer that admits by `admission` (a [`Limiter`](tokenweir::Limiter), a [`Gate`](tokenweir::gateway::Gate),
+    /// [`OnServer`](crate::OnServer)) what `host` identifies.
     pub fn new(admission: A, host: H, settings: Settings) -> Self {
         MeterLayer { shared: Arc::new(Shared { admission, host, settings }) }
     }
@@ -148,7 +148,7 @@ impl<A: Admission, H: Host> Shared<A, H> {
             Err(Stopped { response, limits }) => return own(*response, limits),
         };
         let answered = inner.call(Request::from_parts(head, body)).await;
-        let now = hold.limiter().now();
+        let now = self.admission.limiter().now();
         let response = match answered {
             Ok(response) => response,
             Err(error) => {
@@ -161,7 +161,7 @@ impl<A: Admission, H: Host> Shared<A, H> {
             hold.cancel_at(now);
             return Ok(Response::from_parts(head, ResponseBody::unwatched(body)));
         }
-        if exchange.has_expired(hold.limiter(), now) {
+        if exchange.has_expired(hold.permits(), now) {
             return own(
                 error(dialect, 504, "The model took so long to answer that the call's permit has expired."),
                 false,
@@ -207,7 +207,10 @@ impl<A: Admission, H: Host> Shared<A, H> {
         };
         let Wants { body, estimate, streamed, asks_for_usage } = wants;
         let now = self.admission.limiter().now();
-        let admitted = caller.with_call(estimate, streamed, |call| self.admission.admit_at(call, now));
+        let admitted = {
+            let keys = caller.call_keys();
+            self.admission.admit_at(&caller.call(&keys, estimate, streamed), now).await
+        };
         let hold = match admitted {
             Ok(Admitted::Passed(hold)) => hold,
             Ok(Admitted::Refused(refusal)) => {
@@ -285,8 +288,9 @@ impl<A: Admission, H: Host> Shared<A, H> {
 
     fn estimate(&self, caller: &Caller, asked: &Asked, streamed: bool) -> Result<Estimate, Stopped> {
         let (rule, limiter) = (&self.settings.output, self.admission.limiter());
-        let estimate = caller
-            .with_call(None, streamed, |call| call.with_request(|request| asked.estimate(rule, limiter, request)));
+        let keys = caller.call_keys();
+        let call = caller.call(&keys, None, streamed);
+        let estimate = call.with_request(|request| asked.estimate(rule, limiter, request));
         estimate.map_err(|wrong| undecided(caller.dialect, &wrong).into())
     }
 }

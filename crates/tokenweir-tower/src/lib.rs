@@ -1,8 +1,8 @@
 //! tokenweir as a tower layer, for hyper, axum, tonic and whatever else takes `http` requests.
 //!
 //! A [`MeterLayer`] stands in front of a service that calls models. It asks the [`Host`] who calls what, reads of the
-//! request's body what an estimate needs, admits by a [`Limiter`](tokenweir::Limiter) or a
-//! [`Gate`](tokenweir::gateway::Gate), answers what is refused in the caller's dialect, passes everything else on, and
+//! request's body what an estimate needs, admits by a [`Limiter`](tokenweir::Limiter), a
+//! [`Gate`](tokenweir::gateway::Gate) or [counters on a server](OnServer), answers what is refused in the caller's dialect, passes everything else on, and
 //! settles each call exactly once, however it ends:
 //!
 //! | the call ends | it is settled by |
@@ -59,6 +59,10 @@
 //! # Ok::<(), tokenweir::PolicyError>(())
 //! ```
 //!
+//! # Counters on a server
+//! [`OnServer`] decides by whatever is [`Counters`](tokenweir::elsewhere::Counters): `tokenweir_redis::OpenPermits` are those of a limiter on
+//! Redis or Valkey, so that gateways on many machines share their limits. Only the decision waits for the server.
+//!
 //! # gRPC
 //! A call without a body to read is metered by what the host says of it ([`Takes::Stated`]), messages and trailers pass
 //! untouched, and a refusal of a request of type `application/grpc` is a status of gRPC (`RESOURCE_EXHAUSTED` for limits)
@@ -74,7 +78,7 @@ mod request;
 mod response;
 mod settings;
 
-pub use admission::{Admission, Admitted, Hold, Refusal};
+pub use admission::{Admission, Admitted, Hold, OnServer, Refusal};
 pub use answer::error;
 pub use host::{Caller, Host, Identified, Metered, NoAnswer, NotReached, Takes};
 pub use layer::{MeterLayer, MeterService};

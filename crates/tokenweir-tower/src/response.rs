@@ -46,8 +46,8 @@ impl Watched {
     /// A piece passes; `last`: no more will come.
     fn passes(&mut self, piece: &[u8], last: bool) -> Passed {
         let Some(hold) = &self.hold else { return Passed::Whole };
-        let now = hold.limiter().now();
-        let passed = self.watch.passes(piece, last, hold.limiter(), now);
+        let now = hold.now();
+        let passed = self.watch.passes(piece, last, hold.permits(), now);
         if last || matches!(passed, Passed::Last(_)) {
             self.end(now);
         }
@@ -64,7 +64,7 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(hold) = &self.hold {
-            let now = hold.limiter().now();
+            let now = hold.now();
             self.end(now);
         }
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tokenweir::elsewhere::Permits;
 use tokenweir::policy::{Algorithm, Limit, Meter, Policy};
-use tokenweir::{Limiter, Now, PermitId};
+use tokenweir::{Now, PermitId};
 
 /// How one limit of a request stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,16 +36,16 @@ impl Standing {
     }
 
     /// How the limits of an open permit stand at `now`; nothing if it has ended.
-    pub fn of_permit(limiter: &Limiter, permit: PermitId, now: Now) -> Vec<Standing> {
+    pub fn of_permit(permits: &dyn Permits, permit: PermitId, now: Now) -> Vec<Standing> {
         let mut standings = Vec::new();
-        limiter.each_remaining_at(permit, now, |limit, left| standings.push(Standing::new(limit, left, now)));
+        permits.each_left_at(permit, now, &mut |limit, left| standings.push(Standing::new(limit, left, now)));
         standings
     }
 
     /// As [`of_permit`](Standing::of_permit), of the rates alone: what [`Dialect::headers`](crate::Dialect::headers) tell.
-    pub fn rates_of_permit(limiter: &Limiter, permit: PermitId, now: Now) -> Vec<Standing> {
+    pub fn rates_of_permit(permits: &dyn Permits, permit: PermitId, now: Now) -> Vec<Standing> {
         let mut standings = Vec::new();
-        limiter.each_remaining_at(permit, now, |limit, left| {
+        permits.each_left_at(permit, now, &mut |limit, left| {
             if !is_quota(limit) {
                 standings.push(Standing::new(limit, left, now));
             }

@@ -72,6 +72,25 @@ pub struct Mark<'a> {
     pub lower: bool,
 }
 
+impl<'a> Mark<'a> {
+    /// So much of a period may be used; what is recorded beyond it stays.
+    pub fn new(counter: CounterName<'a>, period_start: i64, period_end: i64, used: u64) -> Self {
+        Mark { counter, period_start, period_end, used, lower: false }
+    }
+
+    /// What a store has once this is recorded over what it had; `None` if it is passed over.
+    pub fn over(&self, before: Option<Recorded>) -> Option<Recorded> {
+        let Mark { period_start, used, .. } = *self;
+        match before {
+            Some(before) if before.period_start > period_start => None,
+            Some(before) if before.period_start == period_start && !self.lower => {
+                Some(Recorded { period_start, used: before.used.max(used) })
+            }
+            _ => Some(Recorded { period_start, used }),
+        }
+    }
+}
+
 /// Keeps the use of quotas for one limiter.
 ///
 /// It is called by whichever thread needs it, but [`record`](Store::record) by one at a time. Neither call comes while a
@@ -124,6 +143,18 @@ mod tests {
         assert_eq!((&*read.limit, &*read.meter, &*read.period), ("month", "total", "monthly"));
         let scope: Vec<(&str, &[u8])> = read.scope.iter().map(|(part, value)| (&**part, &**value)).collect();
         assert_eq!(scope, [("project", &b"search"[..]), ("key:user", b"\xff\0")]);
+    }
+
+    #[test]
+    fn a_mark_is_recorded_over_an_older_period_and_over_less_unless_it_gives_back() {
+        let over = |period_start, used, lower| {
+            let mark = Mark { lower, ..Mark::new(CounterName::new("month", b""), period_start, 30, used) };
+            mark.over(Some(Recorded { period_start: 10, used: 5 })).map(|after| (after.period_start, after.used))
+        };
+        assert_eq!([over(9, 7, false), over(9, 7, true)], [None, None]);
+        assert_eq!([over(10, 4, false), over(10, 6, false), over(10, 4, true)], [5, 6, 4].map(|used| Some((10, used))));
+        assert_eq!(over(20, 1, false), Some((20, 1)));
+        assert_eq!(Mark::new(CounterName::new("month", b""), 0, 10, 3).over(None).map(|after| after.used), Some(3));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use tokio::task::spawn_blocking;
 
 use crate::directory::{Directory, May};
 use crate::estate::{self, ADMINISTRATOR, RESOURCE};
+use crate::on_server::OnServer;
 use crate::server::Shared;
 
 /// The paths that are an operator's.
@@ -59,6 +60,9 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request<Bo
     }
     if request.method() != Method::GET {
         return problem(StatusCode::METHOD_NOT_ALLOWED, "this can only be looked at");
+    }
+    if let (Some(server), "status" | "usage" | "configuration") = (&shared.on_server, &*path) {
+        server.look().await;
     }
     aside(move || view(&shared, &path)).await
 }
@@ -94,8 +98,8 @@ pub(crate) async fn page() -> Response<Body> {
 }
 
 fn usage(shared: &Shared) -> Value {
-    let limiter = shared.gate.limiter();
-    let counters = limiter.usage(&Default::default()).into_iter().map(|counter| {
+    let gate = &shared.gate;
+    let counters = gate.usage_at(&Default::default(), gate.now()).into_iter().map(|counter| {
         let scope = counter.scope.iter().map(|(part, value)| (part.clone(), String::from_utf8_lossy(value).into()));
         json!({
             "limit": counter.limit, "meter": counter.meter.to_string(), "scope": Value::Object(scope.collect()),
@@ -103,11 +107,16 @@ fn usage(shared: &Shared) -> Value {
             "resets_at": counter.resets_at.map(Timestamp::from), "settled_total": counter.settled_total,
         })
     });
-    let stats = limiter.stats();
+    let open = match (&shared.on_server, &shared.workers) {
+        // Each worker knows its own.
+        (Some(_), Some(_)) => None,
+        (Some(server), None) => Some(server.open()),
+        (None, _) => Some(gate.limiter().stats().permits_open),
+    };
     json!({
         "counters": counters.collect::<Vec<_>>(),
-        "calls": shared.gate.figures(),
-        "open": stats.permits_open,
+        "calls": gate.figures(),
+        "open": open,
     })
 }
 
@@ -122,8 +131,12 @@ fn configuration(shared: &Shared) -> Value {
         .quotas
         .as_ref()
         .map(|quotas| json!({ "failures": shared.gate.limiter().stats().store_failures, "error": quotas.failure() }));
+    let server = shared.on_server.as_ref().map(OnServer::told);
     let loaded = &changes.loaded;
-    json!({ "taken_up": loaded.times, "error": loaded.error, "usage_log": log, "store": store, "workers": workers })
+    json!({
+        "taken_up": loaded.times, "error": loaded.error, "usage_log": log, "store": store, "server": server,
+        "workers": workers,
+    })
 }
 
 async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {

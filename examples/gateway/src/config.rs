@@ -58,8 +58,11 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
     /// Where a line is written for each call.
     pub usage_log: Option<PathBuf>,
-    /// Where the use of quotas is recorded in advance, so that it outlives a kill.
+    /// Where the use of quotas is recorded in advance, so that it outlives a kill; or the server that has all counters.
     pub store: Option<StoreUrl>,
+    /// How the server is asked, where the store is one.
+    #[serde(default)]
+    pub server: ServerRules,
     /// Where workers have their counters; a file of the gateway's own unless set.
     pub region: Option<PathBuf>,
     /// Who administers.
@@ -96,12 +99,59 @@ pub struct Config {
     pub traffic: TrafficSettings,
 }
 
-/// Where the use of quotas is recorded: `redb:PATH`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Where the use of quotas is recorded, `redb:PATH`, or where all counters are: `redis://HOST:PORT` and whatever else a
+/// [`Server`](tokenweir_redis::Server) is; or the name of an environment variable that says so, `env:NAME`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum StoreUrl {
     /// A file of quotas.
     Redb(PathBuf),
+    /// A server. It may have a password in it.
+    Server(String),
+}
+
+impl std::fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StoreUrl::Redb(path) => f.debug_tuple("Redb").field(path).finish(),
+            StoreUrl::Server(_) => f.write_str("Server"),
+        }
+    }
+}
+
+/// How a server of counters is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerRules {
+    /// What all keys on the server begin with. Gateways share counters if it is the same.
+    pub prefix: String,
+    /// How long a decision may wait for the server, in milliseconds; 1 to 60,000.
+    pub deadline_ms: u64,
+    /// What a call gets while the server does not answer.
+    pub when_away: WhenAway,
+    /// With `local_share`: thousandths of every limit that this gateway admits by itself meanwhile; 1 to 1000.
+    pub per_mille: Option<u32>,
+    /// Whether capacity is leased from the server in advance, and most calls are decided here.
+    pub leases: bool,
+}
+
+impl Default for ServerRules {
+    fn default() -> Self {
+        let (prefix, when_away) = ("tokenweir-gateway".to_owned(), WhenAway::Deny);
+        ServerRules { prefix, deadline_ms: 50, when_away, per_mille: None, leases: false }
+    }
+}
+
+/// What a call gets while the server does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenAway {
+    /// 503.
+    Deny,
+    /// It passes, and the server is charged when it is back.
+    Allow,
+    /// It passes, if a share of every limit has room for it.
+    LocalShare,
 }
 
 impl TryFrom<String> for StoreUrl {
@@ -110,11 +160,15 @@ impl TryFrom<String> for StoreUrl {
     fn try_from(text: String) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("redb", path)) if !path.is_empty() => Ok(StoreUrl::Redb(path.into())),
-            Some(("redis" | "rediss", _)) => Err(format!(
-                "{text:?} is a server, and this gateway counts in the engine's own limiter; give \"redb:PATH\", or build \
-                 on tokenweir-redis as docs/stores.md says"
-            )),
-            _ => Err(format!("{text:?} is no store; give \"redb:PATH\"")),
+            Some(("env", name)) => match std::env::var(name) {
+                Ok(value) if !value.starts_with("env:") => StoreUrl::try_from(value),
+                _ => Err(format!(
+                    "the environment variable {name:?} names no store; give \"redb:PATH\" or \"redis://HOST\""
+                )),
+            },
+            // What is wrong with it the server's crate says, without its password.
+            Some((scheme, _)) if scheme.contains("redis") || scheme.contains("valkey") => Ok(StoreUrl::Server(text)),
+            _ => Err("that is no store; give \"redb:PATH\" or \"redis://HOST:PORT\"".to_owned()),
         }
     }
 }

@@ -18,6 +18,7 @@ mod estate;
 mod history;
 mod identity;
 mod keys;
+mod on_server;
 mod proxy;
 mod quotas;
 mod region;

@@ -71,6 +71,7 @@ fn take_up(shared: &Shared, changes: &mut Changes, text: &str, path: &Path) -> R
         ("state_file", config.state_file == was.state_file),
         ("usage_log", config.usage_log == was.usage_log),
         ("store", config.store == was.store),
+        ("server", config.server == was.server),
         ("region", config.region == was.region),
         ("counting", config.counting == was.counting),
         ("idle_seconds", config.idle_seconds == was.idle_seconds),

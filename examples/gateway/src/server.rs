@@ -22,6 +22,7 @@ use crate::directory::{Current, Directory};
 use crate::estate::{self, builder, reconcile};
 use crate::history::History;
 use crate::identity::Identity;
+use crate::on_server::OnServer;
 use crate::proxy::Proxy;
 use crate::quotas::Quotas;
 use crate::region;
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) workers: Option<Crew>,
     /// The file of quotas, if there is one.
     pub(crate) quotas: Option<Quotas>,
+    /// The server that has the counters, if they are on one.
+    pub(crate) on_server: Option<OnServer>,
     state_file: Option<PathBuf>,
     /// Where counters are besides.
     elsewhere: Elsewhere,
@@ -167,6 +170,9 @@ impl Running {
             abort.abort();
         }
         let _ = self.keeper.await;
+        if let Some(server) = &shared.on_server {
+            server.stop().await;
+        }
         let _ = spawn_blocking(move || {
             shared.save(&shared.changes());
             if let Some(Err(error)) = shared.quotas.as_ref().map(Quotas::stop) {
@@ -214,18 +220,21 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
     if let (How::Workers(count), store) = (&how, &config.store) {
         let reason = match store {
             _ if !(1..=MOST).contains(count) => format!("there can be 1 to {MOST} workers, and not {count}"),
-            Some(_) => {
+            Some(StoreUrl::Redb(_)) => {
                 "store is set, and with --workers counters are in a region, which has no store beside it; leave \
                         one of the two out"
                     .to_owned()
             }
-            None => String::new(),
+            Some(StoreUrl::Server(_)) | None => String::new(),
         };
         if !reason.is_empty() {
             return Err(refused(reason));
         }
     }
-    let store = config.store.as_ref().map(|StoreUrl::Redb(file)| file);
+    let store = match &config.store {
+        Some(StoreUrl::Redb(file)) => Some(file),
+        _ => None,
+    };
     for file in [config.state_file.as_ref(), config.usage_log.as_ref(), store].into_iter().flatten() {
         if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory).map_err(system(directory))?;
@@ -256,16 +265,28 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
             (None, store.map(|file| Quotas::open(file)).transpose().map_err(|error| refused(error.to_string()))?)
         }
     };
+    let on_server = OnServer::of(&config).await.map_err(refused)?;
     let brain = region.as_deref().map(Brain::listen).transpose().map_err(refused)?;
-    let console = match (&region, &quotas) {
-        (Some(region), _) => console_in(region, building, &config, path)?,
-        (None, Some(quotas)) => quotas.under(building()).build(),
-        (None, None) => building().build(),
+    // With a server it is only where workers find this process.
+    let region = region.filter(|_| on_server.is_none());
+    let console = match (&region, &quotas, &on_server) {
+        (Some(region), ..) => console_in(region, building, &config, path)?,
+        (None, Some(quotas), _) => quotas.under(building()).build(),
+        (None, None, Some(server)) => server.under(building()).build(),
+        (None, None, None) => building().build(),
     };
     let elsewhere = Elsewhere { region: region.as_deref().and_then(region::mark), store: store.cloned() };
     if region.is_none() {
         let saved = load(&config, &console)?;
         if let Some(saved) = saved.as_ref().filter(|saved| saved.left_to_store > 0)
+            && on_server.is_some()
+        {
+            eprintln!(
+                "{}: {} counters that the state file has are not taken up: all are on the server now",
+                path.display(),
+                saved.left_to_store
+            );
+        } else if let Some(saved) = saved.as_ref().filter(|saved| saved.left_to_store > 0)
             && saved.elsewhere.store != elsewhere.store
         {
             eprintln!(
@@ -291,8 +312,8 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
     }
 
     let idle = Duration::from_secs(config.idle_seconds);
-    let (serves, workers) = match (how, region.zip(brain)) {
-        (How::Workers(count), Some((region, brain))) => {
+    let (serves, workers) = match (how, brain) {
+        (How::Workers(count), Some(brain)) => {
             let (file, text, brain_at) = (path.to_owned(), text.clone(), brain.path().to_owned());
             let orders = Orders { version: 1, file, text, resource, region, brain: brain_at };
             let listener = listener.into_std().map_err(system(path))?;
@@ -304,7 +325,7 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
         (How::Alone(sample), _) => {
             (Serves::All(listener, calls(gate.clone(), directory.clone(), &config, sample)), None)
         }
-        (How::Workers(_), None) => return Err(refused("there is no region".to_owned())),
+        (How::Workers(_), None) => return Err(refused("there is no socket for the workers".to_owned())),
     };
     let shared = Arc::new(Shared {
         console,
@@ -315,6 +336,7 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
         lines,
         workers,
         quotas,
+        on_server,
         state_file: config.state_file.clone(),
         elsewhere,
         changes: Mutex::new(Changes {
@@ -339,6 +361,9 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
             let mut looks = 0_u32;
             while tokio::time::timeout(LOOK_EVERY, stopped.wait_for(|stop| *stop)).await.is_err() {
                 looks = looks.wrapping_add(1);
+                if let Some(server) = &shared.on_server {
+                    server.say();
+                }
                 let (shared, path) = (shared.clone(), path.clone());
                 let _ = spawn_blocking(move || {
                     reload::look(&shared, &path);

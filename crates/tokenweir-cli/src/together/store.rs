@@ -10,6 +10,7 @@ use tokenweir_redis::{BlockingDecision, BlockingLimiter, BlockingPermit, RedisLi
 use tokenweir_replay::Ending;
 
 use crate::failure::Failure;
+use crate::quota_file;
 
 /// Where the counters are.
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl Store {
         let Some(text) = text else { return Ok(Store::Alone) };
         if text == "shared" {
             return Ok(Store::Shared);
+        }
+        if quota_file::path(text).is_some() {
+            let reason = "a file of quotas is for one process";
+            let remedy = "leave --processes out, or count in a region (shared) or on a server (redis://HOST:PORT)";
+            return Err(Failure::input("--store", reason, remedy));
         }
         // It says itself what to write.
         let server = Server::parse(text).map_err(|wrong| Failure::Problems(vec![format!("--store: {wrong}")]))?;

@@ -1,6 +1,8 @@
 //! What the benches share: processes that begin together, and the machine that they run on.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
+pub mod asking;
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 

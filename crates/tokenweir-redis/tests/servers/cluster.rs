@@ -58,6 +58,10 @@ async fn limits_of_a_cluster_hold_in_one_slot_and_spread_over_all() {
         }
     }
     assert_eq!(passed, 50);
+    let mut seen = limiter.usage().await.unwrap();
+    seen.sort_by(|a, b| a.limit.cmp(&b.limit));
+    let seen: Vec<_> = seen.iter().map(|one| (one.limit.as_str(), one.used)).collect();
+    assert_eq!(seen, [("project", 50), ("total", 50)], "on whichever node they are");
     let spread = cluster.limiter(limits(&[PROJECT])).await.prefix("spread").slot_by(ScopePart::Project);
     let spread = up(spread).await;
     for project in 0..40 {

@@ -7,6 +7,7 @@ mod cluster;
 mod elsewhere;
 mod faults;
 mod leases;
+mod open;
 mod outage;
 mod readme;
 mod sentinel;

@@ -127,5 +127,5 @@ fn a_store_that_fails_is_a_matter_of_the_service_and_its_place_is_not_told() {
     assert_eq!(scene.sent_count(), 0);
     let body = run(answered.into_body().collect()).expect("a whole body").to_bytes();
     let body = String::from_utf8_lossy(&body);
-    assert!(body.contains("the store of quotas failed") && !body.contains("/var/lib"), "{body}");
+    assert!(body.contains("the limits cannot be asked") && !body.contains("/var/lib"), "{body}");
 }

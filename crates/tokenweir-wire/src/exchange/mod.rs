@@ -16,8 +16,9 @@ use crate::response::{Ended, Framing, Measured, ResponseMeter};
 use crate::stream_options::UsageChunkFilter;
 use events::Tail;
 use std::time::Duration;
+use tokenweir::elsewhere::Permits;
 use tokenweir::gateway::Completion;
-use tokenweir::{Estimate, Limiter, Now, PermitId, Usage};
+use tokenweir::{Estimate, Now, PermitId, Usage};
 
 /// A call that has been admitted and sent, and not been answered yet.
 ///
@@ -89,13 +90,13 @@ struct Life {
 
 impl Life {
     /// Renews the permit once a quarter of its life is over. Whether it has expired.
-    fn has_expired(&mut self, limiter: &Limiter, now: Now) -> bool {
+    fn has_expired(&mut self, permits: &dyn Permits, now: Now) -> bool {
         let Some(permit) = self.permit else { return false };
-        let (gone, ttl) = (Duration::from_nanos(now.mono.saturating_sub(self.renewed)), limiter.permit_ttl());
+        let (gone, ttl) = (Duration::from_nanos(now.mono.saturating_sub(self.renewed)), permits.permit_ttl());
         if gone <= ttl / 4 {
             return false;
         }
-        match limiter.renew_at(permit, ttl, now) {
+        match permits.renew_at(permit, ttl, now) {
             Ok(()) => self.renewed = now.mono,
             Err(_) if gone >= ttl => return true,
             // Somebody else has ended it, who knows why.
@@ -125,10 +126,10 @@ impl Exchange {
     }
 
     /// Whether its permit has expired before the answer came: what is answered now would be had for the estimate,
-    /// whatever it says. (A permit lives for [`Limiter::permit_ttl`]: longer than any upstream may take to begin.) Calls
+    /// whatever it says. (A permit lives for [`Limiter::permit_ttl`](tokenweir::Limiter::permit_ttl): longer than any upstream may take to begin.) Calls
     /// of which nothing is read are settled by the estimate anyhow, and have not.
-    pub fn has_expired(&mut self, limiter: &Limiter, now: Now) -> bool {
-        self.life.has_expired(limiter, now) && self.api.is_some()
+    pub fn has_expired(&mut self, permits: &dyn Permits, now: Now) -> bool {
+        self.life.has_expired(permits, now) && self.api.is_some()
     }
 
     /// It was sent, and there will be no answer: by what it is settled.
@@ -243,15 +244,15 @@ impl<E: Estimator> ResponseWatch<E> {
     /// The next piece has come; `last`: it is the last, as far as is known, so that the end comes right behind it. What it
     /// brings beyond the estimate is charged, the permit is kept alive, and where that comes to an end or a limit is spent,
     /// so does the response.
-    pub fn passes(&mut self, piece: &[u8], last: bool, limiter: &Limiter, now: Now) -> Passed {
-        if self.exchange.life.has_expired(limiter, now) && self.meter.is_some() {
+    pub fn passes(&mut self, piece: &[u8], last: bool, permits: &dyn Permits, now: Now) -> Passed {
+        if self.exchange.life.has_expired(permits, now) && self.meter.is_some() {
             // Nothing more would be counted.
             return self.has_expired();
         }
         if self.first.is_none() && !piece.is_empty() {
             self.first = Some(self.exchange.since(now));
         }
-        let more = self.observe(piece, last, limiter, now);
+        let more = self.observe(piece, last, permits, now);
         let ends_by_itself = self.ends_by_itself(more);
         let filtered = self.filter.as_mut().map(|filter| {
             let mut passed = Vec::with_capacity(piece.len());
@@ -300,15 +301,15 @@ impl<E: Estimator> ResponseWatch<E> {
     }
 
     /// Takes a piece in, and observes what it brings: the output tokens more.
-    fn observe(&mut self, piece: &[u8], last: bool, limiter: &Limiter, now: Now) -> u64 {
+    fn observe(&mut self, piece: &[u8], last: bool, permits: &dyn Permits, now: Now) -> u64 {
         let more = self.meter.as_mut().map_or(0, |meter| meter.feed(piece));
         self.output = self.output.saturating_add(more);
         let (Some(permit), false, true) = (self.exchange.life.permit, last, more > 0) else { return more };
         // An error: a sum that cannot be, or somebody else has ended the permit. What was charged stands.
-        let Ok(observed) = limiter.observe_at(permit, 0, more, now) else { return more };
+        let Ok(observed) = permits.observe_at(permit, 0, more, now) else { return more };
         let beyond = self.output > self.exchange.charged.output;
         if observed.spent && beyond && self.cutting.is_none() && self.may_cut() {
-            let limit = self.exchange.rules.cut.spent_limit(limiter, permit, now);
+            let limit = self.exchange.rules.cut.spent_limit(permits, permit, now);
             self.cutting = limit.map(|limit| Cutting { limit, waited: 0, ended: false });
         }
         more

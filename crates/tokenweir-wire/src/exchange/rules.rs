@@ -1,7 +1,8 @@
 //! What an operator decides of calls that do not end well.
 
+use tokenweir::elsewhere::Permits;
 use tokenweir::policy::{Algorithm, Meter};
-use tokenweir::{Limiter, Now, PermitId};
+use tokenweir::{Now, PermitId};
 
 /// What an operator decides of calls that take more than was expected, fail, or are never answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -73,9 +74,9 @@ impl Cut {
     }
 
     /// The first limit that is spent, of those that cut a stream short.
-    pub(super) fn spent_limit(self, limiter: &Limiter, permit: PermitId, now: Now) -> Option<String> {
+    pub(super) fn spent_limit(self, permits: &dyn Permits, permit: PermitId, now: Now) -> Option<String> {
         let mut spent = None;
-        limiter.each_remaining_at(permit, now, |limit, left| {
+        permits.each_left_at(permit, now, &mut |limit, left| {
             let counts_tokens = !matches!(limit.meter(), Meter::Requests | Meter::InFlight);
             let is_quota = matches!(limit.algorithm(), Algorithm::Quota { .. });
             if spent.is_none() && left <= 0 && counts_tokens && (is_quota || self == Cut::Any) {

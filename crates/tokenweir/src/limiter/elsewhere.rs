@@ -4,16 +4,149 @@
 //! comes out, so that a store of its own kind answers in the very words of the limiter.
 
 use super::compiled::{Compiled, Identities};
-use super::decision::Denied;
+use super::decision::{Denied, Observed};
 use super::rule::Outlook;
-use super::{admit, settle};
+use super::view::{CounterUsage, UsageFilter};
+use super::{Limiter, admit, settle};
+use crate::clock::Now;
 use crate::counter::floors::Histories;
 use crate::error::Error;
-use crate::policy::{Policy, Tokens};
+use crate::policy::{Algorithm, Limit, Policy, Tokens, decode_key};
 use crate::record::{Outcome, Settlement};
-use crate::request::{Estimate, PermitId, Usage};
+use crate::request::{Estimate, PermitId, Request, Usage};
+use crate::store::StoreError;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Whoever has open permits, for those who only look after them: the watch over a response, a gate. [`Limiter`] does.
+///
+/// None of it waits for anybody else: a response's body and a destructor cannot. Whose counters are on a server does there
+/// what it has to in the background, and says what is known by then.
+pub trait Permits: Send + Sync {
+    /// How long a permit lives that nobody settles or renews.
+    fn permit_ttl(&self) -> Duration;
+
+    /// Passes each enforced limit of an open permit and what it has left, as far as is known; nothing if the permit is gone.
+    fn each_left_at(&self, id: PermitId, now: Now, see: &mut dyn FnMut(&Limit, i64));
+
+    /// As [`Limiter::observe_at`].
+    ///
+    /// # Errors
+    /// As there.
+    fn observe_at(&self, id: PermitId, input: u64, output: u64, now: Now) -> Result<Observed, Error>;
+
+    /// As [`Limiter::renew_at`].
+    ///
+    /// # Errors
+    /// As there.
+    fn renew_at(&self, id: PermitId, ttl: Duration, now: Now) -> Result<(), Error>;
+
+    /// As [`Limiter::settle_at`].
+    ///
+    /// # Errors
+    /// As there.
+    fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error>;
+
+    /// As [`Limiter::cancel_at`].
+    ///
+    /// # Errors
+    /// As there.
+    fn cancel_at(&self, id: PermitId, now: Now) -> Result<Settlement, Error>;
+
+    /// As [`Limiter::abandon_at`].
+    ///
+    /// # Errors
+    /// As there.
+    fn abandon_at(&self, id: PermitId, now: Now) -> Result<Settlement, Error>;
+}
+
+impl Permits for Limiter {
+    fn permit_ttl(&self) -> Duration {
+        Limiter::permit_ttl(self)
+    }
+
+    fn each_left_at(&self, id: PermitId, now: Now, see: &mut dyn FnMut(&Limit, i64)) {
+        self.each_remaining_at(id, now, see);
+    }
+
+    fn observe_at(&self, id: PermitId, input: u64, output: u64, now: Now) -> Result<Observed, Error> {
+        Limiter::observe_at(self, id, input, output, now)
+    }
+
+    fn renew_at(&self, id: PermitId, ttl: Duration, now: Now) -> Result<(), Error> {
+        Limiter::renew_at(self, id, ttl, now)
+    }
+
+    fn settle_at(&self, id: PermitId, usage: Usage, now: Now) -> Result<Settlement, Error> {
+        Limiter::settle_at(self, id, usage, now)
+    }
+
+    fn cancel_at(&self, id: PermitId, now: Now) -> Result<Settlement, Error> {
+        Limiter::cancel_at(self, id, now)
+    }
+
+    fn abandon_at(&self, id: PermitId, now: Now) -> Result<Settlement, Error> {
+        Limiter::abandon_at(self, id, now)
+    }
+}
+
+/// What observing showed, as whoever has the counter found it: see [`Observed::spent`].
+pub fn observed(spent: bool) -> Observed {
+    Observed { spent }
+}
+
+/// A counter of a limit, as whoever has it found it: `scope` as [`Applied::key`](crate::policy::Applied::key) has it, what is
+/// used of it, and what was charged in all.
+pub fn usage(limit: &Limit, scope: &[u8], (used, total): (u64, u64), resets_at: Option<Now>) -> CounterUsage {
+    let amount = match limit.algorithm() {
+        Algorithm::Bucket { burst, .. } => *burst,
+        other => other.amount(),
+    };
+    CounterUsage {
+        limit: limit.name().to_string(),
+        meter: limit.meter(),
+        scope: decode_key(limit.scope(), scope),
+        amount,
+        used,
+        held: 0,
+        remaining: i64::try_from(i128::from(amount) - i128::from(used)).unwrap_or(i64::MIN),
+        resets_at,
+        settled_total: total,
+    }
+}
+
+/// What is decided on a request elsewhere.
+#[derive(Debug)]
+pub enum Decided {
+    /// It may pass; its permit is open with whoever decided.
+    Admitted(PermitId),
+    /// It may not.
+    Denied(Box<Denied>),
+}
+
+/// A decision that is on its way.
+pub type Deciding<'a> = Pin<Box<dyn Future<Output = Result<Decided, Error>> + Send + 'a>>;
+
+/// Counters that are somewhere else: on a server. For a gate, or a layer, that decides by them.
+pub trait Counters: Permits {
+    /// Decides on a request.
+    ///
+    /// # Errors
+    /// As [`Limiter::admit`]; [`Error::Store`] if nobody can decide.
+    fn admit<'a>(&'a self, request: &'a Request<'a>, estimate: Estimate) -> Deciding<'a>;
+
+    /// Puts a policy in force: it applies to the next decision.
+    ///
+    /// # Errors
+    /// If it cannot be: the policy before stays.
+    fn put_in_force(&self, policy: Policy) -> Result<(), StoreError>;
+
+    /// How the counters stood when they were last looked at. Waits for nobody.
+    fn usage(&self, filter: &UsageFilter) -> Vec<CounterUsage>;
+}
 
 /// What one enforced limit says of a request, as whoever has its counter found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

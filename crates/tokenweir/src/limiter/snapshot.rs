@@ -63,6 +63,16 @@ pub enum LeftOutReason {
     NoRoom,
 }
 
+impl Snapshot {
+    /// What comes of it where all counters are left out for one reason.
+    pub(crate) fn left_out(&self, reason: LeftOutReason) -> Restored {
+        let each = self.0.limits.iter().map(|saved| (saved.name.clone(), saved.algorithm.counters()));
+        let left_out = each.filter(|(_, counters)| *counters > 0);
+        let left_out = left_out.map(|(limit, counters)| LeftOut { limit, counters, reason }).collect();
+        Restored { counters: 0, left_out }
+    }
+}
+
 impl LeftOutReason {
     /// All of them.
     pub const ALL: [LeftOutReason; 5] = [

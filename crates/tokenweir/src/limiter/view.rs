@@ -82,6 +82,14 @@ pub struct UsageFilter {
     pub scope: Vec<(String, Vec<u8>)>,
 }
 
+impl UsageFilter {
+    /// Whether it matches a counter.
+    pub fn matches(&self, counter: &CounterUsage) -> bool {
+        self.limit.as_ref().is_none_or(|name| *name == counter.limit)
+            && self.scope.iter().all(|wanted| counter.scope.contains(wanted))
+    }
+}
+
 /// One counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -4,9 +4,13 @@
 //! - `governed`: which calls are governed, bypassed or denied;
 //! - `workloads`: agents and tools;
 //! - `walkthrough`: the first steps of the vendor's page, under the profile of API Management;
+//! - `elsewhere`: a gate whose counters are somewhere else;
 //! - `records`: one record for each call.
 
+#[path = "../support/elsewhere.rs"]
+mod away;
 mod compiled;
+mod elsewhere;
 #[path = "../support/foundry.rs"]
 mod foundry;
 mod governed;

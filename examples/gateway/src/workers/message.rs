@@ -15,7 +15,8 @@ pub(crate) struct Orders {
     /// Its text, as it was taken up.
     pub(crate) text: String,
     pub(crate) resource: FoundryResource,
-    pub(crate) region: PathBuf,
+    /// Where the counters are, unless they are on a server.
+    pub(crate) region: Option<PathBuf>,
     /// The socket of the first process.
     pub(crate) brain: PathBuf,
 }

@@ -21,6 +21,7 @@ use crate::admin::PATHS;
 use crate::config::Config;
 use crate::directory::{Current, Directory};
 use crate::estate::{PERMIT_TTL, RESOURCE, profile};
+use crate::on_server::OnServer;
 use crate::region;
 use crate::sample::Sample;
 use crate::serve::serve;
@@ -56,7 +57,8 @@ pub async fn work() -> Result<(), String> {
     let telling = std::thread::Builder::new().name("telling".to_owned());
     telling.spawn(move || tell(&reports, &counted, channel)).map_err(wrong("a thread"))?;
 
-    let gate = gate(&first, &config, reporter)?;
+    let on_server = OnServer::of(&config).await?;
+    let gate = gate(&first, &config, reporter, on_server.as_ref())?;
     let directory = Current::new(Directory::new(&config, &first.resource)?);
     listener.set_nonblocking(true).map_err(wrong("the listener"))?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(wrong("the listener"))?;
@@ -110,6 +112,9 @@ pub async fn work() -> Result<(), String> {
         () = serving => {}
         () = drained => {}
     }
+    if let Some(server) = &on_server {
+        server.stop().await;
+    }
     // Whoever does not take them keeps nobody from ending.
     let (told, all) = sync_channel(0);
     let flushed = tokio::task::spawn_blocking(move || {
@@ -134,13 +139,21 @@ fn next(from: &mut impl BufRead) -> Result<Option<Orders>, String> {
     }
 }
 
-fn gate(orders: &Orders, config: &Config, reporter: Arc<Reporter>) -> Result<Gate, String> {
+fn gate(
+    orders: &Orders,
+    config: &Config,
+    reporter: Arc<Reporter>,
+    on_server: Option<&OnServer>,
+) -> Result<Gate, String> {
     let name = RESOURCE.parse().map_err(|error| format!("{RESOURCE}: {error}"))?;
-    let region = orders.region.clone();
-    let mut building = Gate::builder(name, &orders.resource)
-        .observer(reporter)
-        .limiter(|limiter| limiter.permit_ttl(PERMIT_TTL))
-        .built_by(move |limiter| region::follow(&region, limiter));
+    let mut building =
+        Gate::builder(name, &orders.resource).observer(reporter).limiter(|limiter| limiter.permit_ttl(PERMIT_TTL));
+    if let Some(region) = orders.region.clone() {
+        building = building.built_by(move |limiter| region::follow(&region, limiter));
+    }
+    if let Some(server) = on_server {
+        building = building.counters(server.counters());
+    }
     if let Some(profile) = profile(config.counting) {
         building = building.profile(profile);
     }
@@ -150,8 +163,12 @@ fn gate(orders: &Orders, config: &Config, reporter: Arc<Reporter>) -> Result<Gat
 fn follow(orders: &Orders, gate: &Gate, directory: &Current) -> Result<(), String> {
     let config = Config::parse(&orders.text, &orders.file).map_err(|error| error.to_string())?;
     let newer = Directory::new(&config, &orders.resource)?;
-    // Limits are for the first process to put in force, in the region.
-    gate.update_standing(&orders.resource).map_err(|error| error.to_string())?;
+    match orders.region {
+        // Limits are for the first process to put in force, in the region.
+        Some(_) => gate.update_standing(&orders.resource),
+        None => gate.update(&orders.resource),
+    }
+    .map_err(|error| error.to_string())?;
     directory.set(newer);
     Ok(())
 }

@@ -6,9 +6,14 @@ mod connections;
 mod ends;
 mod keys;
 mod layered;
+#[cfg(target_os = "linux")]
+mod on_server;
 mod peers;
 #[cfg(target_os = "linux")]
 mod program;
+#[cfg(target_os = "linux")]
+#[path = "../../../../crates/tokenweir-redis/tests/support/mod.rs"]
+mod redis;
 mod refusals;
 mod reload;
 mod restart;

@@ -358,8 +358,10 @@ async fn a_region_is_for_one_gateway_at_a_time() {
     upstream.answers(200, ANSWER);
     let gateway = Program::with(&FOUR, &config(upstream.address, &quota(1600)));
     let region = format!("region = '{}/region'\n", gateway.directory.path().display());
+    let other = directory();
     for limit in [1600, 800] {
         let text = format!("{region}{}", config(upstream.address, &quota(limit)));
+        let text = text.replace('@', &other.path().display().to_string());
         let why = does_not_start_as(&FOUR, &text);
         assert!(why.contains("runs on this region; stop it"), "{why}");
     }

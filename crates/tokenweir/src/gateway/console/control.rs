@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::error::ConsoleError;
-use super::settings::{BuildLimiter, ConsoleSettings};
+use super::settings::{BuildLimiter, ConsoleSettings, KeepCounters};
 use crate::apim::Profile;
 use crate::clock::{Clock, Now};
 use crate::gateway::code::Code;
@@ -33,6 +33,7 @@ pub(super) struct Making {
     pub(super) max_counters: usize,
     pub(super) ttl: Duration,
     pub(super) limiters: Option<Arc<BuildLimiter>>,
+    pub(super) counters: Option<Arc<KeepCounters>>,
 }
 
 impl Making {
@@ -46,6 +47,9 @@ impl Making {
         }
         if let Some(build) = self.limiters.clone() {
             builder = builder.built_by(move |limiter| build(limiter));
+        }
+        if let Some(keep) = &self.counters {
+            builder = builder.counters(keep(name)?);
         }
         self.observers.iter().fold(builder, |builder, observer| builder.observer(observer.clone())).build()
     }

@@ -12,9 +12,11 @@ use super::{Console, GivenTime};
 use crate::apim::Profile;
 use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::gateway::estate::Estate;
+use crate::gateway::model::ResourceName;
 use crate::gateway::provider::{InProcessProvider, InstanceProvider};
 use crate::gateway::record::RecordObserver;
 use crate::gateway::traffic::GateError;
+use crate::limiter::elsewhere::Counters;
 use crate::limiter::{Limiter, LimiterBuilder};
 use crate::sync::Mutex;
 
@@ -87,10 +89,14 @@ pub struct ConsoleBuilder {
     clock: Option<Arc<dyn Clock>>,
     observers: Vec<Arc<dyn RecordObserver>>,
     limiters: Option<Arc<BuildLimiter>>,
+    counters: Option<Arc<KeepCounters>>,
 }
 
 /// Who builds the limiters of gates.
 pub(super) type BuildLimiter = dyn Fn(LimiterBuilder) -> Result<Limiter, GateError> + Send + Sync;
+
+/// Who keeps the counters of the gate of a resource.
+pub(super) type KeepCounters = dyn Fn(&ResourceName) -> Result<Arc<dyn Counters>, GateError> + Send + Sync;
 
 impl std::fmt::Debug for ConsoleBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -134,6 +140,16 @@ impl ConsoleBuilder {
         self
     }
 
+    /// Who keeps the counters of each gate, by its resource: see [`GateBuilder::counters`](crate::gateway::GateBuilder::counters).
+    /// It is asked while the console is held, so it must not use it. Calls are decided on by the gate, not by the console.
+    pub fn counters_kept_by(
+        mut self,
+        keep: impl Fn(&ResourceName) -> Result<Arc<dyn Counters>, GateError> + Send + Sync + 'static,
+    ) -> Self {
+        self.counters = Some(Arc::new(keep));
+        self
+    }
+
     /// The console.
     pub fn build(self) -> Console {
         let options = self.options;
@@ -161,6 +177,7 @@ impl ConsoleBuilder {
             max_counters: options.max_counters,
             ttl,
             limiters: self.limiters,
+            counters: self.counters,
         };
         Console {
             clock,

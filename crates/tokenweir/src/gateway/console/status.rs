@@ -132,7 +132,7 @@ struct Uses {
 impl Uses {
     fn of(gate: Option<&Gate>, gateway: Option<&AiGateway>, control: &Control, now: Now) -> Uses {
         let mut counters: BTreeMap<String, Vec<CounterUsage>> = BTreeMap::new();
-        for counter in gate.map(|gate| gate.limiter().usage_at(&Default::default(), now)).unwrap_or_default() {
+        for counter in gate.map(|gate| gate.usage_at(&Default::default(), now)).unwrap_or_default() {
             counters.entry(counter.limit.clone()).or_default().push(counter);
         }
         for counters in counters.values_mut() {

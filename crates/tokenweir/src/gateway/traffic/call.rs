@@ -104,13 +104,26 @@ impl<'a> Call<'a> {
         Call { operation: Some(operation), ..self }
     }
 
-    /// Passes the call as a limiter sees it: agent and tool are caller keys, and a call without a deployment has one that no
-    /// deployment can be called.
+    /// Passes the call as a limiter sees it: see [`request`](Call::request).
     pub fn with_request<T>(&self, act: impl FnOnce(&Request<'_>) -> T) -> T {
+        act(&self.request(&self.request_keys()))
+    }
+
+    /// The keys of the [request](Call::request) that the call is to a limiter.
+    pub fn request_keys(&self) -> SmallVec<[Key<'a>; 8]> {
         let mut keys: SmallVec<[Key<'_>; 8]> = self.keys.into();
         keys.extend(self.agent.map(|agent| Key::new(AGENT, agent)));
         keys.extend(self.tool.map(|tool| Key::new(TOOL, tool)));
-        act(&Request::new(self.project, self.deployment.unwrap_or(NO_DEPLOYMENT)).with_keys(&keys))
+        keys
+    }
+
+    /// The call as a limiter sees it, with its [keys](Call::request_keys): agent and tool are caller keys, and a call without a
+    /// deployment has one that no deployment can be called.
+    pub fn request<'k>(&self, keys: &'k [Key<'k>]) -> Request<'k>
+    where
+        'a: 'k,
+    {
+        Request::new(self.project, self.deployment.unwrap_or(NO_DEPLOYMENT)).with_keys(keys)
     }
 }
 

@@ -18,9 +18,11 @@ use crate::gateway::compile::{CompileError, Terms};
 use crate::gateway::figures::{Counts, Figures};
 use crate::gateway::model::{FoundryResource, GatewayName, ProjectName, ResourceName};
 use crate::gateway::record::{CallOutcome, LastError, RecordObserver, UsageRecord};
-use crate::limiter::{Decision, Denied, Limiter, LimiterBuilder, Peek};
+use crate::limiter::elsewhere::{Counters, Decided, Permits};
+use crate::limiter::{CounterUsage, Decision, Denied, Limiter, LimiterBuilder, Peek, UsageFilter};
 use crate::policy::Policy;
 use crate::request::Estimate;
+use crate::store::StoreError;
 use crate::sync::Mutex;
 
 /// Why a gate cannot be built, or cannot follow its model.
@@ -98,6 +100,8 @@ pub struct Gate {
 
 pub(super) struct Inner {
     pub(super) limiter: Limiter,
+    /// Where the counters are, if they are not the limiter's.
+    pub(super) elsewhere: Option<Arc<dyn Counters>>,
     resource: ResourceName,
     pub(super) standing: ArcSwap<Standing>,
     pub(super) terms: Terms,
@@ -131,6 +135,7 @@ pub struct GateBuilder<'a> {
     observers: Vec<Arc<dyn RecordObserver>>,
     configure: Configure,
     build: Build,
+    elsewhere: Option<Arc<dyn Counters>>,
 }
 
 impl fmt::Debug for GateBuilder<'_> {
@@ -165,6 +170,15 @@ impl GateBuilder<'_> {
         self
     }
 
+    /// Where the counters are, if it is somewhere else: on a server that many gates share. Its limiter is then what estimates
+    /// are cut to and what tells the time, and counts nothing; calls are decided by [`decide_at`](Gate::decide_at).
+    ///
+    /// No two gateways may share counters.
+    pub fn counters(mut self, elsewhere: Arc<dyn Counters>) -> Self {
+        self.elsewhere = Some(elsewhere);
+        self
+    }
+
     /// The gate.
     ///
     /// # Errors
@@ -172,8 +186,12 @@ impl GateBuilder<'_> {
     pub fn build(self) -> Result<Gate, GateError> {
         let terms = self.profile.as_ref().map_or(Terms::native(), Terms::from);
         let policy = policy(self.resource, &terms)?;
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.put_in_force(policy.clone()).map_err(crate::Error::from)?;
+        }
         let inner = Inner {
             limiter: (self.build)((self.configure)(Limiter::builder(policy)))?,
+            elsewhere: self.elsewhere,
             resource: self.name,
             standing: ArcSwap::from_pointee(Standing::new(self.resource, None)),
             terms,
@@ -197,7 +215,7 @@ impl Gate {
     pub fn builder(name: ResourceName, resource: &FoundryResource) -> GateBuilder<'_> {
         let (configure, build): (Configure, Build) =
             (Box::new(|builder| builder), Box::new(|builder| Ok(builder.build())));
-        GateBuilder { name, resource, profile: None, observers: Vec::new(), configure, build }
+        GateBuilder { name, resource, profile: None, observers: Vec::new(), configure, build, elsewhere: None }
     }
 
     /// Follows the model: memberships, limits, agents and settings as they are in `resource` apply to the next call. Use
@@ -215,9 +233,14 @@ impl Gate {
     /// As [`update`](Gate::update).
     pub fn update_at(&self, resource: &FoundryResource, now: Now) -> Result<(), GateError> {
         let policy = policy(resource, &self.inner.terms)?;
-        self.change(resource, || match policy != self.inner.limiter.policy() {
-            true => Ok(self.inner.limiter.swap_policy_at(policy, now)?),
-            false => Ok(()),
+        self.change(resource, || {
+            if policy == self.inner.limiter.policy() {
+                return Ok(());
+            }
+            if let Some(elsewhere) = &self.inner.elsewhere {
+                elsewhere.put_in_force(policy.clone()).map_err(crate::Error::from)?;
+            }
+            Ok(self.inner.limiter.swap_policy_at(policy, now)?)
         })
     }
 
@@ -258,6 +281,22 @@ impl Gate {
     /// The limiter with the gateway's counters, to view them. What is admitted on it directly, the gate does not see.
     pub fn limiter(&self) -> &Limiter {
         &self.inner.limiter
+    }
+
+    /// Whoever has the permits of its calls: its limiter, or [whoever has its counters](GateBuilder::counters).
+    pub fn permits(&self) -> &dyn Permits {
+        match &self.inner.elsewhere {
+            Some(elsewhere) => &**elsewhere,
+            None => &self.inner.limiter,
+        }
+    }
+
+    /// The gateway's counters, as [`Limiter::usage_at`]; where they are on a server, as they were when they were last looked at.
+    pub fn usage_at(&self, filter: &UsageFilter, now: Now) -> Vec<CounterUsage> {
+        match &self.inner.elsewhere {
+            Some(elsewhere) => elsewhere.usage(filter),
+            None => self.inner.limiter.usage_at(filter, now),
+        }
     }
 
     /// What limits have left, and what a call has consumed once that is known, as headers of its profile's names.
@@ -310,7 +349,8 @@ impl Gate {
     /// Decides on a call: it passes, governed or not, or it is refused.
     ///
     /// # Errors
-    /// As [`Limiter::admit`]. The call is counted and recorded as [`CallOutcome::Failed`]; no limit has been charged.
+    /// As [`Limiter::admit`]; [`Error::Store`] where [the counters are elsewhere](GateBuilder::counters). The call is counted
+    /// and recorded as [`CallOutcome::Failed`]; no limit has been charged.
     pub fn admit(&self, call: &Call<'_>) -> Result<Verdict, Error> {
         self.admit_at(call, self.now())
     }
@@ -321,55 +361,94 @@ impl Gate {
     /// As [`admit`](Gate::admit).
     pub fn admit_at(&self, call: &Call<'_>, now: Now) -> Result<Verdict, Error> {
         let standing = self.inner.standing.load();
+        let estimate = match self.before_limits(&standing, call, now) {
+            Before::Limits(estimate) => estimate,
+            Before::Verdict(verdict) => return Ok(verdict),
+        };
+        let decided = match &self.inner.elsewhere {
+            Some(_) => Err(is_elsewhere()),
+            None => call.with_request(|request| self.inner.limiter.admit_at(request, estimate, now)).map(Decided::from),
+        };
+        self.after_limits(&standing, call, (estimate, decided), now)
+    }
+
+    /// [`admit_at`](Gate::admit_at), also where [the counters are elsewhere](GateBuilder::counters): then it waits for them.
+    /// Otherwise it is ready at once.
+    ///
+    /// # Errors
+    /// As [`admit`](Gate::admit); [`Error::Store`] if nobody can decide.
+    pub async fn decide_at(&self, call: &Call<'_>, now: Now) -> Result<Verdict, Error> {
+        let Some(elsewhere) = &self.inner.elsewhere else { return self.admit_at(call, now) };
+        let standing = self.inner.standing.load_full();
+        let estimate = match self.before_limits(&standing, call, now) {
+            Before::Limits(estimate) => estimate,
+            Before::Verdict(verdict) => return Ok(verdict),
+        };
+        let decided = {
+            let keys = call.request_keys();
+            let request = call.request(&keys);
+            elsewhere.admit(&request, estimate).await
+        };
+        self.after_limits(&standing, call, (estimate, decided), now)
+    }
+
+    /// What comes of a call before its limits are asked.
+    fn before_limits(&self, standing: &Standing, call: &Call<'_>, now: Now) -> Before {
         match standing.stand(call) {
-            Stand::Governed => {
-                let estimate = self.charged_at_once(call);
-                match call.with_request(|request| self.inner.limiter.admit_at(request, estimate, now)) {
-                    Err(error) => {
-                        let mut record = self.begin(&standing, call, CallOutcome::Failed, now);
-                        let (source, reason) = ("tokenweir".to_owned(), error.name().to_owned());
-                        record.last_error = Some(LastError { source, reason, message: error.to_string() });
-                        self.inner.tell(&record);
-                        Err(error)
-                    }
-                    Ok(Decision::Admitted(permit)) => {
-                        let id = permit.into_id();
-                        let record = self.begin(&standing, call, CallOutcome::Admitted, now);
-                        Ok(Verdict::Passed(Passage::new(self.clone(), Some(id), record, now, estimate)))
-                    }
-                    Ok(Decision::Denied(denied)) => {
-                        Ok(Verdict::Refused(self.refuse(&standing, call, denied, estimate, now)))
-                    }
-                }
-            }
+            Stand::Governed => Before::Limits(self.charged_at_once(call)),
             Stand::Bypassed => {
-                let record = self.begin(&standing, call, CallOutcome::Bypassed, now);
-                Ok(Verdict::Passed(Passage::new(self.clone(), None, record, now, Estimate::default())))
+                let record = self.begin(standing, call, CallOutcome::Bypassed, now);
+                let passage = Passage::new(self.clone(), None, record, now, Estimate::default());
+                Before::Verdict(Verdict::Passed(passage))
             }
             Stand::Refused(status, reason, wrong) => {
                 let outcome = match wrong {
                     Wrong::AgentBlocked => CallOutcome::RefusedAgentBlocked,
                     _ => CallOutcome::RefusedUngoverned,
                 };
-                let mut record = self.begin(&standing, call, outcome, now);
+                let mut record = self.begin(standing, call, outcome, now);
                 record.response_code = Some(status);
                 let (source, reason) = ("gateway".to_owned(), reason.to_owned());
                 record.last_error = Some(LastError { source, reason, message: wrong.message(call) });
                 self.inner.tell(&record);
-                Ok(Verdict::Refused(RefusedCall::new(record, None, None)))
+                Before::Verdict(Verdict::Refused(RefusedCall::new(record, None, None)))
             }
+        }
+    }
+
+    /// What comes of a call that was charged `estimate`, by what its limits have decided.
+    fn after_limits(
+        &self,
+        standing: &Standing,
+        call: &Call<'_>,
+        (estimate, decided): (Estimate, Result<Decided, Error>),
+        now: Now,
+    ) -> Result<Verdict, Error> {
+        match decided {
+            Err(error) => {
+                let mut record = self.begin(standing, call, CallOutcome::Failed, now);
+                let (source, reason) = ("tokenweir".to_owned(), error.name().to_owned());
+                record.last_error = Some(LastError { source, reason, message: error.to_string() });
+                self.inner.tell(&record);
+                Err(error)
+            }
+            Ok(Decided::Admitted(permit)) => {
+                let record = self.begin(standing, call, CallOutcome::Admitted, now);
+                Ok(Verdict::Passed(Passage::new(self.clone(), Some(permit), record, now, estimate)))
+            }
+            Ok(Decided::Denied(denied)) => Ok(Verdict::Refused(self.refuse(standing, call, *denied, estimate, now))),
         }
     }
 
     /// What the limits of a call have left, for headers: nothing if it is not governed.
     ///
     /// # Errors
-    /// As [`Limiter::peek`].
+    /// As [`Limiter::peek`]; [`Error::Store`] where [the counters are elsewhere](GateBuilder::counters).
     pub fn remaining_at(&self, call: &Call<'_>, now: Now) -> Result<Remaining, Error> {
         if self.inner.standing.load().stand(call) != Stand::Governed {
             return Ok(Remaining::default());
         }
-        let peek = call.with_request(|request| self.inner.limiter.peek_at(request, Estimate::default(), now))?;
+        let peek = self.peek_at(call, Estimate::default(), now)?;
         let left: Vec<_> = peek.limits.into_iter().map(|view| (view.limit, view.remaining)).collect();
         Ok(self.inner.remaining(&left, 0))
     }
@@ -382,8 +461,11 @@ impl Gate {
     /// What would come of a call that is charged `estimate` at once. Nothing is taken.
     ///
     /// # Errors
-    /// As [`Limiter::peek`].
+    /// As [`remaining_at`](Gate::remaining_at).
     pub(in crate::gateway) fn peek_at(&self, call: &Call<'_>, estimate: Estimate, now: Now) -> Result<Peek, Error> {
+        if self.inner.elsewhere.is_some() {
+            return Err(is_elsewhere());
+        }
         call.with_request(|request| self.inner.limiter.peek_at(request, estimate, now))
     }
 
@@ -473,6 +555,27 @@ impl Gate {
             last_error: None,
         }
     }
+}
+
+/// What comes of a call before its limits are asked.
+enum Before {
+    /// They are, and charged this.
+    Limits(Estimate),
+    /// Something else has decided.
+    Verdict(Verdict),
+}
+
+impl From<Decision<'_>> for Decided {
+    fn from(decision: Decision<'_>) -> Self {
+        match decision {
+            Decision::Admitted(permit) => Decided::Admitted(permit.into_id()),
+            Decision::Denied(denied) => Decided::Denied(Box::new(denied)),
+        }
+    }
+}
+
+fn is_elsewhere() -> Error {
+    StoreError::new("the gate's counters are on a server, and it can be waited for by Gate::decide_at only").into()
 }
 
 impl Inner {

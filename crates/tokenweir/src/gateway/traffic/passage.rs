@@ -152,7 +152,11 @@ impl Passage {
         let inner = &self.gate.inner;
         let streamed = self.record.as_ref().is_some_and(|record| record.streamed);
         let charged = if streamed { self.charged.input.saturating_add(self.charged.output) } else { 0 };
-        inner.remaining(&inner.limiter.remaining_at(permit, now), charged)
+        let mut left = Vec::new();
+        self.gate
+            .permits()
+            .each_left_at(permit, now, &mut |limit, remaining| left.push((limit.name().to_string(), remaining)));
+        inner.remaining(&left, charged)
     }
 
     /// Reports tokens that a stream has brought; see [`Permit::observe`](crate::Permit::observe).
@@ -168,7 +172,7 @@ impl Passage {
     /// # Errors
     /// As [`observe`](Passage::observe).
     pub fn observe_at(&self, input: u64, output: u64, now: Now) -> Result<Option<Observed>, Error> {
-        self.permit.map(|permit| self.gate.limiter().observe_at(permit, input, output, now)).transpose()
+        self.permit.map(|permit| self.gate.permits().observe_at(permit, input, output, now)).transpose()
     }
 
     /// Lets its permit live for `ttl` from `now` on.
@@ -176,7 +180,7 @@ impl Passage {
     /// # Errors
     /// As [`Limiter::renew`](crate::Limiter::renew).
     pub fn renew_at(&self, ttl: Duration, now: Now) -> Result<(), Error> {
-        self.permit.map_or(Ok(()), |permit| self.gate.limiter().renew_at(permit, ttl, now))
+        self.permit.map_or(Ok(()), |permit| self.gate.permits().renew_at(permit, ttl, now))
     }
 
     /// Ends the call with what is known of its end. `None`: it bypassed, so there was nothing to settle.
@@ -207,11 +211,11 @@ impl Passage {
             record.backend_time = completion.backend_time;
             record.first_token_time = completion.first_token_time;
         }
-        let limiter = self.gate.limiter();
-        let settled = self.permit.map(|permit| match limiter.settle_at(permit, completion.usage, now) {
+        let permits = self.gate.permits();
+        let settled = self.permit.map(|permit| match permits.settle_at(permit, completion.usage, now) {
             Err(invalid @ Error::UsageInvalid { .. }) => {
                 // The permit is open still: what it was charged stands.
-                let stands = limiter.abandon_at(permit, now);
+                let stands = permits.abandon_at(permit, now);
                 (stands.ok(), Err(invalid))
             }
             settled => (settled.clone().ok(), settled),
@@ -253,7 +257,7 @@ impl Passage {
 
     /// As [`cancel_at`](Passage::cancel_at), with the record that observers have had.
     pub(in crate::gateway) fn cancel_recorded(mut self, now: Now) -> Ended {
-        let cancelled = self.permit.map(|permit| self.gate.limiter().cancel_at(permit, now)).transpose();
+        let cancelled = self.permit.map(|permit| self.gate.permits().cancel_at(permit, now)).transpose();
         let record = self.end(cancelled.clone().ok().flatten(), now);
         (cancelled, record)
     }
@@ -282,7 +286,7 @@ impl Drop for Passage {
     fn drop(&mut self) {
         if self.record.is_some() {
             let now = self.gate.now();
-            let ended = self.permit.and_then(|permit| self.gate.limiter().abandon_at(permit, now).ok());
+            let ended = self.permit.and_then(|permit| self.gate.permits().abandon_at(permit, now).ok());
             self.end(ended, now);
         }
     }

@@ -8,7 +8,7 @@ use super::gate::Gate;
 use crate::clock::Now;
 use crate::gateway::figures::Figures;
 use crate::gateway::model::ProjectName;
-use crate::limiter::{Restored, Snapshot};
+use crate::limiter::{LeftOutReason, Restored, Snapshot};
 
 /// What a gate has counted, at one instant: it is written and read with serde.
 ///
@@ -48,7 +48,8 @@ impl Gate {
 
     /// Takes up what another process counted, before the first call: see
     /// [`Limiter::restore`](crate::Limiter::restore). Calls come on top of those that are counted already; those of a
-    /// project that is gone stay in the sum.
+    /// project that is gone stay in the sum. Where [the counters are elsewhere](crate::gateway::GateBuilder::counters) those of
+    /// limits are left out: they are read there.
     pub fn restore_at(&self, saved: &SavedGate, now: Now) -> Restored {
         let standing = self.inner.standing.load();
         self.inner.total.add_all(&saved.calls);
@@ -58,6 +59,9 @@ impl Gate {
                 project.counts.add_all(figures);
             }
         }
-        self.limiter().restore_at(&saved.limits, now)
+        match self.inner.elsewhere {
+            Some(_) => saved.limits.left_out(LeftOutReason::Kept),
+            None => self.limiter().restore_at(&saved.limits, now),
+        }
     }
 }

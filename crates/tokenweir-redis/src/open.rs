@@ -1,0 +1,218 @@
+//! Permits that are open in this process, for hosts that cannot wait where they end them.
+
+use crate::answer::{Answer, Said, Status};
+use crate::error::Error;
+use crate::limiter::{Decision, Inner, RedisLimiter};
+use crate::permit::{Ending, Permit};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokenweir::elsewhere::{Counters, Decided, Deciding, Permits};
+use tokenweir::policy::Limit;
+use tokenweir::store::StoreError;
+use tokenweir::{
+    CounterUsage, Estimate, Now, Observed, Outcome, PermitId, Policy, Request, Settlement, Usage, UsageFilter,
+};
+
+/// A limiter on a server as a [gate](tokenweir::gateway::GateBuilder::counters) or the tower layer's `OnServer` has it: it waits
+/// where it decides, and nowhere else. What a call comes to, and what a stream brings beyond its estimate, the server is told in
+/// the background.
+///
+/// It keeps every permit that it has given out until that is ended: whoever has one ends it, also if its call is dropped.
+pub struct OpenPermits {
+    limiter: RedisLimiter,
+    open: Mutex<HashMap<u64, Open>>,
+    looked_at: Mutex<Arc<Vec<CounterUsage>>>,
+}
+
+struct Open {
+    permit: Permit,
+    excess: Arc<Excess>,
+}
+
+/// What a permit was charged beyond its estimate, on its way to the server.
+#[derive(Default)]
+pub(crate) struct Excess(Mutex<OnItsWay>);
+
+#[derive(Default)]
+struct OnItsWay {
+    /// What is to be told next: it includes all before.
+    next: Option<(Ending, (u64, u64))>,
+    telling: bool,
+    said: Option<Vec<Said>>,
+    /// The server has no such permit any more.
+    gone: bool,
+}
+
+impl Excess {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.lock().gone
+    }
+
+    pub(crate) fn has_gone(&self) {
+        self.0.lock().gone = true;
+    }
+
+    /// What the server has said since it was asked last.
+    pub(crate) fn said(&self) -> Option<Vec<Said>> {
+        self.0.lock().said.take()
+    }
+
+    /// Has the server told what a permit is charged by now.
+    pub(crate) fn tell(self: &Arc<Self>, inner: &Arc<Inner>, ending: Ending, observed: (u64, u64)) {
+        let mut on_its_way = self.0.lock();
+        on_its_way.next = Some((ending, observed));
+        if !std::mem::replace(&mut on_its_way.telling, true) {
+            let (excess, inner) = (self.clone(), inner.clone());
+            inner.runtime.clone().spawn(async move { excess.tell_all(&inner).await });
+        }
+    }
+
+    async fn tell_all(&self, inner: &Inner) {
+        loop {
+            let next = {
+                let mut on_its_way = self.0.lock();
+                on_its_way.telling = on_its_way.next.is_some();
+                on_its_way.next.take()
+            };
+            let Some((ending, observed)) = next else { return };
+            // What it cannot be told now, the end of the permit tells.
+            if let Ok(Answer { status, said, .. }) = inner.tell(&ending, 1.0, observed, inner.by()).await {
+                let mut on_its_way = self.0.lock();
+                match status {
+                    Status::Not => on_its_way.gone = true,
+                    _ => on_its_way.said = Some(said),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for OpenPermits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenPermits").field("open", &self.open.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl OpenPermits {
+    /// The permits that are admitted through this, of a limiter.
+    pub fn new(limiter: RedisLimiter) -> Self {
+        OpenPermits { limiter, open: Mutex::default(), looked_at: Mutex::default() }
+    }
+
+    /// The limiter.
+    pub fn limiter(&self) -> &RedisLimiter {
+        &self.limiter
+    }
+
+    /// How many permits are open.
+    pub fn len(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.lock().is_empty()
+    }
+
+    /// Looks at the counters on the server ([`RedisLimiter::usage`]), for [`Counters::usage`].
+    ///
+    /// # Errors
+    /// As [`RedisLimiter::usage`]; then what was seen before stays.
+    pub async fn look(&self) -> Result<(), Error> {
+        let seen = self.limiter.usage().await?;
+        *self.looked_at.lock() = Arc::new(seen);
+        Ok(())
+    }
+
+    fn with<T>(
+        &self,
+        id: PermitId,
+        act: impl FnOnce(&Permit, &Arc<Excess>) -> Result<T, tokenweir::Error>,
+    ) -> Result<T, tokenweir::Error> {
+        match self.open.lock().get(&id.get()) {
+            Some(open) => act(&open.permit, &open.excess),
+            None => Err(tokenweir::Error::PermitSettled { id }),
+        }
+    }
+
+    fn end(&self, id: PermitId, outcome: Outcome, usage: &Usage) -> Result<Settlement, tokenweir::Error> {
+        let mut open = self.open.lock();
+        let settled = tokenweir::Error::PermitSettled { id };
+        let Some(ended) = open.get_mut(&id.get()) else { return Err(settled) };
+        let gone = ended.excess.is_gone();
+        let settlement = ended.permit.end_later(outcome, usage)?;
+        open.remove(&id.get());
+        if gone { Err(settled) } else { Ok(settlement) }
+    }
+}
+
+impl Permits for OpenPermits {
+    fn permit_ttl(&self) -> Duration {
+        self.limiter.inner.permit_ttl
+    }
+
+    fn each_left_at(&self, id: PermitId, _now: Now, see: &mut dyn FnMut(&Limit, i64)) {
+        let Ok((policy, left)) = self.with(id, |permit, excess| {
+            permit.has_been_told(excess);
+            Ok((permit.policy().clone(), permit.remaining()))
+        }) else {
+            return;
+        };
+        for standing in left {
+            if let Some(limit) = policy.limit(&standing.limit) {
+                see(limit, standing.remaining);
+            }
+        }
+    }
+
+    fn observe_at(&self, id: PermitId, input: u64, output: u64, _now: Now) -> Result<Observed, tokenweir::Error> {
+        let spent = self.with(id, |permit, excess| permit.observe_later(input, output, excess))?;
+        Ok(tokenweir::elsewhere::observed(spent))
+    }
+
+    fn renew_at(&self, id: PermitId, ttl: Duration, _now: Now) -> Result<(), tokenweir::Error> {
+        self.with(id, |permit, excess| permit.renew_later(ttl, excess))
+    }
+
+    fn settle_at(&self, id: PermitId, usage: Usage, _now: Now) -> Result<Settlement, tokenweir::Error> {
+        self.end(id, Outcome::Settled, &usage)
+    }
+
+    fn cancel_at(&self, id: PermitId, _now: Now) -> Result<Settlement, tokenweir::Error> {
+        self.end(id, Outcome::Cancelled, &Usage::UNKNOWN)
+    }
+
+    fn abandon_at(&self, id: PermitId, _now: Now) -> Result<Settlement, tokenweir::Error> {
+        self.end(id, Outcome::Dropped, &Usage::UNKNOWN)
+    }
+}
+
+impl Counters for OpenPermits {
+    fn admit<'a>(&'a self, request: &'a Request<'a>, estimate: Estimate) -> Deciding<'a> {
+        Box::pin(async move {
+            match self.limiter.admit(request, estimate).await {
+                Ok(Decision::Admitted(permit)) => {
+                    let id = permit.id();
+                    self.open.lock().insert(id.get(), Open { permit, excess: Arc::default() });
+                    Ok(Decided::Admitted(id))
+                }
+                Ok(Decision::Denied { denied, .. }) => Ok(Decided::Denied(denied)),
+                Ok(Decision::Unavailable) => Err(StoreError::new("the server of the counters is away").into()),
+                Err(Error::Engine(wrong)) => Err(wrong),
+                Err(wrong) => Err(StoreError::new(wrong).into()),
+            }
+        })
+    }
+
+    fn put_in_force(&self, policy: Policy) -> Result<(), StoreError> {
+        self.limiter.set_policy(policy).map_err(StoreError::new)
+    }
+
+    fn usage(&self, filter: &UsageFilter) -> Vec<CounterUsage> {
+        let seen = self.looked_at.lock().clone();
+        seen.iter().filter(|counter| filter.matches(counter)).cloned().collect()
+    }
+}

@@ -1,0 +1,178 @@
+//! Gateways whose counters are on one server.
+
+use crate::program::{Program, directory, does_not_start_as, send};
+use crate::redis::{RedisServer, spare_port};
+use crate::support::*;
+
+const QUOTA: &str = "[project.search.limits.same]\ntoken_quota = 800\ntoken_quota_period = 'Yearly'\n";
+const LIMIT_NAME: &str = "project \"search\" on \"same\": token quota";
+
+fn text(server: &RedisServer, upstream: &Upstream, more: &str) -> String {
+    format!("store = '{}'\n{}\n[server]\ndeadline_ms = 20000\n{more}", server.url(), config(upstream.address, QUOTA))
+}
+
+async fn call(gateway: &Program) -> u16 {
+    gateway.post("/v1/chat/completions", KEY, &chat("same", r#","max_tokens":8"#)).await.status
+}
+
+async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !so().await {
+        assert!(std::time::Instant::now() < deadline, "{what}, within a minute");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+async fn server_is(gateway: &Program, up: bool) {
+    until("it is told", async || gateway.get("/admin/configuration", LOOK).await.json()["server"]["up"] == up).await;
+}
+
+#[tokio::test]
+async fn gateways_that_share_a_server_admit_together_what_the_limit_allows_and_a_killed_one_loses_nothing() {
+    let (server, upstream) = (RedisServer::start(), Upstream::start().await);
+    (0..200).for_each(|_| upstream.answers(200, ANSWER));
+    let (one, other) =
+        (Program::with(&[], &text(&server, &upstream, "")), Program::with(&[], &text(&server, &upstream, "")));
+    // 16 tokens each.
+    for gateway in [&one, &other].into_iter().cycle().take(20) {
+        assert_eq!(call(gateway).await, 200);
+    }
+    until("both see all of it", async || one.used(LIMIT_NAME).await == 320 && other.used(LIMIT_NAME).await == 320)
+        .await;
+    one.signal("KILL");
+    let (_, directory) = one.ended();
+    let one = Program::within(directory, &[], &text(&server, &upstream, ""));
+    let mut admitted = 0;
+    for gateway in [&one, &other].into_iter().cycle().take(60) {
+        let status = call(gateway).await;
+        assert!(matches!(status, 200 | 403), "{status}");
+        admitted += usize::from(status == 200);
+        until("it is settled", async || gateway.get("/admin/usage", LOOK).await.json()["open"] == 0).await;
+    }
+    // The last one is refused if what is left is less than its estimate, which is its usage.
+    assert_eq!(admitted, 30);
+    until("it is spent", async || one.used(LIMIT_NAME).await == 800).await;
+    let status = one.get("/admin/status", LOOK).await;
+    assert!(status.text.contains("800"), "{}", status.text);
+}
+
+#[tokio::test]
+async fn workers_on_a_server_admit_together_what_the_limit_allows_and_follow_a_change_of_it() {
+    let (server, upstream) = (RedisServer::start(), Upstream::start().await);
+    (0..200).for_each(|_| upstream.answers(200, ANSWER));
+    let gateway = Program::with(&["--workers", "4"], &text(&server, &upstream, ""));
+    // Each call comes over a connection of its own, so that all workers serve.
+    for _ in 0..20 {
+        assert_eq!(call(&gateway).await, 200);
+    }
+    until("the sum is seen", async || gateway.used(LIMIT_NAME).await == 320).await;
+    let killed = gateway.workers().await[0];
+    send("KILL", killed);
+    until("another serves", async || {
+        let workers = gateway.workers().await;
+        workers.len() == 4 && !workers.contains(&killed)
+    })
+    .await;
+    let limit = serde_json::json!({ "token_quota": 400, "token_quota_period": "Yearly" });
+    let change = serde_json::json!({ "set_limit": { "project": "search", "deployment": "same", "limit": limit } });
+    assert_eq!(gateway.operate(change).await.status, 200);
+    let mut admitted = 0;
+    for _ in 0..40 {
+        admitted += usize::from(call(&gateway).await == 200);
+    }
+    assert_eq!(admitted, 5, "80 are left");
+    gateway.signal("TERM");
+    let (status, _) = gateway.ended();
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_stream_is_charged_while_it_runs_and_ends_where_the_quota_does() {
+    let (server, upstream) = (RedisServer::start(), Upstream::start().await);
+    let gateway = Program::with(&[], &text(&server, &upstream, ""));
+    let pipe = upstream.streams();
+    let body = chat("same", r#","stream":true,"max_tokens":40"#);
+    let response = gateway.ask(post("/v1/chat/completions", KEY, &body)).await;
+    assert_eq!(response.status(), 200);
+    let reading = tokio::spawn(Answer::of(response));
+    // A token each, so that the quota of 800 is spent on the way.
+    for _ in 0..5000 {
+        pipe.send(PIECE);
+        if !pipe.is_read() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert!(!pipe.is_read(), "the stream is cut");
+    let answer = reading.await.expect("an answer");
+    assert!(answer.text.contains("is spent"), "{}", &answer.text[answer.text.len().saturating_sub(400)..]);
+    until("it is settled", async || gateway.get("/admin/usage", LOOK).await.json()["open"] == 0).await;
+    until("all that passed is charged", async || gateway.used(LIMIT_NAME).await >= 800).await;
+    assert_eq!(call(&gateway).await, 403);
+}
+
+#[tokio::test]
+async fn while_the_server_is_away_calls_get_what_is_set_and_afterwards_all_is_as_before() {
+    let (mut server, upstream) = (RedisServer::start(), Upstream::start().await);
+    (0..200).for_each(|_| upstream.answers(200, ANSWER));
+    let denies = Program::with(&[], &text(&server, &upstream, ""));
+    let shares = "prefix = 'shares'\nwhen_away = 'local_share'\nper_mille = 100";
+    let shares = Program::with(&[], &text(&server, &upstream, shares));
+    for gateway in [&denies, &shares] {
+        assert_eq!(call(gateway).await, 200);
+    }
+    server.kill();
+    server_is(&denies, false).await;
+    server_is(&shares, false).await;
+    let refused = denies.post("/v1/chat/completions", KEY, &chat("same", "")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(!refused.text.contains("127.0.0.1") && refused.text.contains("nothing was charged"), "{}", refused.text);
+    // A tenth of 800 is five calls of 16.
+    let mut passed = 0;
+    for _ in 0..20 {
+        passed += usize::from(call(&shares).await == 200);
+    }
+    assert_eq!(passed, 5);
+    server.restart();
+    server_is(&denies, true).await;
+    server_is(&shares, true).await;
+    assert_eq!(call(&denies).await, 200);
+    // The server has begun anew, and was told what passed without it.
+    until("the server is told", async || shares.used(LIMIT_NAME).await == 80).await;
+    let told = shares.get("/admin/configuration", LOOK).await.json();
+    assert_eq!((&told["server"]["outages"], &told["server"]["recoveries"]), (&1.into(), &1.into()), "{told}");
+}
+
+#[tokio::test]
+async fn limits_are_changed_on_the_way_and_what_was_counted_stays() {
+    let (server, upstream) = (RedisServer::start(), Upstream::start().await);
+    (0..10).for_each(|_| upstream.answers(200, ANSWER));
+    let gateway = Program::with(&[], &text(&server, &upstream, "leases = true"));
+    assert_eq!(call(&gateway).await, 200);
+    let limit = serde_json::json!({ "token_quota": 20, "token_quota_period": "Yearly" });
+    let change = serde_json::json!({ "set_limit": { "project": "search", "deployment": "same", "limit": limit } });
+    assert_eq!(gateway.operate(change).await.status, 200);
+    assert_eq!(call(&gateway).await, 403);
+    until("it is told", async || gateway.used(LIMIT_NAME).await == 16).await;
+    gateway.signal("TERM");
+    let (status, _) = gateway.ended();
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_at_the_start_and_passwords_are_not_told() {
+    let address = "127.0.0.1:9".parse().expect("an address");
+    let elsewhere = directory();
+    let refused = |store: &str, more: &str| {
+        let rest = config(address, "").replace('@', &elsewhere.path().display().to_string());
+        let why = does_not_start_as(&[], &format!("store = '{store}'\n{rest}\n[server]\n{more}"));
+        assert!(!why.contains("secret"), "{why}");
+        why
+    };
+    let url = format!("redis://:secret@127.0.0.1:{}", spare_port());
+    assert!(refused(&url, "deadline_ms = 0").contains("deadline"));
+    assert!(refused(&url, "when_away = 'local_share'").contains("per_mille"));
+    assert!(refused(&url, "per_mille = 3").contains("per_mille"));
+    assert!(refused("redis+sentinel://:secret@a:1", "").contains("master"));
+    assert!(refused("env:TOKENWEIR_NO_SUCH_VARIABLE", "").contains("TOKENWEIR_NO_SUCH_VARIABLE"));
+}
