@@ -22,11 +22,14 @@ const AT_ONCE: usize = 256;
 /// How long the server remembers that something owed was charged, so that it is charged once.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
+/// The time between two looks at whether the limiter is still there, and who is the primary.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// Looks after the link for as long as the limiter lives.
 pub(crate) async fn keep(limiter: Weak<Inner>) {
     // When the server was reached last, and the time to wait before it is tried again.
     let (mut reached, mut wait) = (None::<Instant>, FIRST);
-    let mut told = false;
+    let (mut told, mut asked) = (false, Instant::now());
     loop {
         let Some(inner) = limiter.upgrade() else { return };
         inner.detached.expire();
@@ -36,11 +39,15 @@ pub(crate) async fn keep(limiter: Weak<Inner>) {
         if inner.link.is_up() {
             catch_up(&inner).await;
         }
+        if asked.elapsed() >= LOOK {
+            follow(&inner).await;
+            asked = Instant::now();
+        }
         if inner.link.is_up() {
             // The limiter may be dropped while this waits: looked at now and then.
             tokio::select! {
                 () = inner.link.wake.notified() => {}
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = tokio::time::sleep(LOOK) => {}
             }
             continue;
         }
@@ -104,6 +111,17 @@ async fn probe(inner: &Inner) {
         Err(Sent::Late) => {
             inner.link.put_down(format!("no answer within {:?}", inner.link.deadline));
         }
+    }
+}
+
+/// Goes over to another primary where the sentinels name one, without an outage: the old one may decide for seconds yet, and
+/// what it is told then is lost.
+async fn follow(inner: &Arc<Inner>) {
+    let Some(connection) = inner.link.connection() else { return };
+    let replaced = tokio::time::timeout(inner.link.deadline, inner.link.server.is_replaced(&connection)).await;
+    if replaced == Ok(true) {
+        // If that fails, it is tried again, or what is found by calls.
+        let _ = connect(inner).await;
     }
 }
 

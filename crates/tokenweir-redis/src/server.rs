@@ -12,6 +12,7 @@ use redis::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The address of a server, a cluster, or its sentinels.
@@ -173,7 +174,7 @@ impl Server {
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(None);
         match &self.kind {
             Kind::Single(client) => {
-                Ok(Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
+                Ok(Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?, None))
             }
             Kind::Cluster(nodes) => {
                 let client = ClusterClient::builder(nodes.clone()).connection_timeout(patience).retries(8);
@@ -199,17 +200,38 @@ impl Server {
                         builder = builder.set_client_to_redis_certificates(certificates.clone());
                     }
                 }
-                let mut client = builder.build()?;
-                Ok(Connection::Single(client.get_async_connection_with_config(&config).await?))
+                let client = builder.build()?.async_get_client().await?;
+                let at = client.get_connection_info().addr().to_string();
+                let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+                Ok(Connection::Single(connection, Some(at.into())))
             }
         }
+    }
+
+    /// Whether the first of the sentinels that answers names another primary than the one that this connection is to. One that was
+    /// replaced and goes on deciding would not say so for seconds.
+    pub(crate) async fn is_replaced(&self, connection: &Connection) -> bool {
+        let (Kind::Sentinel { nodes, master, .. }, Connection::Single(_, Some(at))) = (&self.kind, connection) else {
+            return false;
+        };
+        let mut ask = redis::cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        for node in nodes {
+            let Ok(sentinel) = node.clone().into_connection_info().and_then(Client::open) else { continue };
+            let Ok(mut sentinel) = sentinel.get_multiplexed_async_connection().await else { continue };
+            if let Ok((host, port)) = ask.query_async::<(String, u16)>(&mut sentinel).await {
+                return **at != ConnectionAddr::Tcp(host, port).to_string();
+            }
+        }
+        false
     }
 }
 
 /// A connection that many requests use at once.
 #[derive(Clone)]
 pub(crate) enum Connection {
-    Single(MultiplexedConnection),
+    /// Where sentinels said that it is, with its address.
+    Single(MultiplexedConnection, Option<Arc<str>>),
     Cluster(ClusterConnection),
 }
 
@@ -217,7 +239,7 @@ impl Connection {
     pub(crate) fn send<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         use redis::aio::ConnectionLike;
         match self {
-            Connection::Single(connection) => connection.req_packed_command(command),
+            Connection::Single(connection, _) => connection.req_packed_command(command),
             Connection::Cluster(connection) => connection.req_packed_command(command),
         }
     }
@@ -226,7 +248,7 @@ impl Connection {
     pub(crate) async fn send_where(&mut self, command: &Cmd, key: &[u8]) -> redis::RedisResult<Value> {
         use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
         match self {
-            Connection::Single(_) => self.send(command).await,
+            Connection::Single(..) => self.send(command).await,
             Connection::Cluster(connection) => {
                 let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
                 connection.route_command(command.clone(), RoutingInfo::SingleNode(node)).await

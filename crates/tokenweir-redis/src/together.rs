@@ -46,6 +46,7 @@ impl<T> Default for Queue<T> {
 
 /// Where one that waits is told; `None` where it is to be asked for alone.
 type Told<A> = oneshot::Sender<Option<Result<A, Failure>>>;
+type ToBeTold<A> = oneshot::Receiver<Option<Result<A, Failure>>>;
 
 /// What may wait, and go together with others.
 trait Gathered: Send + Sized + 'static {
@@ -167,7 +168,7 @@ impl Inner {
         self: &Arc<Self>,
         plan: &Arc<Plan>,
         one: impl FnOnce(Told<T::Answer>) -> T,
-    ) -> Result<oneshot::Receiver<Option<Result<T::Answer, Failure>>>, OnItsWay<T>> {
+    ) -> Result<ToBeTold<T::Answer>, OnItsWay<T>> {
         let mut queue = T::queue(plan).0.lock();
         if queue.on_their_way < self.alone {
             queue.on_their_way += 1;

@@ -80,6 +80,30 @@ async fn a_primary_that_is_killed_under_load_is_replaced_without_help() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_is_replaced_and_still_decides_is_left_without_an_outage() {
+    let sentinels = Sentinels::start();
+    let server = Server::parse(&sentinels.url()).unwrap();
+    let never = "name = 'never'\nmeter = 'requests'\nalgorithm = 'quota'\namount = 1_000_000\nperiod = 'never'";
+    let limiter = up(RedisLimiter::builder(server, limits(&[never])).deadline(Duration::from_secs(5))).await;
+    let seen = Arc::<Seen>::default();
+    let mut tasks = tokio::task::JoinSet::new();
+    (0..4).for_each(|_| drop(tasks.spawn(load(limiter.clone(), seen.clone()))));
+    until("there is load", async || seen.admitted.load(Relaxed) > 100).await;
+    // It goes on deciding until the sentinels tell it otherwise, which takes them eight seconds.
+    sentinels.fail_over();
+    let decides = || sentinels.replica.command(&["INFO", "commandstats"]).contains("cmdstat_evalsha:");
+    until("the other one decides", async || decides()).await;
+    seen.denied.store(true, Relaxed);
+    tasks.join_all().await;
+    let stats = limiter.stats();
+    assert_eq!((stats.outages, stats.late, seen.unavailable.load(Relaxed)), (0, 0, 0), "{stats:?}");
+    let standing = limiter.remaining(&Request::new("search", "gpt-4o")).await.unwrap();
+    let (admitted, charged) = (seen.admitted.load(Relaxed), standing[0].charged_total.unwrap());
+    println!("{admitted} admitted, {charged} charged by the other one");
+    assert!(charged > 100 && charged <= admitted, "{admitted} admitted, {charged} charged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_primary_is_found_by_its_sentinels_with_its_database() {
     let sentinels = Sentinels::start();
     let server = Server::parse(&format!("{}/3", sentinels.url())).unwrap();

@@ -290,6 +290,12 @@ impl Sentinels {
         Sentinels { primary, replica, sentinels }
     }
 
+    /// Has the replica take the primary's place, which goes on deciding until the sentinels have told it.
+    pub fn fail_over(&self) {
+        let said = self.sentinels[0].command(&["SENTINEL", "FAILOVER", "main"]);
+        assert!(said.starts_with("+OK"), "{said}");
+    }
+
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
         format!("redis+sentinel://{}/main", hosts.join(","))
