@@ -37,6 +37,13 @@ use clap::Parser;
 use args::{Command, CommandLine, Import};
 
 fn main() -> ExitCode {
+    // Damage of a file of quotas is told as an error.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !tokenweir_redb::is_told(panic) {
+            print(panic);
+        }
+    }));
     let done = match CommandLine::parse().command {
         Command::Replay(args) => match args.processes {
             Some(processes) => together::run(&args, processes),

@@ -78,6 +78,13 @@ fn what_is_wrong_with_it_is_said() {
     assert!(tried("redb:q", &["--decisions", "q"]).contains("is read by this run"));
     folder.write("other.redb", "a letter to a friend, and no quotas");
     assert!(tried("redb:other.redb", &[]).contains("not a sound quota file"));
+    assert!(tried("redb:.", &[]).contains("it is a directory; name a file in it"));
+    // Damage that makes redb panic.
+    assert_eq!(admitted(&folder, &trace(20_000, 1)), 1);
+    let sound = std::fs::read(folder.path("quotas.redb")).expect("the file");
+    folder.write("cut.redb", &sound[..100_000]);
+    assert!(tried("redb:cut.redb", &[]).contains("its pages do not fit"));
+    std::fs::remove_file(folder.path("quotas.redb")).expect("it is there");
     folder.write("policy.toml", limit("rate", "algorithm = \"bucket\"\namount = 10\nper = \"1m\""));
     assert!(tried("redb:quotas.redb", &[]).contains("has no quota"));
     assert!(!folder.path("quotas.redb").exists());

@@ -222,6 +222,24 @@ fn builder() -> redb::Builder {
     builder
 }
 
+/// Whether a panic is redb's own, by a damaged file. It does not go on: [`QuotaFileError::Damaged`] tells it. For programs whose panic
+/// hook would print it besides.
+///
+/// ```
+/// let print = std::panic::take_hook();
+/// std::panic::set_hook(Box::new(move |panic| {
+///     if !tokenweir_redb::is_told(panic) {
+///         print(panic);
+///     }
+/// }));
+/// ```
+pub fn is_told(panic: &std::panic::PanicHookInfo<'_>) -> bool {
+    let folder = |at: &std::panic::Location<'_>| {
+        Path::new(at.file()).components().any(|part| part.as_os_str().to_string_lossy().starts_with("redb-"))
+    };
+    panic.location().is_some_and(folder)
+}
+
 /// Does something with a database. What the file makes redb panic by, damage that it takes for a mistake of its own, is an
 /// error like any other.
 fn attempt<T, E: Into<redb::Error>>(path: &Path, act: impl FnOnce() -> Result<T, E>) -> Result<T, QuotaFileError> {
@@ -229,9 +247,10 @@ fn attempt<T, E: Into<redb::Error>>(path: &Path, act: impl FnOnce() -> Result<T,
         Ok(done) => done.map_err(|error| explained(path, error.into())),
         Err(panic) => {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            let said: Vec<&str> = said.unwrap_or_default().split_whitespace().collect();
             Err(QuotaFileError::Damaged {
                 path: path.into(),
-                reason: said.unwrap_or("its pages do not fit").to_owned(),
+                reason: format!("its pages do not fit ({})", said.join(" ")),
             })
         }
     }
@@ -257,8 +276,12 @@ fn explained(path: &Path, error: redb::Error) -> QuotaFileError {
 
 /// Opens a file that is there.
 fn open(path: &Path) -> Result<Database, QuotaFileError> {
-    let length = fs::metadata(path).map_err(|source| QuotaFileError::Io { path: path.into(), source })?.len();
-    if length == 0 {
+    let found = fs::metadata(path).map_err(|source| QuotaFileError::Io { path: path.into(), source })?;
+    if found.is_dir() {
+        let source = io::Error::new(io::ErrorKind::IsADirectory, "it is a directory; name a file in it");
+        return Err(QuotaFileError::Io { path: path.into(), source });
+    }
+    if found.len() == 0 {
         // redb would make a new database of it.
         return Err(QuotaFileError::Damaged { path: path.into(), reason: "it is empty".to_owned() });
     }

@@ -55,6 +55,6 @@ mod renewer;
 mod store;
 
 pub use error::QuotaFileError;
-pub use file::{QuotaFile, QuotaRecord};
+pub use file::{QuotaFile, QuotaRecord, is_told};
 pub use renewer::Renewer;
 pub use store::QuotaStore;

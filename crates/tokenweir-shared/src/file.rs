@@ -79,7 +79,12 @@ fn options() -> OpenOptions {
 
 /// Opens the file of a region once more.
 pub(crate) fn reopen(path: &Path) -> Result<File, SharedError> {
-    options().open(path).map_err(Io(path).failed("open it"))
+    options().open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::IsADirectory => {
+            SharedError::NotARegion { path: path.to_owned(), found: "it is a directory".to_owned() }
+        }
+        _ => Io(path).failed("open it")(error),
+    })
 }
 
 /// A name beside it that nobody else has.

@@ -34,5 +34,6 @@ mod workers;
 pub use config::{Config, ConfigError};
 pub use keys::{Digest, new_key};
 pub use sample::{Sample, serve as serve_sample};
+pub use serve::cannot_listen;
 pub use server::{Running, StartError, start, start_workers};
 pub use workers::{WORKER, work};

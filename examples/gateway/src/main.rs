@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokenweir_gateway::{Digest, Sample, WORKER, new_key, serve_sample, start, start_workers, work};
+use tokenweir_gateway::{Digest, Sample, WORKER, cannot_listen, new_key, serve_sample, start, start_workers, work};
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "\
@@ -20,7 +20,20 @@ A gateway in front of models, with projects, limits and keys.
 ";
 
 fn main() -> ExitCode {
+    // Damage of a file of quotas is told as an error.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !tokenweir_redb::is_told(panic) {
+            print(panic);
+        }
+    }));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // An option and its value may be one word.
+    let parts = |word: &'_ String| match word.split_once('=') {
+        Some((option, value)) if option.starts_with("--") => vec![option.to_owned(), value.to_owned()],
+        _ => vec![word.clone()],
+    };
+    let arguments: Vec<String> = arguments.iter().flat_map(parts).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         ["-h" | "--help"] => {
@@ -73,7 +86,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 fn sample(address: &str) -> Result<(), String> {
     let address: SocketAddr = address.parse().map_err(|_| format!("{address:?} is no address; give 127.0.0.1:8788"))?;
     let serving = serve_sample(address, Sample { pace: Duration::ZERO });
-    runtime()?.block_on(serving).map_err(|error| format!("{address}: {error}"))
+    runtime()?.block_on(serving).map_err(|error| cannot_listen(address, &error))
 }
 
 fn workers(number: &str) -> Result<usize, String> {

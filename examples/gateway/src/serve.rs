@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -21,6 +22,17 @@ use crate::stall::Stall;
 
 /// After an error of accepting (no more file descriptors, say) it is not tried again at once.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// That an address cannot be listened on: why, and what to do.
+pub fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => "something listens there already; stop it, or give another port".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; give 127.0.0.1 or 0.0.0.0".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("{error}; give a port from 1024"),
+        _ => error.to_string(),
+    };
+    format!("cannot listen on {address}: {why}")
+}
 
 /// Serves connections until `stopped`, then waits until the calls that are under way have ended.
 ///

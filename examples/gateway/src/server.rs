@@ -28,7 +28,7 @@ use crate::quotas::Quotas;
 use crate::region;
 use crate::reload::{self, Loaded};
 use crate::sample::Sample;
-use crate::serve::serve;
+use crate::serve::{cannot_listen, serve};
 use crate::state::{self, Elsewhere, Saved};
 use crate::upstream::Client;
 use crate::workers::{Brain, Crew, DRAIN, MOST, Orders};
@@ -241,9 +241,8 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
         }
     }
     // Before anything is touched that a gateway which runs already may be using.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| StartError::System { what: format!("cannot listen on {}", config.listen), error })?;
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(|error| refused(cannot_listen(config.listen, &error)))?;
     let address = listener.local_addr().map_err(system(path))?;
     let lines = match &config.usage_log {
         Some(file) => Some(Arc::new(JsonLines::open(file, Rotation::default()).map_err(system(file))?)),

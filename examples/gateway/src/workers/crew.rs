@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokenweir::gateway::Gate;
 
 use super::message::{Orders, Report};
-use super::{DRAIN, WORKER, refuse};
+use super::{DRAIN, NAME, WORKER, refuse};
 
 /// What this process was started from, also when there is another file at its path by now: a region is for one release.
 const PROGRAM: &str = "/proc/self/exe";
@@ -231,7 +231,7 @@ impl Inner {
         let child = {
             // Its end of the pair is closed here with the command.
             let mut command = Command::new(PROGRAM);
-            command.arg0("tokenweir-gateway").arg(WORKER);
+            command.arg0(NAME).arg(WORKER);
             command.stdin(OwnedFd::from(self.listener.try_clone()?)).stdout(OwnedFd::from(theirs));
             // What a terminal sends to all is for the first process to pass on.
             command.process_group(0).spawn()?

@@ -29,6 +29,9 @@ use std::time::Duration;
 /// The argument that makes a worker of the program.
 pub const WORKER: &str = "--worker";
 
+/// What a worker is called in lists of processes, as the first process is.
+const NAME: &str = "tokenweir-gateway";
+
 /// The most workers: a region has room for 48 limiters, and those that end may still be there.
 pub const MOST: usize = 32;
 

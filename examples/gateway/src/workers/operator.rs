@@ -39,7 +39,14 @@ impl Brain {
         let path = folder.join(format!("{}.socket", std::process::id()));
         // This process's number was another's, that was killed.
         let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).map_err(wrong(&path))?;
+        let listener = UnixListener::bind(&path).map_err(|error| match error.kind() {
+            // The system's limit: 107 bytes on Linux.
+            std::io::ErrorKind::InvalidInput => format!(
+                "{}: the path is too long for a socket, which stands beside the region; give a region with a shorter path",
+                path.display()
+            ),
+            _ => wrong(&path)(error),
+        })?;
         let brain = Brain { path, listener: Some(listener) };
         std::fs::set_permissions(&brain.path, PermissionsExt::from_mode(0o600)).map_err(wrong(&brain.path))?;
         // Of two that start at once each sees the other.

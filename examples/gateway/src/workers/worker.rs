@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::message::{Orders, Report};
-use super::{DRAIN, operator, refuse};
+use super::{DRAIN, NAME, operator, refuse};
 use crate::admin::PATHS;
 use crate::config::Config;
 use crate::directory::{Current, Directory};
@@ -39,6 +39,8 @@ const LAST: Duration = Duration::from_secs(5);
 /// # Errors
 /// Why it cannot serve.
 pub async fn work() -> Result<(), String> {
+    // It was started from the program's file by another name, which is what `ps` shows. Where there is no such file it is no matter.
+    let _ = std::fs::write("/proc/self/comm", NAME);
     let wrong = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let listener = io::stdin().as_fd().try_clone_to_owned().map(TcpListener::from).map_err(wrong("the listener"))?;
     let channel =

@@ -42,9 +42,13 @@ pub fn directory() -> TempDir {
 
 /// Why it does not start, in a directory of its own.
 pub fn does_not_start(arguments: &[&str], text: &str) -> String {
-    let directory = directory();
-    write(&directory, text);
-    why(command(arguments, &directory))
+    why_not(arguments, text, &directory())
+}
+
+/// Why it does not start in a directory that may have what another has left.
+pub fn why_not(arguments: &[&str], text: &str, directory: &TempDir) -> String {
+    write(directory, text);
+    why(command(arguments, directory))
 }
 
 /// Why it does not start with this text as it is.

@@ -1,6 +1,6 @@
 //! Quotas in a file outlive a kill.
 
-use crate::program::{Program, does_not_start};
+use crate::program::{Program, does_not_start, why_not};
 use crate::support::*;
 
 const LIMIT: &str = "[project.search.limits.same]\ntoken_quota = 1600\ntoken_quota_period = 'Yearly'\n";
@@ -91,5 +91,17 @@ async fn a_store_that_cannot_be_is_refused_at_the_start() {
     let refused = |store: &str| does_not_start(&[], &format!("store = '{store}'\n{}", config(address, "")));
     assert!(refused("quotas.redb").contains("redb:PATH"));
     assert!(refused("redb:").contains("redb:PATH"));
-    assert!(refused("redb:@").contains("redb") || refused("redb:@").contains("directory"));
+    assert!(refused("redb:@").contains("it is a directory; name a file in it"));
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_told_in_one_line() {
+    let upstream = Upstream::start().await;
+    let gateway = Program::with(&[], &text(&upstream));
+    gateway.signal("TERM");
+    let (_, directory) = gateway.ended();
+    let file = std::fs::File::options().write(true).open(directory.path().join("state/quotas.redb"));
+    file.and_then(|file| file.set_len(100_000)).expect("cut");
+    let why = why_not(&[], &text(&upstream), &directory);
+    assert!(why.contains("not a sound quota file") && why.lines().count() == 1, "{why}");
 }

@@ -443,3 +443,34 @@ async fn what_cannot_be_with_workers_is_refused_at_the_start() {
     let key = config(address, "").replace("CARGO_PKG_NAME", "NOT_IN_THE_ENVIRONMENT");
     assert!(does_not_start(&FOUR, &key).contains("NOT_IN_THE_ENVIRONMENT"));
 }
+
+#[tokio::test]
+async fn workers_have_the_programs_name_and_their_number_may_be_in_one_word() {
+    let upstream = Upstream::start().await;
+    let gateway = Program::with(&["--workers=2"], &config(upstream.address, ""));
+    let workers = gateway.workers().await;
+    assert_eq!(workers.len(), 2);
+    for worker in workers {
+        let name = std::fs::read_to_string(format!("/proc/{worker}/comm")).expect("it is there");
+        // Of a name the system keeps 15 bytes.
+        assert_eq!(name.trim_end(), "tokenweir-gatew");
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_is_named_with_what_to_do() {
+    let address = "127.0.0.1:9".parse().expect("an address");
+    let refused = |region: &str| does_not_start_as(&FOUR, &format!("region = '{region}'\n{}", config(address, "")));
+    let directory = directory();
+    let home = directory.path().display();
+    let told = refused(&home.to_string());
+    assert!(told.contains(&format!("{home}: not a region: it is a directory; give")), "{told}");
+    let long = format!("{home}/{}/region", "d".repeat(100));
+    let told = refused(&long);
+    assert!(told.contains(&long) && told.contains("give a region with a shorter path"), "{told}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let listener = std::net::TcpListener::bind(taken).expect("it is free");
+    let told = does_not_start(&[], &config(address, "").replace("127.0.0.1:0", &taken.to_string()));
+    assert!(told.contains(&format!("cannot listen on {taken}")) && told.contains("give another port"), "{told}");
+    drop(listener);
+}
