@@ -460,9 +460,10 @@ async fn workers_have_the_programs_name_and_their_number_may_be_in_one_word() {
 #[tokio::test]
 async fn a_place_that_cannot_be_is_named_with_what_to_do() {
     let address = "127.0.0.1:9".parse().expect("an address");
-    let refused = |region: &str| does_not_start_as(&FOUR, &format!("region = '{region}'\n{}", config(address, "")));
     let directory = directory();
     let home = directory.path().display();
+    let rest = config(address, "").replace('@', &format!("{home}/files"));
+    let refused = |region: &str| does_not_start_as(&FOUR, &format!("region = '{region}'\n{rest}"));
     let told = refused(&home.to_string());
     assert!(told.contains(&format!("{home}: not a region: it is a directory; give")), "{told}");
     let long = format!("{home}/{}/region", "d".repeat(100));
