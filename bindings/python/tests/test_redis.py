@@ -135,7 +135,12 @@ def test_a_cluster_is_reached_by_one_of_its_nodes(tmp_path: Path) -> None:
             assert nodes[number].command("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1)) == b"+OK\r\n"
         for node in nodes[1:]:
             assert node.command("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port)) == b"+OK\r\n"
-        until(lambda: all(b"slots_ok:16384" in node.command("CLUSTER", "INFO") for node in nodes), "all is one cluster")
+
+        def ready() -> bool:
+            infos = [node.command("CLUSTER", "INFO") for node in nodes]
+            return all(b"cluster_state:ok" in info and b"slots_ok:16384" in info for info in infos)
+
+        until(ready, "all is one cluster")
         reached(f"redis+cluster://127.0.0.1:{nodes[0].port}", slot_by="project")
         assert all(node.command("DBSIZE") != b":0\r\n" for node in nodes)
 
