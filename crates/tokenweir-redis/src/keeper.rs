@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) async fn keep(limiter: Weak<Inner>) {
     // When the server was reached last, and the time to wait before it is tried again.
     let (mut reached, mut wait) = (None::<Instant>, FIRST);
-    let (mut told, mut asked) = (false, Instant::now());
+    let (mut told, mut asked, mut fresh) = (false, Instant::now(), false);
     loop {
         let Some(inner) = limiter.upgrade() else { return };
         inner.detached.expire();
@@ -44,6 +44,11 @@ pub(crate) async fn keep(limiter: Weak<Inner>) {
             asked = Instant::now();
         }
         if inner.link.is_up() {
+            // Not before it has taken what it was told: one that is full, or a replica, answers and decides nothing.
+            if std::mem::take(&mut told) {
+                inner.recoveries.fetch_add(1, Relaxed);
+                log::warn!("tokenweir: {} is back; {}", inner.link.server, account(&inner));
+            }
             // The limiter may be dropped while this waits: looked at now and then.
             tokio::select! {
                 () = inner.link.wake.notified() => {}
@@ -58,14 +63,16 @@ pub(crate) async fn keep(limiter: Weak<Inner>) {
             told = true;
             say_away(&inner);
         }
+        if std::mem::take(&mut fresh) && reached.is_some_and(|reached| reached.elapsed() <= inner.back_off) {
+            // It can be reached and does not stay: no reason to try faster than one that cannot.
+            let most = inner.back_off;
+            drop(inner);
+            pause(&mut wait, most).await;
+            continue;
+        }
         match connect(&inner).await {
             Ok(()) => {
-                if told {
-                    inner.recoveries.fetch_add(1, Relaxed);
-                    log::warn!("tokenweir: {} is back; {}", inner.link.server, account(&inner));
-                }
-                told = false;
-                reached = Some(Instant::now());
+                (reached, fresh) = (Some(Instant::now()), true);
                 continue;
             }
             Err(why) => *inner.link.why.lock() = why,
@@ -77,10 +84,15 @@ pub(crate) async fn keep(limiter: Weak<Inner>) {
         inner.outage.expire();
         let most = inner.back_off;
         drop(inner);
-        // A third more or less, so that many processes do not come at once.
-        tokio::time::sleep(wait.mul_f64(0.67 + (crate::ids::random() % 1000) as f64 / 1500.0)).await;
-        wait = (wait * 2).min(most);
+        pause(&mut wait, most).await;
     }
+}
+
+/// Waits before the next attempt, and longer before the one after it.
+async fn pause(wait: &mut Duration, most: Duration) {
+    // A third more or less, so that many processes do not come at once.
+    tokio::time::sleep(wait.mul_f64(0.67 + (crate::ids::random() % 1000) as f64 / 1500.0)).await;
+    *wait = (*wait * 2).min(most);
 }
 
 /// The one line of an outage.

@@ -222,7 +222,7 @@ impl Permit {
         if self.by == By::Lease {
             return Ok(Observed { spent: self.settle_leases(&more.before, &more.charges) });
         }
-        if more.charges != more.before && self.by == By::Server {
+        if more.charges != more.before && self.is_with_server() {
             let observed = more.observed;
             let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges: more.charges };
             match self.inner.tell(&ending, 1.0, observed, self.inner.by()).await {
@@ -254,12 +254,21 @@ impl Permit {
         if self.by == By::Lease {
             return Ok(self.settle_leases(&more.before, &more.charges));
         }
-        if more.charges != more.before && self.by == By::Server && !self.inner.is_forked() {
+        if more.charges != more.before && !self.inner.is_forked() && self.is_with_server() {
             let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges: more.charges };
             excess.tell(&self.inner, ending, more.observed);
         }
         self.has_been_told(excess);
         Ok(self.is_spent())
+    }
+
+    /// Whether the server knows it: it was admitted there, or made known to it after an outage.
+    fn is_with_server(&self) -> bool {
+        match self.by {
+            By::Server => true,
+            By::OutageAllowed | By::LocalShare => self.inner.outage.find(self.id.get()).is_none(),
+            By::Lease | By::NoLimit | By::OutageDenied => false,
+        }
     }
 
     /// Takes up what the server has said in the background.

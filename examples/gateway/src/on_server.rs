@@ -1,9 +1,8 @@
 //! Counters on a Redis or Valkey server, which gateways on many machines share.
 
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokenweir::Policy;
 use tokenweir::elsewhere::Counters;
 use tokenweir::gateway::ConsoleBuilder;
@@ -15,10 +14,16 @@ use crate::estate::PERMIT_TTL;
 /// How long the end waits until the server has been told of everything.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// No more than one look at the counters in this time, since it goes through all that the server has.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 pub(crate) struct OnServer {
     permits: Arc<OpenPermits>,
-    /// What was said last of the server.
-    up: AtomicBool,
+    /// What was said last of the server, and how many outages there had been by then.
+    said: Mutex<(bool, u64)>,
+    /// When the counters were looked at last, and why not since.
+    looked: tokio::sync::Mutex<Option<Instant>>,
+    failed: Mutex<Option<String>>,
 }
 
 impl OnServer {
@@ -54,7 +59,12 @@ impl OnServer {
             builder = builder.leases(Leases::default());
         }
         let limiter = builder.connect().await.map_err(|wrong| wrong.to_string())?;
-        Ok(OnServer { permits: Arc::new(OpenPermits::new(limiter)), up: AtomicBool::new(true) })
+        Ok(OnServer {
+            permits: Arc::new(OpenPermits::new(limiter)),
+            said: Mutex::new((true, 0)),
+            looked: tokio::sync::Mutex::default(),
+            failed: Mutex::default(),
+        })
     }
 
     /// The counters, for a gate.
@@ -69,10 +79,15 @@ impl OnServer {
     }
 
     /// Looks at the counters, for the views, and whether the server answers, which nobody knows who does not ask. If it does not
-    /// they are as they were.
+    /// they are as they were. One look a second serves all who ask.
     pub(crate) async fn look(&self) {
-        // Whether it answers is said elsewhere.
-        let _ = self.permits.look().await;
+        let mut looked = self.looked.lock().await;
+        if looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        let failed = self.permits.look().await.err().map(|wrong| wrong.to_string());
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        *looked = Some(Instant::now());
     }
 
     /// How many calls are open.
@@ -83,23 +98,25 @@ impl OnServer {
     /// One line when the server has gone away, and one when it is back.
     pub(crate) fn say(&self) {
         let stats = self.permits.limiter().stats();
-        if self.up.swap(stats.up, Relaxed) == stats.up {
-            return;
-        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let (was_up, outages) = std::mem::replace(&mut *said, (stats.up, stats.outages));
         match stats.why {
-            Some(why) => eprintln!("the server of the counters is away: {why}"),
-            None => eprintln!("the server of the counters is back"),
+            Some(why) if was_up => eprintln!("the server of the counters is away: {why}"),
+            None if !was_up => eprintln!("the server of the counters is back"),
+            None if stats.outages != outages => eprintln!("the server of the counters was away for a moment"),
+            _ => {}
         }
     }
 
     /// Its figures, for operators.
     pub(crate) fn told(&self) -> Value {
         let stats = self.permits.limiter().stats();
+        let not_seen = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let without = stats.without_server.iter().map(
             |one| json!({ "limit": one.limit, "requests": one.requests, "charged": one.charged, "owed": one.owed }),
         );
         json!({
-            "up": stats.up, "why": stats.why, "outages": stats.outages, "recoveries": stats.recoveries, "late": stats.late,
+            "up": stats.up, "why": stats.why, "not_seen": not_seen, "outages": stats.outages, "recoveries": stats.recoveries, "late": stats.late,
             "denied_by_outage": stats.denied_by_outage, "untold": stats.untold, "given_up": stats.given_up,
             "without_server": without.collect::<Vec<_>>(),
         })
@@ -109,6 +126,12 @@ impl OnServer {
     pub(crate) async fn stop(&self) {
         if !self.permits.limiter().flush(PATIENCE).await {
             eprintln!("the server of the counters was not told of every call's end: their estimates stand");
+            for one in self.permits.limiter().stats().without_server.iter().filter(|one| one.owed > 0) {
+                eprintln!(
+                    "limit {:?}: {} were admitted while it was away, and it will not be charged them",
+                    one.limit, one.owed
+                );
+            }
         }
     }
 }

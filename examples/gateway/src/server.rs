@@ -34,7 +34,7 @@ use crate::upstream::Client;
 use crate::workers::{Brain, Crew, DRAIN, MOST, Orders};
 
 /// How often the file is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often counters are saved, in looks: every 10 s.
 const SAVE_EVERY: u32 = 20;
 
@@ -289,6 +289,7 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
                 path.display(),
                 saved.left_out
             );
+            keep_aside(config.state_file.as_deref()).map_err(system(path))?;
         }
         let was = saved.map(|saved| saved.declared).unwrap_or_default();
         reconcile(&console, &was, &declared).map_err(|error| refused(error.to_string()))?;
@@ -374,6 +375,16 @@ async fn begin(path: &Path, how: How) -> Result<Running, StartError> {
         }
     });
     Ok(Running { address, shared, stop, server, keeper })
+}
+
+/// Keeps a copy of a state file whose counters the next one will not have.
+fn keep_aside(state_file: Option<&Path>) -> std::io::Result<()> {
+    let Some(file) = state_file else { return Ok(()) };
+    let mut aside = file.as_os_str().to_owned();
+    aside.push(".before-server");
+    std::fs::copy(file, &aside)?;
+    eprintln!("they stay in {}", Path::new(&aside).display());
+    Ok(())
 }
 
 /// What this process serves, and where.

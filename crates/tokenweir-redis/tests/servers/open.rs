@@ -115,6 +115,50 @@ async fn without_the_server_it_is_decided_as_set_and_the_server_is_charged_after
 }
 
 #[tokio::test]
+async fn a_stream_that_was_admitted_without_the_server_is_charged_and_spent_when_it_is_back() {
+    let mut server = RedisServer::start();
+    let allowing = patient(&server, limits(&[MONTH])).when_away(WhenAway::Allow);
+    let permits = OpenPermits::new(up(allowing).await);
+    server.kill();
+    until("it is known", async || {
+        let _ = permits.look().await;
+        !permits.limiter().stats().up
+    })
+    .await;
+    let id = admitted(&permits, 100).await;
+    server.restart();
+    becomes(&permits, 900).await;
+    let _ = permits.observe_at(id, 0, 1000, NOW).expect("open");
+    becomes(&permits, 0).await;
+    until("it is known here", async || permits.observe_at(id, 0, 0, NOW).expect("open").spent).await;
+    assert!(permits.settle_at(id, Usage::new(0, 1000), NOW).is_ok());
+    becomes(&permits, 0).await;
+}
+
+#[tokio::test]
+async fn a_server_that_answers_and_decides_nothing_is_tried_with_back_off() {
+    let server = RedisServer::start();
+    let permits = OpenPermits::new(connect(&server, limits(&[MONTH])).await);
+    let held: Vec<PermitId> = [admitted(&permits, 10).await, admitted(&permits, 10).await].into();
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    for id in held {
+        assert!(permits.settle_at(id, Usage::new(0, 5), NOW).is_ok());
+    }
+    until("it is away", async || !permits.limiter().stats().up).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let stats = permits.limiter().stats();
+    // 10, 20, 40 ... 640 ms, a third more or less each time; said once.
+    assert_eq!((stats.outages, stats.recoveries), (1, 0));
+    let connections = server.command(&["INFO", "stats"]);
+    let connections = connections.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    let connections: u32 = connections.expect("a figure").trim().parse().expect("a number");
+    assert!(connections < 60, "{connections}");
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    becomes(&permits, 990).await;
+    until("it is back", async || permits.limiter().stats().recoveries == 1).await;
+}
+
+#[tokio::test]
 async fn what_leases_have_is_ended_in_this_process() {
     let server = RedisServer::start();
     let limiter = up(patient(&server, limits(&[MONTH])).leases(Leases::default())).await;

@@ -25,7 +25,7 @@ use crate::on_server::OnServer;
 use crate::region;
 use crate::sample::Sample;
 use crate::serve::serve;
-use crate::server::calls;
+use crate::server::{LOOK_EVERY, calls};
 
 /// So many reports may wait to be told.
 const QUEUE: usize = 8192;
@@ -59,8 +59,17 @@ pub async fn work() -> Result<(), String> {
     let telling = std::thread::Builder::new().name("telling".to_owned());
     telling.spawn(move || tell(&reports, &counted, channel)).map_err(wrong("a thread"))?;
 
-    let on_server = OnServer::of(&config).await?;
-    let gate = gate(&first, &config, reporter, on_server.as_ref())?;
+    let on_server = OnServer::of(&config).await?.map(Arc::new);
+    if let Some(server) = on_server.clone() {
+        // Each worker has its own link, and the first process does not see it.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                server.say();
+            }
+        });
+    }
+    let gate = gate(&first, &config, reporter, on_server.as_deref())?;
     let directory = Current::new(Directory::new(&config, &first.resource)?);
     listener.set_nonblocking(true).map_err(wrong("the listener"))?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(wrong("the listener"))?;
