@@ -159,6 +159,10 @@ async fn connect(inner: &Arc<Inner>) -> Result<(), String> {
 /// Tells the server what it has missed: what is owed, permits that it does not know, ends of permits.
 async fn catch_up(inner: &Arc<Inner>) {
     inner.outage.expire();
+    if inner.outage.is_pending() {
+        // Whoever waits until all is told sees it here while it is on its way; telling the ends sets it back.
+        inner.telling.store(1, Relaxed);
+    }
     let mut gone = false;
     for (key, owed) in inner.outage.take_owed() {
         if gone {

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 ///
 /// Requests are then decided in this process, by [`By::Lease`](crate::By::Lease), as long as leases of all their limits last,
 /// and by the server otherwise. Requests that meet an in-flight or a shadow limit are always decided by the server.
+///
+/// Of a stream that brings more than its estimate, what its leases do not have stays charged, even if less is reported in the end, and
+/// where its limits are spent is not known here ([`Observed::spent`](crate::Observed::spent) only says that a lease was): let the server decide
+/// on such requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Leases {
