@@ -5,8 +5,9 @@ use crate::lease::Allowance;
 use crate::numbers::{Numbers, number};
 use crate::together::Queues;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use tokenweir::elsewhere::Denials;
@@ -224,7 +225,8 @@ pub(crate) struct Rules {
     pub(crate) denials: Denials,
     kinds: Vec<Kind>,
     identities: Vec<String>,
-    by_identity: HashMap<String, usize>,
+    /// Sorted, so that the one which a counter's key begins with is found.
+    by_identity: BTreeMap<Vec<u8>, usize>,
     plans: RwLock<HashMap<Vec<u8>, Arc<Plan>>>,
     /// By the counter's key; `None` without leases.
     allowances: Option<Mutex<HashMap<Vec<u8>, Arc<Allowance>>>>,
@@ -249,7 +251,8 @@ impl Rules {
         }
         let kinds = policy.limits().iter().map(|limit| Kind::of(limit.algorithm(), limit.until())).collect();
         let identities: Vec<String> = policy.limits().iter().map(|limit| limit.identity()).collect();
-        let by_identity = identities.iter().cloned().enumerate().map(|(limit, identity)| (identity, limit)).collect();
+        let by_identity =
+            identities.iter().enumerate().map(|(limit, identity)| (identity.as_bytes().to_vec(), limit)).collect();
         let plans = RwLock::new(HashMap::new());
         let denials = Denials::new(policy);
         let (allowances, prefix) = (leased.then(Mutex::default), prefix.to_owned());
@@ -353,21 +356,22 @@ impl Rules {
 
     /// How long the identity is that a counter's key has behind its tag; `None` if it is no limit's of this policy.
     pub(crate) fn identity_in(&self, key: &[u8]) -> Option<usize> {
-        // A list of JSON says where it ends, so none is the beginning of another.
-        self.identities.iter().find(|identity| key.starts_with(identity.as_bytes())).map(String::len)
+        // A list of JSON says where it ends, so none is the beginning of another, and none lies between one and what begins with it.
+        let (identity, _) = self.by_identity.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
+        key.starts_with(identity).then_some(identity.len())
     }
 
     /// A limit that a permit from elsewhere was charged for: as this policy has it, or, if it does not, as the identity in the
     /// counter's key says. `None` if that is none.
     pub(crate) fn leg(&self, key: Vec<u8>, identity: std::ops::Range<usize>, charge: ChargeRule) -> Option<Leg> {
-        let named = std::str::from_utf8(key.get(identity.clone())?).ok()?;
+        let named = key.get(identity.clone())?;
         let limits = self.denials.policy().limits();
         if let Some(&limit) = self.by_identity.get(named) {
             let (kind, name) = (self.kinds[limit].clone(), limits[limit].name().clone());
             let enforced = limits[limit].mode() == Mode::Enforce;
             return Some(Leg { limit, name, key, identity, kind, charge, enforced });
         }
-        let gone = Limit::from_identity(named)?;
+        let gone = Limit::from_identity(std::str::from_utf8(named).ok()?)?;
         let (mut kind, name) = (Kind::of(gone.algorithm(), gone.until()), gone.name().clone());
         // A bucket's refill depends on its amounts, and they are on the server; those of the others only decide.
         if let Kind::Bucket { burst, amount, .. } = &mut kind {
