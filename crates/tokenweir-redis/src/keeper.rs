@@ -20,7 +20,7 @@ const FIRST: Duration = Duration::from_millis(10);
 const AT_ONCE: usize = 256;
 
 /// How long the server remembers that something owed was charged, so that it is charged once.
-const REMEMBERED: Duration = Duration::from_secs(600);
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// The time between two looks at whether the limiter is still there, and who is the primary.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,7 +32,7 @@ pub(crate) async fn keep(limiter: Weak<Inner>) {
     let (mut told, mut asked, mut fresh) = (false, Instant::now(), false);
     loop {
         let Some(inner) = limiter.upgrade() else { return };
-        inner.detached.expire();
+        inner.detached.expire(&inner);
         if inner.link.is_up() && inner.link.suspect.load(Relaxed) {
             probe(&inner).await;
         }
@@ -172,7 +172,9 @@ async fn catch_up(inner: &Arc<Inner>) {
         let charge = [owed.charge];
         let charged =
             inner.ask((&owed.plan, &charge), (owed.id, Estimate::default()), (1.0, REMEMBERED), inner.by()).await;
-        if !is_known(&charged) {
+        if is_known(&charged) {
+            inner.outage.has_paid();
+        } else {
             inner.outage.owe_again(key, owed);
             gone = lost(&charged);
         }
@@ -182,7 +184,7 @@ async fn catch_up(inner: &Arc<Inner>) {
             inner.ask((&moving.plan, &moving.charges), (moving.id, moving.estimate), (1.0, moving.left), inner.by());
         let known = is_known(&asked.await);
         if let Some((plan, charges)) = inner.outage.moved(moving.id, known) {
-            inner.later(Ending { id: moving.id, plan, charges });
+            inner.later(Ending { id: moving.id, plan, charges, record: None });
         }
     }
     tell(inner).await;
@@ -224,8 +226,10 @@ async fn tell(inner: &Arc<Inner>) {
             again.extend(task.ok().flatten());
         }
         let stopped = !again.is_empty();
-        inner.waiting.lock().extend(again);
+        let mut waiting = inner.waiting.lock();
+        waiting.extend(again);
         inner.telling.store(0, Relaxed);
+        drop(waiting);
         if stopped {
             return;
         }

@@ -9,7 +9,9 @@ use crate::permit::Ending;
 use crate::plan::Plan;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,9 +20,8 @@ use std::time::{Duration, Instant};
 /// Requests are then decided in this process, by [`By::Lease`](crate::By::Lease), as long as leases of all their limits last,
 /// and by the server otherwise. Requests that meet an in-flight or a shadow limit are always decided by the server.
 ///
-/// Of a stream that brings more than its estimate, what its leases do not have stays charged, even if less is reported in the end, and
-/// where its limits are spent is not known here ([`Observed::spent`](crate::Observed::spent) only says that a lease was): let the server decide
-/// on such requests.
+/// What a stream brings beyond its estimate is taken from the leases, and what they do not have the server is charged while it runs,
+/// as without leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Leases {
@@ -64,6 +65,8 @@ pub(crate) struct Lease {
     /// What is left to be spent, or [`CLOSED`].
     left: AtomicU64,
     granted: u64,
+    /// What its limit had left beside it.
+    rest: i64,
     /// With less than this left, it is time for the next one.
     low: u64,
     since: Instant,
@@ -124,10 +127,15 @@ impl Lease {
         if left & CLOSED == 0 { left } else { 0 }
     }
 
+    /// What its limit had left when it was charged, with what is left of it.
+    pub(crate) fn remaining(&self) -> i64 {
+        self.rest.saturating_add_unsigned(self.left())
+    }
+
     /// What the server is to have charged.
     fn ending(&self) -> Ending {
         let charges = vec![self.granted.saturating_sub(self.back.load(Acquire))];
-        Ending { id: self.id, plan: self.plan.clone(), charges }
+        Ending { id: self.id, plan: self.plan.clone(), charges, record: None }
     }
 }
 
@@ -184,6 +192,12 @@ impl std::fmt::Debug for Allowance {
     }
 }
 
+impl Allowance {
+    pub(crate) fn current(&self) -> Option<Arc<Lease>> {
+        self.current.load_full()
+    }
+}
+
 /// An allowance that the next lease is wanted for.
 struct Wanted {
     plan: Arc<Plan>,
@@ -199,6 +213,8 @@ pub(crate) struct Leasing {
     /// Allowances with a lease.
     live: Mutex<Vec<(Arc<Plan>, usize)>>,
     untold: Mutex<Vec<Arc<Lease>>>,
+    /// Some are on their way back to the server.
+    returning: AtomicBool,
     wake: tokio::sync::Notify,
     pub(crate) leases: AtomicU64,
     began: Instant,
@@ -212,6 +228,7 @@ impl Leasing {
             renewing: AtomicU64::new(0),
             live: Mutex::default(),
             untold: Mutex::default(),
+            returning: AtomicBool::new(false),
             wake: tokio::sync::Notify::new(),
             leases: AtomicU64::new(0),
             // Earlier, so that 0 is long ago.
@@ -271,9 +288,14 @@ impl Leasing {
         self.renewing.load(Acquire) > 0
     }
 
+    /// Whether something is to be told of leases that are over.
+    pub(crate) fn is_returning(&self) -> bool {
+        self.returning.load(Acquire) || !self.untold.lock().is_empty()
+    }
+
     /// What is leased here of a limit and not spent.
     pub(crate) fn left(&self, plan: &Plan, leg: usize) -> u64 {
-        plan.allowances.get(leg).and_then(|allowance| allowance.current.load_full()).map_or(0, |lease| lease.left())
+        plan.lease(leg).map_or(0, |lease| lease.left())
     }
 }
 
@@ -337,10 +359,11 @@ impl Inner {
             None => 16 * asked,
         };
         let single = plan.single(leg);
-        if let Some((id, granted, since, until)) = self.lease(&single, (asked, want)).await {
+        if let Some(Granted { id, granted, rest, since, until }) = self.lease(&single, (asked, want)).await {
             let lease = Lease {
                 left: AtomicU64::new(granted),
                 granted,
+                rest,
                 low: granted / 2,
                 since,
                 until,
@@ -367,8 +390,8 @@ impl Inner {
         }
     }
 
-    /// Has the server charge a lease of one limit: its id, how much, and from when until when it may be spent.
-    async fn lease(&self, plan: &Arc<Plan>, (least, want): (u64, u64)) -> Option<(u64, u64, Instant, Instant)> {
+    /// Has the server charge a lease of one limit.
+    async fn lease(&self, plan: &Arc<Plan>, (least, want): (u64, u64)) -> Option<Granted> {
         let options = self.leasing.as_ref()?.options;
         let id = self.ids.next(true).get();
         let mut unanswered = crate::limiter::Unanswered { inner: self, plan: plan.clone(), id: Some(id) };
@@ -381,8 +404,19 @@ impl Inner {
         let (granted, period) = answer.said.first().map(|said| (said.used as u64, said.more))?;
         // A quota's is over with its period.
         let rest = plan.legs.first()?.kind.rest(period, answer.now);
-        Some((id, granted, since, since + options.life.min(rest)))
+        let until = since + options.life.min(rest);
+        Some(Granted { id, granted, rest: answer.totals.first().map_or(0, |left| *left as i64), since, until })
     }
+}
+
+/// What the server has charged for a lease: under which id, how much, what its limit has left beside that, and from when until when
+/// it may be spent.
+struct Granted {
+    id: u64,
+    granted: u64,
+    rest: i64,
+    since: Instant,
+    until: Instant,
 }
 
 /// Leases what is wanted and gives back what is over, for as long as the limiter lives.
@@ -406,7 +440,9 @@ pub(crate) async fn keep(limiter: Weak<Inner>) {
                 }
             });
         }
+        leasing.returning.store(true, Release);
         give_back(&inner, leasing, life).await;
+        leasing.returning.store(false, Release);
     }
 }
 

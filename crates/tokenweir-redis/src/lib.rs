@@ -29,6 +29,7 @@ mod error;
 mod ids;
 mod keeper;
 mod lease;
+mod leased;
 mod limiter;
 mod link;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokenweir::policy::{ScopePart, Tokens};
 use tokenweir::{Denied, Estimate, PermitId, Policy, Request, elsewhere};
@@ -157,6 +157,8 @@ pub(crate) struct Inner {
     pub(crate) given_up: AtomicU64,
     /// Endings that the keeper is telling just now.
     pub(crate) telling: AtomicU64,
+    /// Endings that are told once their permit's last call has an answer.
+    pub(crate) behind: AtomicU64,
     pub(crate) leasing: Option<Leasing>,
     pub(crate) alone: usize,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -242,6 +244,7 @@ impl Inner {
             recoveries: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             telling: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
             leasing: leases.map(Leasing::new),
             alone,
             runtime: runtime.clone(),
@@ -280,6 +283,14 @@ impl Inner {
         waiting.push_back(ending);
         drop(waiting);
         self.link.wake.notify_one();
+    }
+
+    /// How many ends of permits the server is still to be told.
+    fn untold(&self) -> usize {
+        // Those behind a call first: from there they go to those that wait. Those that are being told change under the lock.
+        let behind = self.behind.load(Acquire) as usize;
+        let waiting = self.waiting.lock();
+        behind + waiting.len() + self.telling.load(Relaxed) as usize
     }
 
     /// Asks the server to decide.
@@ -421,7 +432,7 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             let charges = vec![0; self.plan.legs.len()];
-            self.inner.later(Ending { id, plan: self.plan.clone(), charges });
+            self.inner.later(Ending { id, plan: self.plan.clone(), charges, record: None });
         }
     }
 }
@@ -690,7 +701,7 @@ impl RedisLimiter {
             late: inner.link.late.load(Relaxed),
             denied_by_outage: inner.outage.denied.load(Relaxed),
             leases: inner.leasing.as_ref().map_or(0, |leasing| leasing.leases.load(Relaxed)),
-            untold: inner.waiting.lock().len() + inner.telling.load(Relaxed) as usize,
+            untold: inner.untold(),
             given_up: inner.given_up.load(Relaxed),
             without_server: inner.outage.uses(),
         }
@@ -701,12 +712,14 @@ impl RedisLimiter {
     pub async fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         loop {
-            let settled = !self.inner.leasing.as_ref().is_some_and(Leasing::is_renewing);
+            let leasing = self.inner.leasing.as_ref();
+            let renewing = leasing.is_some_and(Leasing::is_renewing);
             self.inner.return_leases(until).await;
-            let told = settled
-                && self.inner.waiting.lock().is_empty()
-                && self.inner.telling.load(Relaxed) == 0
-                && !self.inner.outage.is_pending();
+            let told = !renewing
+                && !leasing.is_some_and(Leasing::is_returning)
+                // What was open without the server comes to the ends.
+                && !self.inner.outage.is_pending()
+                && self.inner.untold() == 0;
             if told || Instant::now() >= until {
                 return told;
             }

@@ -3,11 +3,12 @@
 use crate::answer::{Answer, Said, Status};
 use crate::error::Error;
 use crate::limiter::{Decision, Inner, RedisLimiter};
-use crate::permit::{Ending, Permit};
+use crate::permit::{Ending, Permit, Raise};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 use tokenweir::elsewhere::{Counters, Decided, Deciding, Permits};
 use tokenweir::policy::Limit;
@@ -39,7 +40,9 @@ pub(crate) struct Excess(Mutex<OnItsWay>);
 #[derive(Default)]
 struct OnItsWay {
     /// What is to be told next: it includes all before.
-    next: Option<(Ending, (u64, u64))>,
+    next: Option<Raise>,
+    /// The end of the permit, which comes behind what is being told.
+    end: Option<Ending>,
     telling: bool,
     said: Option<Vec<Said>>,
     /// The server has no such permit any more.
@@ -61,32 +64,55 @@ impl Excess {
     }
 
     /// Has the server told what a permit is charged by now.
-    pub(crate) fn tell(self: &Arc<Self>, inner: &Arc<Inner>, ending: Ending, observed: (u64, u64)) {
+    pub(crate) fn tell(self: &Arc<Self>, inner: &Arc<Inner>, raise: Raise) {
         let mut on_its_way = self.0.lock();
-        on_its_way.next = Some((ending, observed));
+        on_its_way.next = Some(raise);
         if !std::mem::replace(&mut on_its_way.telling, true) {
             let (excess, inner) = (self.clone(), inner.clone());
             inner.runtime.clone().spawn(async move { excess.tell_all(&inner).await });
         }
     }
 
+    /// Has the end of the permit told behind what is on its way. What is on its way may make the record that it ends.
+    pub(crate) fn end(&self, inner: &Inner, ending: Ending) {
+        let mut on_its_way = self.0.lock();
+        if on_its_way.telling {
+            inner.behind.fetch_add(1, Relaxed);
+            on_its_way.end = Some(ending);
+        } else {
+            drop(on_its_way);
+            inner.later(ending);
+        }
+    }
+
     async fn tell_all(&self, inner: &Inner) {
-        loop {
-            let next = {
-                let mut on_its_way = self.0.lock();
-                on_its_way.telling = on_its_way.next.is_some();
-                on_its_way.next.take()
-            };
-            let Some((ending, observed)) = next else { return };
+        while let Some(raise) = self.next(inner) {
             // What it cannot be told now, the end of the permit tells.
-            if let Ok(Answer { status, said, .. }) = inner.tell(&ending, 1.0, observed, inner.by()).await {
+            if let Ok(Answer { status, said, .. }) = inner.raise(&raise, inner.by()).await {
                 let mut on_its_way = self.0.lock();
                 match status {
+                    Status::Done => on_its_way.said = Some(said),
                     Status::Not => on_its_way.gone = true,
-                    _ => on_its_way.said = Some(said),
+                    Status::OtherPeriod | Status::Taken => {}
                 }
             }
         }
+    }
+
+    /// What is told next. Behind the last one comes the end.
+    fn next(&self, inner: &Inner) -> Option<Raise> {
+        let mut on_its_way = self.0.lock();
+        let raise = on_its_way.next.take().filter(|_| on_its_way.end.is_none());
+        on_its_way.telling = raise.is_some();
+        if !on_its_way.telling
+            && let Some(ending) = on_its_way.end.take()
+        {
+            drop(on_its_way);
+            inner.later(ending);
+            // Release: whoever finds that none is behind a call finds it among those that wait.
+            inner.behind.fetch_sub(1, Release);
+        }
+        raise
     }
 }
 
@@ -143,7 +169,7 @@ impl OpenPermits {
         let settled = tokenweir::Error::PermitSettled { id };
         let Some(ended) = open.get_mut(&id.get()) else { return Err(settled) };
         let gone = ended.excess.is_gone();
-        let settlement = ended.permit.end_later(outcome, usage)?;
+        let settlement = ended.permit.end_later(outcome, usage, &ended.excess)?;
         open.remove(&id.get());
         if gone { Err(settled) } else { Ok(settlement) }
     }

@@ -84,11 +84,19 @@ pub(crate) enum Without {
     Nothing,
 }
 
+/// What the server is to be charged, by the counter's key.
+#[derive(Default)]
+struct Debts {
+    owed: HashMap<Vec<u8>, Owed>,
+    /// So many are being told.
+    telling: usize,
+}
+
 #[derive(Default)]
 pub(crate) struct Outage {
     pub(crate) mode: WhenAway,
     open: Mutex<HashMap<u64, Held>>,
-    owed: Mutex<HashMap<Vec<u8>, Owed>>,
+    owed: Mutex<Debts>,
     totals: Mutex<BTreeMap<Arc<str>, (u64, u64)>>,
     pub(crate) denied: AtomicU64,
 }
@@ -182,12 +190,14 @@ impl Outage {
         }
         let one = || Owed { plan: plan.single(leg), charge: 0, id: crate::ids::random() | 1 };
         let mut owed = self.owed.lock();
-        let entry = owed.entry(key.clone()).or_insert_with(one);
+        let entry = owed.owed.entry(key.clone()).or_insert_with(one);
         entry.charge = entry.charge.saturating_add(charge);
     }
+
     /// Whether anything is to be told to the server.
     pub(crate) fn is_pending(&self) -> bool {
-        !self.owed.lock().is_empty() || !self.open.lock().is_empty()
+        let owed = self.owed.lock();
+        !owed.owed.is_empty() || owed.telling > 0 || !self.open.lock().is_empty()
     }
 
     /// Ends the permits whose time is over: their estimates stand.
@@ -203,24 +213,25 @@ impl Outage {
         }
     }
 
-    /// Takes out what is owed; what could not be charged is to be [put back](Outage::owe_again).
+    /// Takes out what is owed. Each was [paid](Outage::has_paid) then, or is to be [put back](Outage::owe_again).
     pub(crate) fn take_owed(&self) -> Vec<(Vec<u8>, Owed)> {
-        self.owed.lock().drain().collect()
+        let mut debts = self.owed.lock();
+        debts.telling += debts.owed.len();
+        debts.owed.drain().collect()
     }
 
-    pub(crate) fn owe_again(&self, key: Vec<u8>, owed: Owed) {
-        let mut all = self.owed.lock();
-        match all.get_mut(&key) {
+    pub(crate) fn has_paid(&self) {
+        self.owed.lock().telling -= 1;
+    }
+
+    pub(crate) fn owe_again(&self, mut key: Vec<u8>, owed: Owed) {
+        let mut debts = self.owed.lock();
+        debts.telling -= 1;
+        if debts.owed.contains_key(&key) {
             // Two charges cannot be made under one id: the one that may have been made already keeps its own.
-            Some(_) => {
-                let mut other = key.clone();
-                other.extend_from_slice(&owed.id.to_le_bytes());
-                all.insert(other, owed);
-            }
-            None => {
-                all.insert(key, owed);
-            }
+            key.extend_from_slice(&owed.id.to_le_bytes());
         }
+        debts.owed.insert(key, owed);
     }
 
     /// The open permits, to be made known to the server, each of which is to be [confirmed](Outage::moved).
@@ -283,7 +294,7 @@ impl Outage {
                 *owed.entry(leg.name.clone()).or_default() += charge;
             }
         }
-        for one in self.owed.lock().values() {
+        for one in self.owed.lock().owed.values() {
             if let Some(leg) = one.plan.legs.first() {
                 *owed.entry(leg.name.clone()).or_default() += one.charge;
             }

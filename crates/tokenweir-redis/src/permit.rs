@@ -3,12 +3,14 @@
 use crate::answer::{Answer, Said, Status, remaining};
 use crate::error::Error;
 use crate::lease::Taken;
+use crate::leased::{End, Leased, Record};
 use crate::limiter::{By, Inner, Standing};
 use crate::link::Failure;
 use crate::open::Excess;
-use crate::plan::{Plan, Rules};
+use crate::plan::{Leg, Plan, Rules};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +23,18 @@ pub(crate) struct Ending {
     pub(crate) id: u64,
     pub(crate) plan: Arc<Plan>,
     pub(crate) charges: Vec<u64>,
+    /// Of what a permit was charged beyond its leases, its record, which the server may not have yet.
+    pub(crate) record: Option<Arc<Record>>,
+}
+
+/// What a permit that goes on is charged by now, as the server is told.
+#[derive(Debug)]
+pub(crate) struct Raise {
+    /// As if it ended with this.
+    pub(crate) ending: Ending,
+    pub(crate) observed: (u64, u64),
+    /// How long a record lives that is made for it.
+    pub(crate) ttl: Duration,
 }
 
 /// What settling came to.
@@ -58,18 +72,10 @@ pub struct Permit {
     by: By,
     said: Mutex<Vec<Said>>,
     open: bool,
-    /// What it took from leases, and how long it is kept when it is detached.
-    taken: Mutex<Vec<Taken>>,
+    /// What it is charged by leases, and beyond them.
+    leased: Mutex<Leased>,
+    /// How long it lives, if that is not `permit_ttl`.
     until: Mutex<Option<Instant>>,
-}
-
-/// What was observed of a permit.
-struct More {
-    /// What it was charged before.
-    before: Vec<u64>,
-    /// What it is to be charged.
-    charges: Vec<u64>,
-    observed: (u64, u64),
 }
 
 /// Detached permits: those by leases, which nobody else knows, and of the others as many as there is room for, of which the
@@ -95,27 +101,37 @@ struct Kept {
     estimate: Estimate,
     observed: (u64, u64),
     by: By,
-    taken: Vec<Taken>,
+    leased: Leased,
     until: Instant,
 }
 
 impl Detached {
     /// The permit of this id, for whoever asks first.
     pub(crate) fn take(&self, inner: Arc<Inner>, id: PermitId) -> Option<Permit> {
-        let kept = self.0.lock().kept.remove(&id.get()).filter(|kept| Instant::now() < kept.until)?;
+        let kept = match self.0.lock().kept.entry(id.get()) {
+            Entry::Occupied(kept) if Instant::now() < kept.get().until => kept.remove(),
+            _ => return None,
+        };
         let permit = Permit::new(inner, id, (kept.rules, kept.plan), kept.estimate, kept.by, Vec::new());
         permit.has_observed(kept.observed);
         *permit.until.lock() = Some(kept.until);
-        Some(permit.of_leases(kept.taken))
+        *permit.leased.lock() = kept.leased;
+        Some(permit)
     }
 
-    /// Forgets those whose time is over: their estimates stand.
-    pub(crate) fn expire(&self) {
+    /// Forgets those whose time is over: what they are charged stands.
+    pub(crate) fn expire(&self, inner: &Inner) {
         let now = Instant::now();
         let mut ids = self.0.lock();
         if ids.looked.is_none_or(|looked| looked + LOOK <= now) {
             ids.looked = Some(now);
-            ids.kept.retain(|_, kept| now < kept.until);
+            let over: Vec<Kept> = ids.kept.extract_if(|_, kept| kept.until <= now).map(|(_, kept)| kept).collect();
+            drop(ids);
+            for mut kept in over {
+                if let End::Tell(ending) = kept.leased.end(inner, &kept.plan) {
+                    inner.later(ending);
+                }
+            }
         }
     }
 
@@ -143,12 +159,12 @@ impl Permit {
         said: Vec<Said>,
     ) -> Self {
         let (observed, said) = (Mutex::new((0, 0)), Mutex::new(said));
-        let (taken, until) = (Mutex::default(), Mutex::new(None));
-        Permit { inner, id, rules, plan, estimate, observed, by, said, open: true, taken, until }
+        let (leased, until) = (Mutex::default(), Mutex::new(None));
+        Permit { inner, id, rules, plan, estimate, observed, by, said, open: true, leased, until }
     }
 
     pub(crate) fn of_leases(mut self, taken: Vec<Taken>) -> Self {
-        *self.taken.get_mut() = taken;
+        *self.leased.get_mut() = Leased::new(taken);
         self
     }
 
@@ -167,10 +183,10 @@ impl Permit {
         if self.inner.is_forked() {
             return self.id;
         }
-        let taken = std::mem::take(self.taken.get_mut());
+        let leased = std::mem::take(self.leased.get_mut());
         let until = self.until.get_mut().unwrap_or_else(|| Instant::now() + self.inner.permit_ttl);
         let (rules, plan, observed) = (self.rules.clone(), self.plan.clone(), *self.observed.get_mut());
-        let kept = Kept { rules, plan, estimate: self.estimate, observed, by: self.by, taken, until };
+        let kept = Kept { rules, plan, estimate: self.estimate, observed, by: self.by, leased, until };
         self.inner.detached.keep(self.id, kept);
         self.id()
     }
@@ -180,17 +196,20 @@ impl Permit {
         self.by
     }
 
-    /// What each enforced limit had left when the server last said, this permit's charge taken; nothing where the server was not
-    /// asked.
+    /// What each enforced limit had left when the server last said, this permit's charge taken; by leases, and before the server
+    /// was asked for more, what it had left when it was last leased from, with what is left of that. Nothing where the server was
+    /// not asked.
     pub fn remaining(&self) -> Vec<Standing> {
+        let standing =
+            |(leg, remaining): (&Leg, i64)| Standing { limit: leg.name.to_string(), remaining, charged_total: None };
         let said = self.said.lock();
+        if said.is_empty() && self.by == By::Lease {
+            // All limits of such a request are enforced.
+            let left = self.leased.lock().left(&self.plan);
+            return self.plan.legs.iter().zip(left).map(standing).collect();
+        }
         let legs = self.plan.legs.iter().zip(&*said).filter(|(leg, _)| leg.enforced);
-        let standing = legs.map(|(leg, said)| Standing {
-            limit: leg.name.to_string(),
-            remaining: remaining(&leg.kind, said),
-            charged_total: None,
-        });
-        standing.collect()
+        legs.map(|(leg, said)| standing((leg, remaining(&leg.kind, said)))).collect()
     }
 
     /// The shadow limits that would have refused the request. They were not charged for it.
@@ -210,30 +229,23 @@ impl Permit {
         self.plan.charges(&Tokens { input: tokens.input, cached_input: 0, output: tokens.output })
     }
 
-    /// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate is charged at once,
-    /// by one call to the server; within it nobody is asked, so what was observed within it is known to this permit and not to
-    /// one that is found by the same id. If the server does not answer, the excess is charged when the permit ends.
+    /// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate, and beyond what leases
+    /// have, is charged at once, by one call to the server; within it nobody is asked, so what was observed within it is known to
+    /// this permit and not to one that is found by the same id. If the server does not answer, the excess is charged when the
+    /// permit ends.
     ///
     /// # Errors
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if the permit has ended, or with
     /// [`tokenweir::Error::UsageInvalid`]; [`Error::Refused`].
     pub async fn observe(&self, input: u64, output: u64) -> Result<Observed, Error> {
-        let more = self.adds(input, output)?;
-        if self.by == By::Lease {
-            return Ok(Observed { spent: self.settle_leases(&more.before, &more.charges) });
-        }
-        if more.charges != more.before && self.is_with_server() {
-            let observed = more.observed;
-            let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges: more.charges };
-            match self.inner.tell(&ending, 1.0, observed, self.inner.by()).await {
+        if let Some(raise) = self.adds(input, output)? {
+            match self.inner.raise(&raise, self.inner.by()).await {
                 Ok(Answer { status: Status::Not, .. }) => {
                     return Err(tokenweir::Error::PermitSettled { id: self.id() }.into());
                 }
-                Ok(answer) => {
-                    *self.said.lock() = answer.said;
-                }
+                Ok(Answer { status: Status::Done, said, .. }) => *self.said.lock() = said,
                 Err(Failure::Refused(reason)) => return Err(Error::Refused { reason }),
-                Err(Failure::Away | Failure::Late | Failure::Busy(_)) => {}
+                Ok(_) | Err(Failure::Away | Failure::Late | Failure::Busy(_)) => {}
             }
         }
         Ok(Observed { spent: self.is_spent() })
@@ -250,13 +262,8 @@ impl Permit {
         if excess.is_gone() {
             return Err(tokenweir::Error::PermitSettled { id: self.id() });
         }
-        let more = self.adds(input, output)?;
-        if self.by == By::Lease {
-            return Ok(self.settle_leases(&more.before, &more.charges));
-        }
-        if more.charges != more.before && !self.inner.is_forked() && self.is_with_server() {
-            let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges: more.charges };
-            excess.tell(&self.inner, ending, more.observed);
+        if let Some(raise) = self.adds(input, output)? {
+            excess.tell(&self.inner, raise);
         }
         self.has_been_told(excess);
         Ok(self.is_spent())
@@ -278,8 +285,8 @@ impl Permit {
         }
     }
 
-    /// Adds tokens that a stream has brought.
-    fn adds(&self, input: u64, output: u64) -> Result<More, tokenweir::Error> {
+    /// Adds tokens that a stream has brought. What the server is to be told of that, if anything.
+    fn adds(&self, input: u64, output: u64) -> Result<Option<Raise>, tokenweir::Error> {
         let before = self.charges_of(self.charged());
         let observed = {
             let mut observed = self.observed.lock();
@@ -290,7 +297,27 @@ impl Permit {
             *observed = next;
             next
         };
-        Ok(More { before, charges: self.charges_of(self.charged()), observed })
+        if self.inner.is_forked() {
+            return Ok(None);
+        }
+        let ending = if self.by == By::Lease {
+            let mut leased = self.leased.lock();
+            // Looked at under the lock: it never comes to less than before.
+            let grown = leased.come_to(&self.charges_of(self.charged()));
+            (grown && self.inner.link.is_up()).then(|| leased.raise(&self.inner, &self.plan))
+        } else {
+            let charges = self.charges_of(self.charged());
+            (charges != before && self.is_with_server()).then(|| self.ending(charges))
+        };
+        let ttl = || match *self.until.lock() {
+            Some(until) => until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+            None => self.inner.permit_ttl,
+        };
+        Ok(ending.map(|ending| Raise { ending, observed, ttl: ttl() }))
+    }
+
+    fn ending(&self, charges: Vec<u64>) -> Ending {
+        Ending { id: self.id.get(), plan: self.plan.clone(), charges, record: None }
     }
 
     /// Whether an enforced limit that counts tokens had nothing left when the server last said.
@@ -320,63 +347,64 @@ impl Permit {
     }
 
     async fn end(mut self, outcome: Outcome, usage: &Usage) -> Result<Ended, Error> {
-        let (settlement, untold) = self.comes_to(outcome, usage)?;
-        let told = match untold {
-            Some(mut untold) => untold.tell().await?,
-            None => true,
+        let (settlement, end) = self.comes_to(outcome, usage)?;
+        let told = match end {
+            End::Nothing => true,
+            End::Owed => false,
+            End::Tell(ending) => Untold { inner: &self.inner, ending: Some(ending) }.tell().await?,
         };
         Ok(Ended { settlement, told })
     }
 
     /// Ends the permit, for whoever cannot wait: the server is told in the background. After an error it is open still.
-    pub(crate) fn end_later(&mut self, outcome: Outcome, usage: &Usage) -> Result<Settlement, tokenweir::Error> {
-        // Whoever drops what is untold has it told.
-        Ok(self.comes_to(outcome, usage)?.0)
-    }
-
-    /// What ending it so comes to, and what the server has to be told of that: nothing, if leases have it.
-    fn comes_to(
+    pub(crate) fn end_later(
         &mut self,
         outcome: Outcome,
         usage: &Usage,
-    ) -> Result<(Settlement, Option<Untold<'_>>), tokenweir::Error> {
+        excess: &Excess,
+    ) -> Result<Settlement, tokenweir::Error> {
+        let (settlement, end) = self.comes_to(outcome, usage)?;
+        match end {
+            End::Tell(ending) if ending.record.is_some() => excess.end(&self.inner, ending),
+            // Whoever drops what is untold has it told.
+            End::Tell(ending) => drop(Untold { inner: &self.inner, ending: Some(ending) }),
+            End::Nothing | End::Owed => {}
+        }
+        Ok(settlement)
+    }
+
+    /// What ending it so comes to, and what the server has to be told of that: nothing, if leases have it.
+    fn comes_to(&mut self, outcome: Outcome, usage: &Usage) -> Result<(Settlement, End), tokenweir::Error> {
         let settlement = elsewhere::settlement(self.id(), outcome, self.charged(), usage)?;
         let Settlement { input, cached_input, output, .. } = settlement;
         let charges = match outcome {
             Outcome::Cancelled => vec![0; self.plan.legs.len()],
             _ => self.plan.charges(&Tokens { input, cached_input, output }),
         };
-        self.open = false;
-        if self.by == By::Lease {
-            self.settle_leases(&self.charges_of(self.charged()), &charges);
-            return Ok((settlement, None));
-        }
-        let ending = Ending { id: self.id.get(), plan: self.plan.clone(), charges };
-        let untold = (!ending.plan.legs.is_empty()).then_some(Untold { inner: &self.inner, ending: Some(ending) });
-        Ok((settlement, untold))
+        Ok((settlement, self.over(charges)))
     }
 
-    /// Brings what was taken from leases from these charges to those: what is not used goes back, what is used more is taken from
-    /// them as far as it is there, and the server is charged the rest. Whether one of the limits that count tokens had nothing
-    /// left.
-    fn settle_leases(&self, were: &[u64], are: &[u64]) -> bool {
-        let mut spent = false;
-        for (leg, ((was, is), taken)) in were.iter().zip(are).zip(&mut *self.taken.lock()).enumerate() {
-            if is < was {
-                taken.give_back(was - is);
-                taken.charge -= taken.charge.min(was - is);
-                continue;
-            }
-            let more = is - was;
-            let some = if more > 0 { taken.lease.take_some(more) } else { 0 };
-            taken.charge += some;
-            if some < more {
-                self.inner.outage.owe(&self.plan, leg, more - some);
-                self.inner.link.wake.notify_one();
-                spent |= !self.plan.legs[leg].charge.is_per_request();
-            }
+    /// Ends it with these charges here; what is left to be told.
+    fn over(&mut self, charges: Vec<u64>) -> End {
+        self.open = false;
+        if self.by == By::Lease {
+            let leased = self.leased.get_mut();
+            leased.come_to(&charges);
+            leased.end(&self.inner, &self.plan)
+        } else if self.plan.legs.is_empty() {
+            End::Nothing
+        } else {
+            End::Tell(self.ending(charges))
         }
-        spent
+    }
+
+    /// The id of its record on the server, if it has one.
+    fn on_server(&self) -> Option<u64> {
+        match self.by {
+            By::Lease => self.leased.lock().on_server(),
+            By::NoLimit => None,
+            _ => Some(self.id.get()),
+        }
     }
 
     /// Lets the permit live for `ttl` from now on, for streams longer than the builder's `permit_ttl`.
@@ -384,14 +412,14 @@ impl Permit {
     /// # Errors
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if it has ended; [`Error::Away`], [`Error::Refused`].
     pub async fn renew(&self, ttl: Duration) -> Result<(), Error> {
-        if self.by == By::Lease || self.by == By::NoLimit {
-            *self.until.lock() = Some(Instant::now() + ttl);
-            return Ok(());
-        }
         if self.inner.outage.renew(self.id.get(), ttl) {
             return Ok(());
         }
-        match self.inner.renew(&self.plan, self.id.get(), ttl).await {
+        let renewed = match self.on_server() {
+            Some(id) => self.inner.renew(&self.plan, id, ttl).await,
+            None => Ok(true),
+        };
+        match renewed {
             Ok(true) => {
                 *self.until.lock() = Some(Instant::now() + ttl);
                 Ok(())
@@ -406,10 +434,12 @@ impl Permit {
         if excess.is_gone() {
             return Err(tokenweir::Error::PermitSettled { id: self.id() });
         }
-        if self.by == By::Lease || self.by == By::NoLimit {
-            *self.until.lock() = Some(Instant::now() + ttl);
-        } else if !self.inner.is_forked() && !self.inner.outage.renew(self.id.get(), ttl) {
-            let (inner, plan, id, excess) = (self.inner.clone(), self.plan.clone(), self.id.get(), excess.clone());
+        *self.until.lock() = Some(Instant::now() + ttl);
+        if !self.inner.is_forked()
+            && !self.inner.outage.renew(self.id.get(), ttl)
+            && let Some(id) = self.on_server()
+        {
+            let (inner, plan, excess) = (self.inner.clone(), self.plan.clone(), excess.clone());
             self.inner.runtime.spawn(async move {
                 if let Ok(false) = inner.renew(&plan, id, ttl).await {
                     excess.has_gone();
@@ -427,14 +457,13 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // Of leases the estimate is spent already; and in a process that was forked off, it is the other one's permit.
-        if self.open && !self.plan.legs.is_empty() && self.by != By::Lease && !self.inner.is_forked() {
+        // In a process that was forked off, it is the other one's permit.
+        if self.open && !self.inner.is_forked() {
             let charges = self.charges_of(self.charged());
-            // Dropped here, the ending goes to whoever has the permit.
-            drop(Untold {
-                inner: &self.inner,
-                ending: Some(Ending { id: self.id.get(), plan: self.plan.clone(), charges }),
-            });
+            if let End::Tell(ending) = self.over(charges) {
+                // Dropped here, the ending goes to whoever has the permit.
+                drop(Untold { inner: &self.inner, ending: Some(ending) });
+            }
         }
     }
 }

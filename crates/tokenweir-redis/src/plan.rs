@@ -1,7 +1,7 @@
 //! What a policy means on the server: for each request its keys and what the scripts are told of each limit.
 
 use crate::error::Error;
-use crate::lease::Allowance;
+use crate::lease::{Allowance, Lease};
 use crate::numbers::{Numbers, number};
 use crate::together::Queues;
 use parking_lot::{Mutex, RwLock};
@@ -204,6 +204,11 @@ impl Plan {
     pub(crate) fn single(&self, leg: usize) -> Arc<Plan> {
         let legs = self.legs.get(leg).cloned().into_iter().collect();
         Arc::new(Plan { legs, tag: self.tag.clone(), allowances: Vec::new(), queues: Queues::default() })
+    }
+
+    /// What this process has leased of a limit.
+    pub(crate) fn lease(&self, leg: usize) -> Option<Arc<Lease>> {
+        self.allowances.get(leg)?.current()
     }
 
     pub(crate) fn permit_key(&self, id: u64) -> Vec<u8> {

@@ -140,6 +140,9 @@ impl Inner {
 
     /// Ends a permit, alone or together with others of the same route.
     pub(crate) async fn end(self: &Arc<Self>, ending: &Ending, by: Instant) -> Result<Status, Failure> {
+        if let Some(record) = &ending.record {
+            return self.make_or_end(record, ending, by).await;
+        }
         let over = |told| Over { charges: ending.charges.clone(), id: ending.id, told };
         match self.together(&ending.plan, over, by).await {
             Ok(status) => status,

@@ -69,7 +69,7 @@ async fn life(server: &RedisServer, policy: &Policy, seed: u64, tight: bool) -> 
                 let (_, part) = charge.parts.swap_remove(random.below(charge.parts.len() as u64) as usize);
                 model.end(part, End::Usage(Usage::new(0, 0)), at);
                 let rest = charge.parts.iter().map(|(size, _)| size).sum();
-                let ending = Ending { id: charge.id, plan: plan.clone(), charges: vec![rest] };
+                let ending = Ending { id: charge.id, plan: plan.clone(), charges: vec![rest], record: None };
                 let mode = if charge.parts.is_empty() { 0.0 } else { 2.0 };
                 // Told twice is told once.
                 for _ in 0..if mode > 0.0 { 2 } else { 1 } {

@@ -2,10 +2,13 @@
 local answer, record, totals = {nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil}, {}
 local places
 local refused, from = false, 25
--- How much of what is left is leased.
+-- How much of what is left is leased, and what is left then.
+local rest = 0
 local function leased(left, n, least)
   n = min(n, floor(left / unpack_at('<d', numbers, from - 8)))
-  return n >= least and n > 0 and n or 0
+  if n < least or n <= 0 then return 0 end
+  rest = left - n
+  return n
 end
 -- -1, then nothing.
 local NOT_CHARGED = '\0\0\0\0\0\0\240\191' .. ZERO .. ZERO
@@ -88,6 +91,7 @@ elseif mode ~= 2 then
     lives(places[i], ttl)
   end
 end
+if mode == 4 then answer[limits + 1] = pack('<d', rest) end
 if mode == 2 then
   for i = 1, limits do answer[limits + i] = pack('<d', totals[i] or 0) end
 end

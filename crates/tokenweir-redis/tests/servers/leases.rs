@@ -8,12 +8,12 @@ use tokenweir_redis::{By, Decision, Leases, RedisLimiter, WhenAway};
 
 const LIFE: Duration = Duration::from_millis(200);
 
-async fn leasing(server: &RedisServer, policy: Policy) -> RedisLimiter {
+pub async fn leasing(server: &RedisServer, policy: Policy) -> RedisLimiter {
     up(patient(server, policy).leases(Leases::new().life(LIFE))).await
 }
 
 /// Asks until a lease decides.
-async fn by_lease(limiter: &RedisLimiter, tokens: u64) -> tokenweir_redis::Permit {
+pub async fn by_lease(limiter: &RedisLimiter, tokens: u64) -> tokenweir_redis::Permit {
     let mut last = None;
     until("a lease decides", async || {
         let permit = admitted(limiter, tokens).await;

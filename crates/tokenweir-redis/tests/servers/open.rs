@@ -7,26 +7,26 @@ use tokenweir::elsewhere::{Counters, Decided, Permits};
 use tokenweir::{Error, Estimate, Now, Outcome, PermitId, Policy, Request, Usage, UsageFilter};
 use tokenweir_redis::{Leases, OpenPermits, WhenAway};
 
-const NOW: Now = Now { mono: 0, wall: 0 };
+pub const NOW: Now = Now { mono: 0, wall: 0 };
 
 async fn admit(permits: &OpenPermits, tokens: u64) -> Decided {
     permits.admit(&Request::new("search", "gpt-4o"), Estimate::new(0, tokens)).await.expect("a decision")
 }
 
-async fn admitted(permits: &OpenPermits, tokens: u64) -> PermitId {
+pub async fn admitted(permits: &OpenPermits, tokens: u64) -> PermitId {
     match admit(permits, tokens).await {
         Decided::Admitted(id) => id,
         Decided::Denied(denied) => panic!("{denied:?}"),
     }
 }
 
-fn lefts(permits: &OpenPermits, id: PermitId) -> Vec<(String, i64)> {
+pub fn lefts(permits: &OpenPermits, id: PermitId) -> Vec<(String, i64)> {
     let mut left = Vec::new();
     permits.each_left_at(id, NOW, &mut |limit, remaining| left.push((limit.name().to_string(), remaining)));
     left
 }
 
-async fn becomes(permits: &OpenPermits, wanted: i64) {
+pub async fn becomes(permits: &OpenPermits, wanted: i64) {
     let request = Request::new("search", "gpt-4o");
     let told = async || permits.limiter().remaining(&request).await.is_ok_and(|left| left[0].remaining == wanted);
     until("the server has been told", told).await;
