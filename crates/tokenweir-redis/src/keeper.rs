@@ -173,6 +173,9 @@ async fn catch_up(inner: &Arc<Inner>) {
         let charged =
             inner.ask((&owed.plan, &charge), (owed.id, Estimate::default()), (1.0, REMEMBERED), inner.by()).await;
         if is_known(&charged) {
+            // It need not be remembered any longer.
+            let paid = Ending { id: owed.id, plan: owed.plan, charges: charge.to_vec(), record: None };
+            let _ = inner.tell(&paid, 0.0, (0, 0), inner.by()).await;
             inner.outage.has_paid();
         } else {
             inner.outage.owe_again(key, owed);

@@ -99,7 +99,7 @@ impl Lease {
     }
 
     /// Takes what there is of `n`; how much.
-    pub(crate) fn take_some(&self, n: u64) -> u64 {
+    fn take_some(&self, n: u64) -> u64 {
         if Instant::now() >= self.until {
             return 0;
         }
@@ -155,6 +155,13 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    /// Takes what there is of `n` more; how much.
+    pub(crate) fn take_some(&mut self, n: u64) -> u64 {
+        let some = self.lease.take_some(n);
+        self.charge += some;
+        some
+    }
+
     /// Gives back what was not used of it: to the lease, or to the server if the lease is closed.
     pub(crate) fn give_back(&self, unused: u64) {
         let unused = unused.min(self.charge);

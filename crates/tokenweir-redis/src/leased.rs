@@ -1,12 +1,12 @@
 //! What a permit by leases is charged: what it took from them, and what a stream brought beyond that.
 //!
-//! What its leases do not have the server is charged while the stream runs, all of it under one record, which is another than the
-//! permit's id would find. The record grows with the stream and is settled with the permit, so less usage gives that back, too, and
+//! More than the lease that admitted it has is taken from later ones of the same counter. What none has the server is charged
+//! while the stream runs, all of it under one record, which is another than the permit's id would find. The record grows with the stream and is settled with the permit, so less usage gives that back, too, and
 //! with each answer the server says what the limits have left.
 
 use crate::answer::{Answer, Status};
 use crate::keeper::REMEMBERED;
-use crate::lease::Taken;
+use crate::lease::{Lease, Taken};
 use crate::limiter::Inner;
 use crate::link::Failure;
 use crate::permit::{Ending, Raise};
@@ -20,57 +20,101 @@ use tokenweir::Estimate;
 #[derive(Debug)]
 pub(crate) struct Record {
     id: u64,
-    /// The server has it, or had it. Otherwise it may have it.
+    /// The server was asked to make it, and may have it.
+    asked: AtomicBool,
+    /// The server has it, or had it.
     there: AtomicBool,
 }
 
 /// The charges of a permit by leases, in the order of its limits.
 #[derive(Default)]
 pub(crate) struct Leased {
+    legs: Vec<Leg>,
+    record: Option<Arc<Record>>,
+}
+
+/// What one limit is charged.
+struct Leg {
+    /// From the lease that admitted it, and from later ones.
     taken: Vec<Taken>,
     /// What the server is to have charged beyond them.
-    beyond: Vec<u64>,
-    record: Option<Arc<Record>>,
+    beyond: u64,
+}
+
+/// A stream takes from so many leases of one limit at most: each of them has a record on the server until the stream has ended.
+const MOST_LEASES: usize = 64;
+
+impl Leg {
+    /// Takes `more` from the leases, as far as they have it. Whether the server is to be charged the rest.
+    fn grow(&mut self, mut more: u64, current: Option<Arc<Lease>>) -> bool {
+        if let Some(last) = self.taken.last_mut() {
+            more -= last.take_some(more);
+            // Otherwise it is closed, as all before it are.
+            if let Some(lease) = current.filter(|current| more > 0 && !Arc::ptr_eq(current, &last.lease))
+                && self.taken.len() < MOST_LEASES
+            {
+                let mut taken = Taken { lease, charge: 0 };
+                more -= taken.take_some(more);
+                self.taken.push(taken);
+            }
+        }
+        self.beyond += more;
+        more > 0
+    }
+
+    /// Gives back what is not used to whoever was charged last: the server, then the leases.
+    fn shrink(&mut self, mut unused: u64) {
+        let of_server = unused.min(self.beyond);
+        self.beyond -= of_server;
+        unused -= of_server;
+        for taken in self.taken.iter_mut().rev() {
+            let back = unused.min(taken.charge);
+            taken.give_back(back);
+            taken.charge -= back;
+            unused -= back;
+        }
+    }
+
+    fn charge(&self) -> u64 {
+        self.taken.iter().map(|taken| taken.charge).sum::<u64>() + self.beyond
+    }
 }
 
 impl Leased {
     pub(crate) fn new(taken: Vec<Taken>) -> Self {
-        let beyond = vec![0; taken.len()];
-        Leased { taken, beyond, record: None }
+        let legs = taken.into_iter().map(|taken| Leg { taken: vec![taken], beyond: 0 }).collect();
+        Leased { legs, record: None }
     }
 
-    /// Brings it to these charges: more is taken from the leases as far as they have it, less goes back to whoever was charged
-    /// last, the server or the leases. Whether the server is to be charged more.
-    pub(crate) fn come_to(&mut self, charges: &[u64]) -> bool {
+    /// Brings it to these charges. Whether the server is to be charged more.
+    pub(crate) fn come_to(&mut self, charges: &[u64], plan: &Plan) -> bool {
         let mut grown = false;
-        for ((taken, beyond), charge) in self.taken.iter_mut().zip(&mut self.beyond).zip(charges) {
-            let has = taken.charge + *beyond;
-            if *charge <= has {
-                let unused = has - charge;
-                let of_server = unused.min(*beyond);
-                *beyond -= of_server;
-                taken.give_back(unused - of_server);
-                taken.charge -= unused - of_server;
-            } else {
-                let more = charge - has;
-                let some = taken.lease.take_some(more);
-                taken.charge += some;
-                *beyond += more - some;
-                grown |= some < more;
+        for (at, (leg, charge)) in self.legs.iter_mut().zip(charges).enumerate() {
+            match charge.checked_sub(leg.charge()) {
+                Some(0) => {}
+                Some(more) => grown |= leg.grow(more, plan.lease(at)),
+                None => leg.shrink(leg.charge() - charge),
             }
         }
         grown
     }
 
+    fn beyond(&self) -> Vec<u64> {
+        self.legs.iter().map(|leg| leg.beyond).collect()
+    }
+
     /// What the server is to have charged by now, while the permit goes on.
     pub(crate) fn raise(&mut self, inner: &Inner, plan: &Arc<Plan>) -> Ending {
-        let new = || Arc::new(Record { id: inner.ids.next(true).get(), there: AtomicBool::new(false) });
+        let new = || {
+            let (asked, there) = (AtomicBool::new(false), AtomicBool::new(false));
+            Arc::new(Record { id: inner.ids.next(true).get(), asked, there })
+        };
         self.ending(plan, self.record.clone().unwrap_or_else(new))
     }
 
     fn ending(&mut self, plan: &Arc<Plan>, record: Arc<Record>) -> Ending {
         self.record = Some(record.clone());
-        Ending { id: record.id, plan: plan.clone(), charges: self.beyond.clone(), record: Some(record) }
+        Ending { id: record.id, plan: plan.clone(), charges: self.beyond(), record: Some(record) }
     }
 
     /// What the server is to be told at the end, if it was ever told of this permit. Otherwise it is owed what it is to charge,
@@ -79,11 +123,11 @@ impl Leased {
         if let Some(record) = self.record.take() {
             return End::Tell(self.ending(plan, record));
         }
-        if self.beyond.iter().all(|beyond| *beyond == 0) {
+        let beyond = self.beyond();
+        if beyond.iter().all(|beyond| *beyond == 0) {
             return End::Nothing;
         }
-        self.beyond.iter().enumerate().for_each(|(leg, beyond)| inner.outage.owe(plan, leg, *beyond));
-        inner.link.wake.notify_one();
+        inner.owe(plan, &beyond);
         End::Owed
     }
 
@@ -94,8 +138,9 @@ impl Leased {
 
     /// What each limit had left when it was last leased from, with what is left of that.
     pub(crate) fn left(&self, plan: &Plan) -> Vec<i64> {
-        let legs = self.taken.iter().enumerate();
-        legs.map(|(leg, taken)| plan.lease(leg).unwrap_or_else(|| taken.lease.clone()).remaining()).collect()
+        let last = |leg: &Leg| leg.taken.last().map(|taken| taken.lease.clone());
+        let leases = self.legs.iter().enumerate().filter_map(|(at, leg)| plan.lease(at).or_else(|| last(leg)));
+        leases.map(|lease| lease.remaining()).collect()
     }
 }
 
@@ -107,7 +152,20 @@ pub(crate) enum End {
     Tell(Ending),
 }
 
+impl Record {
+    /// The server cannot have it.
+    pub(crate) fn is_unheard_of(&self) -> bool {
+        !self.asked.load(Acquire)
+    }
+}
+
 impl Inner {
+    /// The server is to be charged this, together with what others owe.
+    pub(crate) fn owe(&self, plan: &Plan, charges: &[u64]) {
+        charges.iter().enumerate().for_each(|(leg, charge)| self.outage.owe(plan, leg, *charge));
+        self.link.wake.notify_one();
+    }
+
     /// Tells the server what a permit that goes on is charged by now.
     pub(crate) async fn raise(&self, raise: &Raise, by: Instant) -> Result<Answer, Failure> {
         if let Some(record) = &raise.ending.record
@@ -130,6 +188,7 @@ impl Inner {
         if record.there.load(Acquire) {
             return Ok(None);
         }
+        record.asked.store(true, Release);
         let mut answer = self.ask((plan, charges), (*id, Estimate::default()), (1.0, ttl), by).await?;
         if matches!(answer.status, Status::Done | Status::Taken) {
             record.there.store(true, Release);

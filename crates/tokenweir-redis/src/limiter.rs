@@ -275,6 +275,9 @@ impl Inner {
         if self.is_forked() {
             return;
         }
+        if ending.record.as_ref().is_some_and(|record| record.is_unheard_of()) {
+            return self.owe(&ending.plan, &ending.charges);
+        }
         let mut waiting = self.waiting.lock();
         if waiting.len() >= MOST_WAITING {
             self.given_up.fetch_add(1, Relaxed);

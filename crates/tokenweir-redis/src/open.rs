@@ -175,6 +175,15 @@ impl OpenPermits {
     }
 }
 
+impl Drop for OpenPermits {
+    fn drop(&mut self) {
+        for Open { permit, excess } in self.open.get_mut().values_mut() {
+            // As if each had been dropped, behind what is on its way of it.
+            let _ = permit.end_later(Outcome::Dropped, &Usage::UNKNOWN, excess);
+        }
+    }
+}
+
 impl Permits for OpenPermits {
     fn permit_ttl(&self) -> Duration {
         self.limiter.inner.permit_ttl

@@ -303,7 +303,7 @@ impl Permit {
         let ending = if self.by == By::Lease {
             let mut leased = self.leased.lock();
             // Looked at under the lock: it never comes to less than before.
-            let grown = leased.come_to(&self.charges_of(self.charged()));
+            let grown = leased.come_to(&self.charges_of(self.charged()), &self.plan);
             (grown && self.inner.link.is_up()).then(|| leased.raise(&self.inner, &self.plan))
         } else {
             let charges = self.charges_of(self.charged());
@@ -389,7 +389,7 @@ impl Permit {
         self.open = false;
         if self.by == By::Lease {
             let leased = self.leased.get_mut();
-            leased.come_to(&charges);
+            leased.come_to(&charges, &self.plan);
             leased.end(&self.inner, &self.plan)
         } else if self.plan.legs.is_empty() {
             End::Nothing
