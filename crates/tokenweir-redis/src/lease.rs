@@ -4,6 +4,7 @@
 //! last request that took from it has ended; what a process leaves behind that dies stays charged. Nothing is taken from a
 //! lease whose time is over, counted from before it was asked for.
 
+use crate::leased::Leg;
 use crate::limiter::Inner;
 use crate::permit::Ending;
 use crate::plan::Plan;
@@ -244,12 +245,12 @@ impl Leasing {
     }
 
     /// Takes what a request is charged from the leases of all its limits, or from none.
-    pub(crate) fn take(&self, plan: &Arc<Plan>, charges: &[u64]) -> Option<Vec<Taken>> {
+    pub(crate) fn take(&self, plan: &Arc<Plan>, charges: &[u64]) -> Option<Vec<Leg>> {
         if plan.allowances.is_empty() {
             return None;
         }
         let now = Instant::now();
-        let mut taken: Vec<Taken> = Vec::with_capacity(plan.allowances.len());
+        let mut taken: Vec<Leg> = Vec::with_capacity(plan.allowances.len());
         for (leg, (allowance, charge)) in plan.allowances.iter().zip(charges).enumerate() {
             let lease = allowance.current.load_full().filter(|lease| now < lease.until);
             let left = lease.as_ref().and_then(|lease| lease.take(*charge));
@@ -261,9 +262,9 @@ impl Leasing {
                 self.want(plan, leg, *charge, lease.is_some());
             }
             match (lease, left) {
-                (Some(lease), Some(_)) => taken.push(Taken { lease, charge: *charge }),
+                (Some(lease), Some(_)) => taken.push(Leg::new(Taken { lease, charge: *charge })),
                 _ => {
-                    taken.iter().for_each(|one| one.give_back(one.charge));
+                    taken.iter_mut().for_each(Leg::cancel);
                     return None;
                 }
             }

@@ -34,9 +34,11 @@ pub(crate) struct Leased {
 }
 
 /// What one limit is charged.
-struct Leg {
-    /// From the lease that admitted it, and from later ones.
-    taken: Vec<Taken>,
+pub(crate) struct Leg {
+    /// From the lease that admitted it.
+    taken: Taken,
+    /// From later ones.
+    later: Vec<Taken>,
     /// What the server is to have charged beyond them.
     beyond: u64,
 }
@@ -45,18 +47,26 @@ struct Leg {
 const MOST_LEASES: usize = 64;
 
 impl Leg {
+    pub(crate) fn new(taken: Taken) -> Self {
+        Leg { taken, later: Vec::new(), beyond: 0 }
+    }
+
+    /// Gives all of it back.
+    pub(crate) fn cancel(&mut self) {
+        self.shrink(self.charge());
+    }
+
     /// Takes `more` from the leases, as far as they have it. Whether the server is to be charged the rest.
     fn grow(&mut self, mut more: u64, current: Option<Arc<Lease>>) -> bool {
-        if let Some(last) = self.taken.last_mut() {
-            more -= last.take_some(more);
-            // Otherwise it is closed, as all before it are.
-            if let Some(lease) = current.filter(|current| more > 0 && !Arc::ptr_eq(current, &last.lease))
-                && self.taken.len() < MOST_LEASES
-            {
-                let mut taken = Taken { lease, charge: 0 };
-                more -= taken.take_some(more);
-                self.taken.push(taken);
-            }
+        let last = self.later.last_mut().unwrap_or(&mut self.taken);
+        more -= last.take_some(more);
+        // Otherwise it is closed, as all before it are.
+        if let Some(lease) = current.filter(|current| more > 0 && !Arc::ptr_eq(current, &last.lease))
+            && self.later.len() < MOST_LEASES
+        {
+            let mut taken = Taken { lease, charge: 0 };
+            more -= taken.take_some(more);
+            self.later.push(taken);
         }
         self.beyond += more;
         more > 0
@@ -67,7 +77,7 @@ impl Leg {
         let of_server = unused.min(self.beyond);
         self.beyond -= of_server;
         unused -= of_server;
-        for taken in self.taken.iter_mut().rev() {
+        for taken in std::iter::once(&mut self.taken).chain(&mut self.later).rev() {
             let back = unused.min(taken.charge);
             taken.give_back(back);
             taken.charge -= back;
@@ -76,13 +86,12 @@ impl Leg {
     }
 
     fn charge(&self) -> u64 {
-        self.taken.iter().map(|taken| taken.charge).sum::<u64>() + self.beyond
+        self.taken.charge + self.later.iter().map(|taken| taken.charge).sum::<u64>() + self.beyond
     }
 }
 
 impl Leased {
-    pub(crate) fn new(taken: Vec<Taken>) -> Self {
-        let legs = taken.into_iter().map(|taken| Leg { taken: vec![taken], beyond: 0 }).collect();
+    pub(crate) fn new(legs: Vec<Leg>) -> Self {
         Leased { legs, record: None }
     }
 
@@ -138,8 +147,8 @@ impl Leased {
 
     /// What each limit had left when it was last leased from, with what is left of that.
     pub(crate) fn left(&self, plan: &Plan) -> Vec<i64> {
-        let last = |leg: &Leg| leg.taken.last().map(|taken| taken.lease.clone());
-        let leases = self.legs.iter().enumerate().filter_map(|(at, leg)| plan.lease(at).or_else(|| last(leg)));
+        let last = |leg: &Leg| leg.later.last().unwrap_or(&leg.taken).lease.clone();
+        let leases = self.legs.iter().enumerate().map(|(at, leg)| plan.lease(at).unwrap_or_else(|| last(leg)));
         leases.map(|lease| lease.remaining()).collect()
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::answer::{Answer, Said, Status, remaining};
 use crate::error::Error;
-use crate::lease::Taken;
-use crate::leased::{End, Leased, Record};
+use crate::leased::{self, End, Leased, Record};
 use crate::limiter::{By, Inner, Standing};
 use crate::link::Failure;
 use crate::open::Excess;
@@ -163,8 +162,8 @@ impl Permit {
         Permit { inner, id, rules, plan, estimate, observed, by, said, open: true, leased, until }
     }
 
-    pub(crate) fn of_leases(mut self, taken: Vec<Taken>) -> Self {
-        *self.leased.get_mut() = Leased::new(taken);
+    pub(crate) fn of_leases(mut self, legs: Vec<leased::Leg>) -> Self {
+        *self.leased.get_mut() = Leased::new(legs);
         self
     }
 
