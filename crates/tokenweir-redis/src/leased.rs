@@ -132,11 +132,10 @@ impl Leased {
         if let Some(record) = self.record.take() {
             return End::Tell(self.ending(plan, record));
         }
-        let beyond = self.beyond();
-        if beyond.iter().all(|beyond| *beyond == 0) {
+        if self.legs.iter().all(|leg| leg.beyond == 0) {
             return End::Nothing;
         }
-        inner.owe(plan, &beyond);
+        inner.owe(plan, &self.beyond());
         End::Owed
     }
 

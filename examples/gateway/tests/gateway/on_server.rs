@@ -111,6 +111,56 @@ async fn a_stream_is_charged_while_it_runs_and_ends_where_the_quota_does() {
     assert_eq!(call(&gateway).await, 403);
 }
 
+/// A stream of so many pieces of a token each, in the end with what the provider counted. The pipe is kept until it is read.
+async fn stream(gateway: &Program, upstream: &Upstream, pieces: usize, end: &str) -> Answer {
+    let pipe = upstream.streams();
+    (0..pieces).for_each(|_| pipe.send(PIECE));
+    pipe.send(end);
+    drop(pipe);
+    gateway.post("/v1/chat/completions", KEY, &chat("same", r#","stream":true,"max_tokens":20"#)).await
+}
+
+#[tokio::test]
+async fn with_leases_streams_beyond_their_estimates_are_cut_where_the_quota_ends_and_all_adds_up() {
+    let (server, upstream) = (RedisServer::start(), Upstream::start().await);
+    let text = text(&server, &upstream, "leases = true").replace("token_quota = 800", "token_quota = 20_000");
+    let gateways = [Program::with(&[], &text), Program::with(&[], &text)];
+    let (mut whole, mut cut) = (0, 0);
+    for round in 0..20 {
+        for gateway in gateways.iter().cycle().take(12) {
+            upstream.answers(200, ANSWER);
+            assert!(matches!(call(gateway).await, 200 | 403));
+        }
+        let gateway = &gateways[round % 2];
+        // Each other one is reported to be less than what came.
+        let (end, pieces) = if round % 4 < 2 { (USAGE, 2000) } else { ("", 2000) };
+        let answer = stream(gateway, &upstream, pieces, &format!("{end}{DONE}")).await;
+        match answer.status {
+            200 if answer.text.contains("is spent") => cut += 1,
+            200 => whole += 1,
+            status => assert_eq!(status, 403, "{}", answer.text),
+        }
+        until("it is settled", async || gateway.get("/admin/usage", LOOK).await.json()["open"] == 0).await;
+    }
+    assert!(whole >= 9 && cut >= 1, "{whole} whole, {cut} cut");
+    let mut counted = 0;
+    for gateway in gateways {
+        gateway.signal("TERM");
+        let (status, directory) = gateway.ended();
+        assert!(status.success());
+        let log = std::fs::read_to_string(directory.path().join("usage.jsonl")).expect("the log");
+        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a record"));
+        let tokens = |line: &serde_json::Value, which: &str| line[which].as_u64().unwrap_or(0);
+        counted += lines.map(|line| tokens(&line, "charged_input") + tokens(&line, "charged_output")).sum::<u64>();
+    }
+    let looks = Program::with(&[], &text);
+    until("it is seen", async || looks.used(LIMIT_NAME).await > 0).await;
+    let used = looks.used(LIMIT_NAME).await;
+    assert_eq!(used, counted, "what the server has beside the usage logs");
+    assert!(server.command(&["KEYS", "*}p*"]).starts_with("*0"), "records are left");
+    assert!((20_000..22_100).contains(&used), "no more over than what came before the cut: {used}");
+}
+
 #[tokio::test]
 async fn while_the_server_is_away_calls_get_what_is_set_and_afterwards_all_is_as_before() {
     let (mut server, upstream) = (RedisServer::start(), Upstream::start().await);
