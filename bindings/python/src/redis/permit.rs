@@ -198,8 +198,9 @@ macro_rules! permit {
                 self.id()
             }
 
-            /// What each enforced limit had left when the server last said, by limit name, this permit's charge taken; below 0 is
-            /// debt. Empty if the server was not asked, or the permit has ended. Waits for nothing.
+            /// What each enforced limit had left when the server last said, by limit name, this permit's charge taken; by leases,
+            /// when it was last leased from, with what is left of that. Below 0 is debt. Empty if the server was not asked, or the
+            /// permit has ended. Waits for nothing.
             fn remaining<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
                 by_name(py, self.0.look(Permit::remaining).unwrap_or_default())
             }
