@@ -17,6 +17,7 @@ pub struct Builder {
     pub(crate) policy: Policy,
     pub(crate) deadline: Duration,
     pub(crate) permit_ttl: Duration,
+    pub(crate) place_ttl: Option<Duration>,
     pub(crate) prefix: String,
     pub(crate) slot_by: Option<ScopePart>,
     pub(crate) when_away: WhenAway,
@@ -34,6 +35,7 @@ impl Builder {
             policy,
             deadline: Duration::from_millis(50),
             permit_ttl: Duration::from_secs(600),
+            place_ttl: None,
             prefix: "tokenweir".to_owned(),
             slot_by: None,
             when_away: WhenAway::default(),
@@ -53,6 +55,13 @@ impl Builder {
     /// and its in-flight places are free.
     pub fn permit_ttl(self, permit_ttl: Duration) -> Self {
         Builder { permit_ttl, ..self }
+    }
+
+    /// How long a permit holds its places in flight unless it is [renewed](crate::Permit::renew), at most as long as it lives;
+    /// as `permit_ttl` unless set, 1 ms to 1 year. So the places of a process that was killed are free soon, also where calls may
+    /// take long. [`OpenPermits`](crate::OpenPermits) holds those of its open permits, three times in each `place_ttl`.
+    pub fn place_ttl(self, place_ttl: Duration) -> Self {
+        Builder { place_ttl: Some(place_ttl), ..self }
     }
 
     /// What all keys begin with, in braces; `tokenweir` unless set. Limiters share counters if server and prefix are the same.
@@ -92,7 +101,9 @@ impl Builder {
         };
         let (millisecond, minute) = (Duration::from_millis(1), Duration::from_secs(60));
         span("deadline", self.deadline, millisecond, minute, "give 1 ms to 1 minute")?;
-        span("permit_ttl", self.permit_ttl, millisecond, minute * 60 * 24 * 366, "give 1 ms to 1 year")?;
+        let year = minute * 60 * 24 * 366;
+        span("permit_ttl", self.permit_ttl, millisecond, year, "give 1 ms to 1 year")?;
+        span("place_ttl", self.place_ttl.unwrap_or(self.permit_ttl), millisecond, year, "give 1 ms to 1 year")?;
         span("back_off", self.back_off, millisecond * 10, minute * 60, "give 10 ms to 1 hour")?;
         if self.prefix.is_empty() || self.prefix.len() > 200 || self.prefix.contains(['{', '}']) {
             let value = format!("{:?}", self.prefix);

@@ -7,7 +7,7 @@ use crate::ids::Ids;
 use crate::keeper;
 use crate::lease::{self, Leases, Leasing};
 use crate::link::{Failure, Link};
-use crate::numbers::number;
+use crate::numbers::{Numbers, number};
 use crate::outage::{Outage, OutageUse, WhenAway, Without};
 use crate::permit::{Detached, Ending, Permit};
 use crate::plan::{Plan, Rules};
@@ -151,6 +151,7 @@ pub(crate) struct Inner {
     pub(crate) waiting: Mutex<VecDeque<Ending>>,
     pub(crate) ids: Ids,
     pub(crate) permit_ttl: Duration,
+    pub(crate) place_ttl: Option<Duration>,
     pub(crate) back_off: Duration,
     pub(crate) outages: AtomicU64,
     pub(crate) recoveries: AtomicU64,
@@ -221,6 +222,7 @@ impl Inner {
             policy,
             deadline,
             permit_ttl,
+            place_ttl,
             prefix,
             slot_by,
             when_away,
@@ -230,7 +232,7 @@ impl Inner {
             alone,
         } = builder;
         let local = local_of(&policy, when_away, permit_ttl);
-        let rules = Rules::new(policy, &prefix, slot_by.clone(), local, leases.is_some())?;
+        let rules = Rules::new(policy, &prefix, slot_by.clone(), local, (leases.is_some(), place_ttl))?;
         let inner = Arc::new(Inner {
             link: Link::new(server, deadline),
             scripts,
@@ -239,6 +241,7 @@ impl Inner {
             waiting: Mutex::new(VecDeque::new()),
             ids: Ids::new(),
             permit_ttl,
+            place_ttl,
             back_off,
             outages: AtomicU64::new(0),
             recoveries: AtomicU64::new(0),
@@ -391,12 +394,15 @@ impl Inner {
         }
     }
 
-    /// Lets a permit live longer. False if there is none.
-    pub(crate) async fn renew(&self, plan: &Plan, id: u64, ttl: Duration) -> Result<bool, Failure> {
+    /// Lets a permit live for so long from now on, if anything is said of that, and hold its places. False if there is none.
+    pub(crate) async fn renew(&self, plan: &Plan, id: u64, ttl: Option<Duration>) -> Result<bool, Failure> {
         let permit = plan.permit_key(id);
-        let places = plan.legs.iter().filter(|leg| leg.kind.is_in_flight()).map(|leg| &*leg.key);
-        let keys: Vec<&[u8]> = std::iter::once(&*permit).chain(places).collect();
-        let args = [&(ttl.as_micros() as f64).to_le_bytes()[..], &id.to_le_bytes()];
+        let keys = keys(&permit, plan);
+        let head = [ttl.map_or(0.0, |ttl| ttl.as_micros().max(1) as f64), plan.legs.len() as f64];
+        let mut numbers = Numbers::with_capacity(head.len() + plan.legs.len());
+        numbers.extend(&head);
+        plan.legs.iter().for_each(|leg| numbers.push(number(leg.kind.held())));
+        let args = [numbers.bytes(), &id.to_le_bytes()];
         let answer = self.link.run(&self.scripts.renew, &keys, &args, self.by()).await?;
         Ok(self.read(&answer, 0)?.status == Status::Done)
     }
@@ -682,7 +688,8 @@ impl RedisLimiter {
             }
             (mode, _) => local_of(&policy, mode, inner.permit_ttl),
         };
-        let rules = Rules::new(policy, &inner.prefix, inner.slot_by.clone(), local, inner.leasing.is_some())?;
+        let how = (inner.leasing.is_some(), inner.place_ttl);
+        let rules = Rules::new(policy, &inner.prefix, inner.slot_by.clone(), local, how)?;
         inner.rules.store(Arc::new(rules));
         Ok(())
     }

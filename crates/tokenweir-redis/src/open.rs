@@ -7,8 +7,8 @@ use crate::permit::{Ending, Permit, Raise};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokenweir::elsewhere::{Counters, Decided, Deciding, Permits};
 use tokenweir::policy::Limit;
@@ -21,10 +21,12 @@ use tokenweir::{
 /// where it decides, and nowhere else. What a call comes to, and what a stream brings beyond its estimate, the server is told in
 /// the background.
 ///
-/// It keeps every permit that it has given out until that is ended: whoever has one ends it, also if its call is dropped.
+/// It keeps every permit that it has given out until that is ended: whoever has one ends it, also if its call is dropped. Where
+/// places in flight are held for less time than permits live ([`Builder::place_ttl`](crate::Builder::place_ttl)), it has the
+/// server hold those of all that are open.
 pub struct OpenPermits {
     limiter: RedisLimiter,
-    open: Mutex<HashMap<u64, Open>>,
+    open: Arc<Mutex<HashMap<u64, Open>>>,
     looked_at: Mutex<Arc<Vec<CounterUsage>>>,
 }
 
@@ -116,6 +118,32 @@ impl Excess {
     }
 }
 
+/// So many permits have their places held at once.
+const AT_ONCE: usize = 64;
+
+/// Has the server hold the places of open permits, for as long as there is somebody who has them.
+async fn hold(limiter: Weak<Inner>, open: Weak<Mutex<HashMap<u64, Open>>>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let (Some(inner), Some(open)) = (limiter.upgrade(), open.upgrade()) else { return };
+        let places = |(_, one): (&u64, &Open)| one.permit.places().map(|places| (places, one.excess.clone()));
+        let mut waiting: Vec<_> = open.lock().iter().filter_map(places).collect();
+        drop(open);
+        while inner.link.is_up() && !waiting.is_empty() {
+            let mut tasks = tokio::task::JoinSet::new();
+            for ((plan, id), excess) in waiting.drain(waiting.len().saturating_sub(AT_ONCE)..) {
+                let inner = inner.clone();
+                tasks.spawn(async move {
+                    if let Ok(false) = inner.renew(&plan, id, None).await {
+                        excess.has_gone();
+                    }
+                });
+            }
+            tasks.join_all().await;
+        }
+    }
+}
+
 impl fmt::Debug for OpenPermits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenPermits").field("open", &self.open.lock().len()).finish_non_exhaustive()
@@ -125,7 +153,12 @@ impl fmt::Debug for OpenPermits {
 impl OpenPermits {
     /// The permits that are admitted through this, of a limiter.
     pub fn new(limiter: RedisLimiter) -> Self {
-        OpenPermits { limiter, open: Mutex::default(), looked_at: Mutex::default() }
+        let open = Arc::default();
+        if let Some(place_ttl) = limiter.inner.place_ttl {
+            let every = place_ttl / 3;
+            limiter.inner.runtime.spawn(hold(Arc::downgrade(&limiter.inner), Arc::downgrade(&open), every));
+        }
+        OpenPermits { limiter, open, looked_at: Mutex::default() }
     }
 
     /// The limiter.
@@ -177,7 +210,7 @@ impl OpenPermits {
 
 impl Drop for OpenPermits {
     fn drop(&mut self) {
-        for Open { permit, excess } in self.open.get_mut().values_mut() {
+        for (_, Open { permit, excess }) in self.open.lock().iter_mut() {
             // As if each had been dropped, behind what is on its way of it.
             let _ = permit.end_later(Outcome::Dropped, &Usage::UNKNOWN, excess);
         }

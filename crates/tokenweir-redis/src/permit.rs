@@ -406,7 +406,8 @@ impl Permit {
         }
     }
 
-    /// Lets the permit live for `ttl` from now on, for streams longer than the builder's `permit_ttl`.
+    /// Lets the permit live for `ttl` from now on, for streams longer than the builder's `permit_ttl`, and hold its places in
+    /// flight for the builder's `place_ttl`.
     ///
     /// # Errors
     /// [`Error::Engine`] with [`tokenweir::Error::PermitSettled`] if it has ended; [`Error::Away`], [`Error::Refused`].
@@ -415,7 +416,7 @@ impl Permit {
             return Ok(());
         }
         let renewed = match self.on_server() {
-            Some(id) => self.inner.renew(&self.plan, id, ttl).await,
+            Some(id) => self.inner.renew(&self.plan, id, Some(ttl)).await,
             None => Ok(true),
         };
         match renewed {
@@ -440,12 +441,18 @@ impl Permit {
         {
             let (inner, plan, excess) = (self.inner.clone(), self.plan.clone(), excess.clone());
             self.inner.runtime.spawn(async move {
-                if let Ok(false) = inner.renew(&plan, id, ttl).await {
+                if let Ok(false) = inner.renew(&plan, id, Some(ttl)).await {
                     excess.has_gone();
                 }
             });
         }
         Ok(())
+    }
+
+    /// What the server is to be told of to hold the permit's places; nothing if it has none there.
+    pub(crate) fn places(&self) -> Option<(Arc<Plan>, u64)> {
+        let holds = self.plan.legs.iter().any(|leg| leg.kind.is_in_flight());
+        (holds && self.is_with_server()).then(|| (self.plan.clone(), self.id.get()))
     }
 
     /// The policy that it was admitted by.

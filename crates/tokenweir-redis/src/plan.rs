@@ -76,13 +76,15 @@ pub(crate) enum Kind {
         until: Until,
         periods: Arc<Periods>,
     },
+    /// A place is held for so many microseconds, at most as long as its permit lives, unless it is renewed.
     InFlight {
         amount: u64,
+        held: u64,
     },
 }
 
 impl Kind {
-    fn of(algorithm: &Algorithm, until: Until) -> Self {
+    fn of(algorithm: &Algorithm, until: Until, held: u64) -> Self {
         match algorithm {
             Algorithm::Bucket { amount, per, burst } => {
                 Kind::Bucket { burst: *burst, amount: *amount, per: per / 1000 }
@@ -96,7 +98,7 @@ impl Kind {
             Algorithm::Quota { amount, period } => {
                 Kind::Quota { amount: *amount, until, periods: Arc::new(Periods::new(period.clone())) }
             }
-            Algorithm::InFlight { amount } => Kind::InFlight { amount: *amount },
+            Algorithm::InFlight { amount } => Kind::InFlight { amount: *amount, held },
         }
     }
 
@@ -104,12 +106,17 @@ impl Kind {
     pub(crate) fn amount(&self) -> u64 {
         match self {
             Kind::Bucket { burst, .. } => *burst,
-            Kind::Window { amount, .. } | Kind::Quota { amount, .. } | Kind::InFlight { amount } => *amount,
+            Kind::Window { amount, .. } | Kind::Quota { amount, .. } | Kind::InFlight { amount, .. } => *amount,
         }
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
         matches!(self, Kind::InFlight { .. })
+    }
+
+    /// How long a place of it is held, in microseconds; 0 if it has none.
+    pub(crate) fn held(&self) -> u64 {
+        if let Kind::InFlight { held, .. } = self { *held } else { 0 }
     }
 
     /// How long a lease that was charged at `now` may be spent, by the counter's own rules: a quota's until its period ends.
@@ -138,7 +145,7 @@ impl Kind {
                 let [start, end, next] = periods.at(now).map(|at| at as f64);
                 (3.0, [number(most(*amount, *until)), start, end, next, 0.0])
             }
-            Kind::InFlight { amount } => (4.0, [number(*amount), 0.0, 0.0, 0.0, 0.0]),
+            Kind::InFlight { amount, held } => (4.0, [number(*amount), number(*held), 0.0, 0.0, 0.0]),
         };
         let [a, b, c, d, last] = rest;
         [kind, shadow, number(n), a, b, c, d, last]
@@ -239,6 +246,7 @@ pub(crate) struct Rules {
     slot_by: Option<ScopePart>,
     /// Decides by a share of every amount while the server is away.
     pub(crate) local: Option<tokenweir::Limiter>,
+    held: u64,
 }
 
 impl Rules {
@@ -247,21 +255,22 @@ impl Rules {
         prefix: &str,
         slot_by: Option<ScopePart>,
         local: Option<tokenweir::Limiter>,
-        leased: bool,
+        (leased, place_ttl): (bool, Option<Duration>),
     ) -> Result<Self, Error> {
+        let held = place_ttl.map_or(TIME_END as u64, |place_ttl| place_ttl.as_micros() as u64);
         if let Some(part) = &slot_by
             && let Some(limit) = policy.limits().iter().find(|limit| !limit.scope().contains(part))
         {
             return Err(Error::AcrossSlots { limit: limit.name().to_string(), part: part.to_string() });
         }
-        let kinds = policy.limits().iter().map(|limit| Kind::of(limit.algorithm(), limit.until())).collect();
+        let kinds = policy.limits().iter().map(|limit| Kind::of(limit.algorithm(), limit.until(), held)).collect();
         let identities: Vec<String> = policy.limits().iter().map(|limit| limit.identity()).collect();
         let by_identity =
             identities.iter().enumerate().map(|(limit, identity)| (identity.as_bytes().to_vec(), limit)).collect();
         let plans = RwLock::new(HashMap::new());
         let denials = Denials::new(policy);
         let (allowances, prefix) = (leased.then(Mutex::default), prefix.to_owned());
-        Ok(Rules { denials, kinds, identities, by_identity, plans, allowances, prefix, slot_by, local })
+        Ok(Rules { denials, kinds, identities, by_identity, plans, allowances, prefix, slot_by, local, held })
     }
 
     /// What a request meets.
@@ -377,7 +386,7 @@ impl Rules {
             return Some(Leg { limit, name, key, identity, kind, charge, enforced });
         }
         let gone = Limit::from_identity(std::str::from_utf8(named).ok()?)?;
-        let (mut kind, name) = (Kind::of(gone.algorithm(), gone.until()), gone.name().clone());
+        let (mut kind, name) = (Kind::of(gone.algorithm(), gone.until(), self.held), gone.name().clone());
         // A bucket's refill depends on its amounts, and they are on the server; those of the others only decide.
         if let Kind::Bucket { burst, amount, .. } = &mut kind {
             (*burst, *amount) = (0, 0);

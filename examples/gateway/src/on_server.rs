@@ -11,6 +11,9 @@ use tokenweir_redis::{Leases, OpenPermits, RedisLimiter, Server, WhenAway};
 use crate::config::{self, Config, ServerRules, StoreUrl};
 use crate::estate::PERMIT_TTL;
 
+/// How long a gateway that was killed has places in flight.
+const PLACE_TTL: Duration = Duration::from_secs(60);
+
 /// How long the end waits until the server has been told of everything.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -54,6 +57,7 @@ impl OnServer {
             .prefix(&rules.prefix)
             .deadline(Duration::from_millis(rules.deadline_ms))
             .permit_ttl(PERMIT_TTL)
+            .place_ttl(PLACE_TTL)
             .when_away(when_away);
         if rules.leases {
             builder = builder.leases(Leases::default());

@@ -67,7 +67,7 @@ for i = 1, limits do
     fits = used < a
     if fits or mode % 2 == 1 then
       places = places or {}
-      places[#places + 1] = key
+      places[#places + 1], places[#places + 2] = key, min(b, ttl)
       charged = pack('<dd', n, n) .. ZERO
     else
       more = call('ZRANGE', key, used - a, used - a, 'WITHSCORES')[2] or 0
@@ -86,8 +86,8 @@ elseif mode ~= 2 then
     if not call('SET', KEYS[1], concat(record), 'NX', 'PX', ARGV[4]) then return pack('<dd', 3, now) end
   end
   write_back()
-  for i = 1, places and #places or 0 do
-    call('ZADD', places[i], now + ttl, ARGV[2])
+  for i = 1, places and #places or 0, 2 do
+    call('ZADD', places[i], now + places[i + 1], ARGV[2])
     lives(places[i], ttl)
   end
 end

@@ -20,7 +20,7 @@ for i = 1, limits do
   kinds[i], most[i], tails[i] = kind, a, ''
   if kind == 4 then
     call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
-    levels[i] = call('ZCARD', KEYS[i])
+    levels[i], seconds[i] = call('ZCARD', KEYS[i]), b < ttl and b or ttl
   elseif not value then
     usual = false
     break
@@ -95,7 +95,7 @@ for request = 1, requests do
     for i = 1, limits do
       local n, kind = unpack_at('<d', numbers, charges_at + 8 * (i - 1)), kinds[i]
       if kind == 4 then
-        call('ZADD', KEYS[i], now + ttl, ARGV[2 * request + 1])
+        call('ZADD', KEYS[i], now + seconds[i], ARGV[2 * request + 1])
         levels[i] = levels[i] + 1
       else
         levels[i], totals[i] = levels[i] + n, totals[i] + n

@@ -21,7 +21,7 @@ if mode == 0 and limits <= 8 then
   local answer, from, fit = '', 25, true
   -- The record's parts; room for those of four limits, so that it need not grow.
   local record, part = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, 3
-  local heads = {nil, nil, nil, nil}
+  local heads, holds = {nil, nil, nil, nil}, nil
   for i = 1, limits do
     local kind, _, n, a, b, c, d = unpack_at('<ddddddd', numbers, from)
     from = from + 64
@@ -32,7 +32,8 @@ if mode == 0 and limits <= 8 then
       if used >= a then fit = false break end
       answer = answer .. pack('<d', used)
       record[part], record[part + 1], record[part + 2] = charge, charge, ZERO
-      part = part + 3
+      part, holds = part + 3, holds or {}
+      holds[i] = b < ttl and b or ttl
     elseif not value or n <= 0 then
       fit = false
       break
@@ -91,7 +92,7 @@ if mode == 0 and limits <= 8 then
       if head then
         call('SETRANGE', key, '0', head)
       else
-        call('ZADD', key, now + ttl, ARGV[2])
+        call('ZADD', key, now + holds[i], ARGV[2])
         local milliseconds = floor(ttl / 1000) + 1000
         if call('PTTL', key) < milliseconds then call('PEXPIRE', key, 2 * milliseconds) end
       end

@@ -5,7 +5,7 @@ use crate::support::RedisServer;
 use std::time::Duration;
 use tokenweir::elsewhere::{Counters, Decided, Permits};
 use tokenweir::{Error, Estimate, Now, Outcome, PermitId, Policy, Request, Usage, UsageFilter};
-use tokenweir_redis::{Leases, OpenPermits, WhenAway};
+use tokenweir_redis::{Leases, OpenPermits, RedisLimiter, WhenAway};
 
 pub const NOW: Now = Now { mono: 0, wall: 0 };
 
@@ -215,4 +215,43 @@ async fn a_look_shows_every_counter_as_the_server_has_it() {
     assert!(seen[3].resets_at.is_some() && seen[0].resets_at.is_none());
     let only = UsageFilter { limit: Some("minute".into()), scope: vec![("key:user".into(), b"u2".to_vec())] };
     assert_eq!(permits.usage(&only).len(), 1);
+}
+
+/// Places that the second limit has left.
+async fn places(limiter: &RedisLimiter) -> i64 {
+    limiter.remaining(&Request::new("search", "gpt-4o")).await.expect("an answer")[1].remaining
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_of_a_process_that_is_killed_are_free_soon_and_those_of_open_calls_are_held() {
+    let server = RedisServer::start();
+    let place_ttl = Duration::from_millis(600);
+    let many = AT_ONCE.replace('3', "100");
+    let builder = || patient(&server, limits(&[MONTH, &many])).place_ttl(place_ttl);
+    let (killed, permits) = (up(builder()).await, OpenPermits::new(up(builder()).await));
+    let lives = [admitted(&permits, 1).await, admitted(&permits, 1).await];
+    // Alone and together; nobody hears of them any more.
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let killed = killed.clone();
+        tasks.spawn(async move { crate::stage::admitted(&killed, 1).await.into_id() });
+    }
+    let ids = tasks.join_all().await;
+    until("they are free", async || places(permits.limiter()).await == 98).await;
+    assert_eq!(left(permits.limiter()).await, 938, "what they are charged stands");
+    // Whoever is there after all has its place again.
+    let late = killed.permit(ids[0]).await.expect("a permit");
+    late.renew(Duration::from_secs(60)).await.expect("renewed");
+    assert_eq!(places(permits.limiter()).await, 97);
+    late.settle(Usage::new(3, 0)).await.expect("settled");
+    let held = std::time::Instant::now();
+    while held.elapsed() < place_ttl * 3 {
+        assert_eq!(places(permits.limiter()).await, 98);
+        tokio::time::sleep(place_ttl / 20).await;
+    }
+    for id in lives {
+        assert!(permits.settle_at(id, Usage::new(0, 1), NOW).is_ok());
+    }
+    until("they are free", async || places(permits.limiter()).await == 100).await;
+    becomes(&permits, 936).await;
 }
