@@ -32,6 +32,13 @@ struct Said<'a> {
     has_some: bool,
 }
 
+const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
+
+/// OpenAI's code of an error for a limit that has nothing left.
+pub(crate) fn code(is_quota: bool) -> &'static str {
+    if is_quota { INSUFFICIENT_QUOTA } else { "rate_limit_exceeded" }
+}
+
 impl Dialect {
     /// The answer to a request that was denied: status, headers and body. `policy` is the limiter's and `now` the time of
     /// the denial.
@@ -87,13 +94,13 @@ impl Dialect {
         let mut body = self.error(status, &if self == Dialect::Apim { said.as_apim() } else { said.sentence() });
         match self {
             Dialect::OpenAi => {
-                body["error"]["type"] = Value::from(match said.meter {
-                    _ if said.is_quota => "insufficient_quota",
-                    Some(Meter::Requests | Meter::InFlight) => "requests",
-                    _ => "tokens",
+                let per_request = matches!(said.meter, Some(Meter::Requests | Meter::InFlight));
+                body["error"]["type"] = Value::from(match said.is_quota {
+                    true => INSUFFICIENT_QUOTA,
+                    false if per_request => "requests",
+                    false => "tokens",
                 });
-                let code = if said.is_quota { "insufficient_quota" } else { "rate_limit_exceeded" };
-                body["error"]["code"] = Value::from(code);
+                body["error"]["code"] = Value::from(code(said.is_quota));
             }
             Dialect::Gemini => {
                 let violations: Vec<_> = said
@@ -114,6 +121,16 @@ impl Dialect {
         if matches!(self, Dialect::OpenAi | Dialect::AzureOpenAi | Dialect::Anthropic) {
             body["error"]["limit"] = Value::from(limit);
             body["error"]["refused_by"] = Value::from(refused_by);
+        }
+        body.to_string()
+    }
+
+    /// What is told where a limit on tokens is spent in the middle of a response, as in a refusal by it.
+    pub(crate) fn spent_body(self, is_quota: bool, message: &str) -> String {
+        let mut body = self.error(if is_quota { 403 } else { 429 }, message);
+        if self == Dialect::OpenAi {
+            body["error"]["type"] = Value::from(if is_quota { INSUFFICIENT_QUOTA } else { "tokens" });
+            body["error"]["code"] = Value::from(code(is_quota));
         }
         body.to_string()
     }

@@ -3,7 +3,7 @@
 //! - `headers`: how its limits stand, and when to come back;
 //! - `errors`: bodies of refusals and other errors.
 
-mod errors;
+pub(crate) mod errors;
 mod headers;
 
 pub use errors::Refused;

@@ -1,7 +1,7 @@
 //! Where a stream of events can be cut, and what its client is told then.
 
 use crate::api::Api;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, errors};
 use serde_json::json;
 
 /// The last bytes of what has passed: the end of an event may have come in two pieces.
@@ -51,14 +51,23 @@ impl Tail {
     }
 }
 
-/// What the client of a stream is told that ends before its end, as an event in its dialect.
-pub(super) fn error(api: Option<Api>, dialect: Dialect, code: &str, status: u16, message: &str) -> String {
+/// What the client of a stream is told that ends because a limit is spent, as an event in its dialect.
+pub(super) fn spent(api: Option<Api>, dialect: Dialect, is_quota: bool, message: &str) -> String {
+    event(api, dialect, errors::code(is_quota), message, || dialect.spent_body(is_quota, message))
+}
+
+/// What it is told where its permit has expired.
+pub(super) fn expired(api: Option<Api>, dialect: Dialect, message: &str) -> String {
+    event(api, dialect, "permit_expired", message, || dialect.error_body(504, message))
+}
+
+fn event(api: Option<Api>, dialect: Dialect, code: &str, message: &str, body: impl FnOnce() -> String) -> String {
     if api == Some(Api::Responses) {
         let body = json!({ "type": "error", "code": code, "message": message, "param": null });
         return format!("event: error\ndata: {body}\n\n");
     }
     let kind = if dialect == Dialect::Anthropic { "event: error\n" } else { "" };
-    format!("{kind}data: {}\n\n", dialect.error_body(status, message))
+    format!("{kind}data: {}\n\n", body())
 }
 
 #[cfg(test)]
@@ -88,12 +97,19 @@ mod tests {
 
     #[test]
     fn a_cut_stream_ends_in_an_event_of_its_dialect() {
-        let of = |api, dialect| error(Some(api), dialect, "insufficient_quota", 429, "The day is spent.");
+        let of = |api, dialect| spent(Some(api), dialect, true, "The day is spent.");
         assert!(of(Api::ChatCompletions, Dialect::OpenAi).starts_with("data: {\"error\":{"));
         assert!(of(Api::Messages, Dialect::Anthropic).starts_with("event: error\ndata: {\"error\":{"));
         assert!(of(Api::Responses, Dialect::OpenAi).contains("\"type\":\"error\""));
         for text in [of(Api::ChatCompletions, Dialect::OpenAi), of(Api::Messages, Dialect::Anthropic)] {
             assert!(text.contains("day") && text.ends_with("}\n\n"), "{text}");
         }
+        // As a refusal by the limit says.
+        for api in [Api::ChatCompletions, Api::Responses] {
+            assert!(of(api, Dialect::OpenAi).contains("\"code\":\"insufficient_quota\""));
+            let rate = spent(Some(api), Dialect::OpenAi, false, "The minute is spent.");
+            assert!(rate.contains("\"code\":\"rate_limit_exceeded\""), "{rate}");
+        }
+        assert!(of(Api::ChatCompletions, Dialect::AzureOpenAi).contains("\"code\":\"403\""));
     }
 }

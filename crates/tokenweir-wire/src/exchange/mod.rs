@@ -205,6 +205,7 @@ pub struct ResponseWatch<E> {
 #[derive(Debug)]
 struct Cutting {
     limit: String,
+    is_quota: bool,
     /// Bytes that have passed since.
     waited: usize,
     /// Whether the stream has said that it is over.
@@ -266,7 +267,7 @@ impl<E: Estimator> ResponseWatch<E> {
                     "Limit {:?} is spent, and the request has used more than its estimate: the stream ends here.",
                     cutting.limit
                 );
-                let event = events::error(self.exchange.api, self.dialect, "insufficient_quota", 429, &message);
+                let event = events::spent(self.exchange.api, self.dialect, cutting.is_quota, &message);
                 return Passed::Last([&passed[..end], event.as_bytes()].concat());
             }
             let room = Self::MOST_WAITED.saturating_sub(cutting.waited);
@@ -310,7 +311,7 @@ impl<E: Estimator> ResponseWatch<E> {
         let beyond = self.output > self.exchange.charged.output;
         if observed.spent && beyond && self.cutting.is_none() && self.may_cut() {
             let limit = self.exchange.rules.cut.spent_limit(permits, permit, now);
-            self.cutting = limit.map(|limit| Cutting { limit, waited: 0, ended: false });
+            self.cutting = limit.map(|(limit, is_quota)| Cutting { limit, is_quota, waited: 0, ended: false });
         }
         more
     }
@@ -321,7 +322,7 @@ impl<E: Estimator> ResponseWatch<E> {
             return Passed::Last(Vec::new());
         }
         let message = "The response stood still for so long that its permit has expired: it ends here.";
-        Passed::Last(events::error(self.exchange.api, self.dialect, "permit_expired", 504, message).into_bytes())
+        Passed::Last(events::expired(self.exchange.api, self.dialect, message).into_bytes())
     }
 
     /// The response is over: what was held back of it, for the client.

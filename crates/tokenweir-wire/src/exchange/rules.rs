@@ -73,14 +73,14 @@ impl Cut {
         [Cut::Never, Cut::Quota, Cut::Any].into_iter().find(|cut| cut.as_str() == word)
     }
 
-    /// The first limit that is spent, of those that cut a stream short.
-    pub(super) fn spent_limit(self, permits: &dyn Permits, permit: PermitId, now: Now) -> Option<String> {
+    /// The first limit that is spent, of those that cut a stream short, and whether it is a quota.
+    pub(super) fn spent_limit(self, permits: &dyn Permits, permit: PermitId, now: Now) -> Option<(String, bool)> {
         let mut spent = None;
         permits.each_left_at(permit, now, &mut |limit, left| {
             let counts_tokens = !matches!(limit.meter(), Meter::Requests | Meter::InFlight);
             let is_quota = matches!(limit.algorithm(), Algorithm::Quota { .. });
             if spent.is_none() && left <= 0 && counts_tokens && (is_quota || self == Cut::Any) {
-                spent = Some(limit.name().to_string());
+                spent = Some((limit.name().to_string(), is_quota));
             }
         });
         spent.filter(|_| self != Cut::Never)
