@@ -1,8 +1,9 @@
 //! The same limiter for programs without an asynchronous runtime.
 
 use crate::builder::Builder;
+use crate::decision::{By, Decision, Standing, Stats};
 use crate::error::Error;
-use crate::limiter::{By, Decision, RedisLimiter, Standing, Stats};
+use crate::limiter::RedisLimiter;
 use crate::permit::{Ended, Observed, Permit};
 use std::sync::Arc;
 use std::time::Duration;

@@ -25,6 +25,8 @@
 mod answer;
 mod blocking;
 mod builder;
+mod calls;
+mod decision;
 mod error;
 mod ids;
 mod keeper;
@@ -47,9 +49,10 @@ mod usage;
 
 pub use blocking::{BlockingDecision, BlockingLimiter, BlockingPermit};
 pub use builder::Builder;
+pub use decision::{By, Decision, Standing, Stats};
 pub use error::Error;
 pub use lease::Leases;
-pub use limiter::{By, Decision, RedisLimiter, Standing, Stats};
+pub use limiter::RedisLimiter;
 pub use open::OpenPermits;
 pub use outage::{OutageUse, WhenAway};
 pub use permit::{Ended, Observed, Permit};

@@ -2,13 +2,13 @@
 
 use crate::answer::{Answer, Said, Status, remaining, standings};
 use crate::builder::Builder;
+use crate::decision::{By, Decision, Standing, Stats};
 use crate::error::Error;
 use crate::ids::Ids;
 use crate::keeper;
-use crate::lease::{self, Leases, Leasing};
+use crate::lease::{self, Leasing};
 use crate::link::{Failure, Link};
-use crate::numbers::{Numbers, number};
-use crate::outage::{Outage, OutageUse, WhenAway, Without};
+use crate::outage::{Outage, WhenAway, Without};
 use crate::permit::{Detached, Ending, Permit};
 use crate::plan::{Plan, Rules};
 use crate::record;
@@ -22,123 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokenweir::policy::{ScopePart, Tokens};
-use tokenweir::{Denied, Estimate, PermitId, Policy, Request, elsewhere};
-
-/// Who decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum By {
-    /// The server, over all limits in one step.
-    Server,
-    /// This process, by what it has leased from the server of every limit of the request.
-    Lease,
-    /// No limit of the policy applies to the request.
-    NoLimit,
-    /// Nobody: the server is away, and the limiter was built to deny then.
-    OutageDenied,
-    /// Nobody: the server is away, and the limiter was built to allow then.
-    OutageAllowed,
-    /// This process, by its share of every limit, because the server is away.
-    LocalShare,
-}
-
-impl By {
-    /// All of them, in the order of their declaration.
-    pub const ALL: [By; 6] = [By::Server, By::Lease, By::NoLimit, By::OutageDenied, By::OutageAllowed, By::LocalShare];
-
-    /// The word for it, in every language and log.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            By::Server => "server",
-            By::Lease => "lease",
-            By::NoLimit => "no_limit",
-            By::OutageDenied => "outage_denied",
-            By::OutageAllowed => "outage_allowed",
-            By::LocalShare => "local_share",
-        }
-    }
-}
-
-/// Whether a request may pass, and who says so.
-#[must_use = "an admitted request holds its tokens until its permit is settled"]
-#[derive(Debug)]
-pub enum Decision {
-    /// It may, and this holds its estimated tokens. [`Permit::by`] says who decided.
-    Admitted(Permit),
-    /// It may not, because of its limits; nothing was taken.
-    Denied {
-        /// What every limit says, as the engine says it.
-        denied: Box<Denied>,
-        /// [`By::Server`] or [`By::LocalShare`].
-        by: By,
-    },
-    /// It may not, because nobody could decide ([`By::OutageDenied`]). Answer with 503, not 429: the caller is not at fault.
-    Unavailable,
-}
-
-impl Decision {
-    /// The permit, if it was admitted.
-    pub fn admitted(self) -> Option<Permit> {
-        match self {
-            Decision::Admitted(permit) => Some(permit),
-            Decision::Denied { .. } | Decision::Unavailable => None,
-        }
-    }
-
-    /// Whether it was admitted.
-    pub fn is_admitted(&self) -> bool {
-        matches!(self, Decision::Admitted(_))
-    }
-
-    /// Who decided.
-    pub fn by(&self) -> By {
-        match self {
-            Decision::Admitted(permit) => permit.by(),
-            Decision::Denied { by, .. } => *by,
-            Decision::Unavailable => By::OutageDenied,
-        }
-    }
-}
-
-/// How one limit stands, as the server says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Standing {
-    /// The limit's name.
-    pub limit: String,
-    /// What it has left; below 0 is debt.
-    pub remaining: i64,
-    /// What its counter was charged in all, since it was last at rest for long: what ended permits came to, and the estimates of
-    /// open ones. `None` where the server was not asked for it, and of in-flight limits, which have no such sum.
-    pub charged_total: Option<u64>,
-}
-
-/// The limiter's own figures.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Whether the server is thought to be there.
-    pub up: bool,
-    /// Why not: what came of the last attempt to reach it, such as a refused connection or a wrong password. `None` while it is
-    /// up.
-    pub why: Option<String>,
-    /// How often it was found to be away, and how often reached again.
-    pub outages: u64,
-    /// See `outages`.
-    pub recoveries: u64,
-    /// Calls that had no answer within the deadline.
-    pub late: u64,
-    /// Requests denied because the server was away.
-    pub denied_by_outage: u64,
-    /// Leases taken from the server.
-    pub leases: u64,
-    /// Ends of permits that are still to be told to the server.
-    pub untold: usize,
-    /// Ends of permits that were given up because too many were waiting: their estimates stand.
-    pub given_up: u64,
-    /// What was admitted without the server, by limit.
-    pub without_server: Vec<OutageUse>,
-}
+use tokenweir::{Estimate, PermitId, Policy, Request, elsewhere};
 
 /// At most so many ends of permits wait for the server.
 const MOST_WAITING: usize = 100_000;
@@ -299,114 +183,6 @@ impl Inner {
         behind + waiting.len() + self.telling.load(Relaxed) as usize
     }
 
-    /// Asks the server to decide.
-    pub(crate) async fn ask(
-        &self,
-        (plan, charges): (&Plan, &[u64]),
-        (id, estimate): (u64, Estimate),
-        (mode, ttl): (f64, Duration),
-        by: Instant,
-    ) -> Result<Answer, Failure> {
-        let permit = plan.permit_key(id);
-        let keys = keys(&permit, plan);
-        let record = record::write(plan, estimate);
-        // Milliseconds; a second longer than the permit, for the clocks' sake.
-        let lives = (ttl.as_millis() + 1000).to_string();
-        let head = [ttl.as_micros() as f64, mode, plan.legs.len() as f64];
-        loop {
-            let numbers = plan.numbers(&head, charges, self.link.server_now());
-            let args = [numbers.bytes(), &id.to_le_bytes(), &record, lives.as_bytes()];
-            let answer = self.link.run(&self.scripts.admit, &keys, &args, by).await?;
-            let answer = self.read(&answer, plan.legs.len())?;
-            if answer.status != Status::OtherPeriod || Instant::now() >= by {
-                return Ok(answer);
-            }
-        }
-    }
-
-    /// Asks the server for a lease of one limit.
-    pub(crate) async fn ask_lease(
-        &self,
-        (plan, id): (&Plan, u64),
-        (least, want): (u64, u64),
-        leases: Leases,
-        by: Instant,
-    ) -> Result<Answer, Failure> {
-        let permit = plan.permit_key(id);
-        let keys = keys(&permit, plan);
-        let record = record::write(plan, Estimate::default());
-        // The requests that take from it end later.
-        let ttl = leases.life + self.permit_ttl;
-        let lives = (ttl.as_millis() + 1000).to_string();
-        let head = [ttl.as_micros() as f64, 4.0, 1.0];
-        loop {
-            let numbers = plan.lease_numbers(&head, (least, want, leases.part), self.link.server_now());
-            let args = [numbers.bytes(), &id.to_le_bytes(), &record, lives.as_bytes()];
-            let answer = self.link.run(&self.scripts.admit, &keys, &args, by).await?;
-            let answer = self.read(&answer, 1)?;
-            if answer.status != Status::OtherPeriod || Instant::now() >= by {
-                return Ok(answer);
-            }
-        }
-    }
-
-    fn read(&self, bytes: &[u8], limits: usize) -> Result<Answer, Failure> {
-        let answer = Answer::read(bytes, limits)
-            .ok_or_else(|| Failure::Refused("what a script answered is not readable".to_owned()))?;
-        self.link.seen(answer.now);
-        Ok(answer)
-    }
-
-    /// Tells the server what a permit came to.
-    pub(crate) async fn tell(
-        &self,
-        ending: &Ending,
-        mode: f64,
-        observed: (u64, u64),
-        by: Instant,
-    ) -> Result<Answer, Failure> {
-        self.settle(&ending.plan, &[(ending.id, &ending.charges)], mode, observed, by).await
-    }
-
-    /// The same of several permits, which are ended. Of several, `totals` is the status of each.
-    pub(crate) async fn settle(
-        &self,
-        plan: &Plan,
-        permits: &[(u64, &[u64])],
-        mode: f64,
-        observed: (u64, u64),
-        by: Instant,
-    ) -> Result<Answer, Failure> {
-        let limits = plan.legs.len();
-        let (own, ids): (Vec<_>, Vec<_>) =
-            permits.iter().map(|(id, _)| (plan.permit_key(*id), id.to_le_bytes())).unzip();
-        let keys: Vec<&[u8]> = own.iter().map(|key| &**key).chain(plan.legs.iter().map(|leg| &*leg.key)).collect();
-        let head = [mode, limits as f64, permits.len() as f64, observed.0 as f64, observed.1 as f64];
-        loop {
-            let mut numbers = plan.numbers(&head, &vec![0; limits], self.link.server_now());
-            permits.iter().flat_map(|(_, charges)| *charges).for_each(|charge| numbers.push(number(*charge)));
-            let args: Vec<&[u8]> = std::iter::once(numbers.bytes()).chain(ids.iter().map(|id| &id[..])).collect();
-            let answer = self.link.run(&self.scripts.settle, &keys, &args, by).await?;
-            let answer = self.read(&answer, if permits.len() == 1 { limits } else { 0 })?;
-            if answer.status != Status::OtherPeriod || Instant::now() >= by {
-                return Ok(answer);
-            }
-        }
-    }
-
-    /// Lets a permit live for so long from now on, if anything is said of that, and hold its places. False if there is none.
-    pub(crate) async fn renew(&self, plan: &Plan, id: u64, ttl: Option<Duration>) -> Result<bool, Failure> {
-        let permit = plan.permit_key(id);
-        let keys = keys(&permit, plan);
-        let head = [ttl.map_or(0.0, |ttl| ttl.as_micros().max(1) as f64), plan.legs.len() as f64];
-        let mut numbers = Numbers::with_capacity(head.len() + plan.legs.len());
-        numbers.extend(&head);
-        plan.legs.iter().for_each(|leg| numbers.push(number(leg.kind.held())));
-        let args = [numbers.bytes(), &id.to_le_bytes()];
-        let answer = self.link.run(&self.scripts.renew, &keys, &args, self.by()).await?;
-        Ok(self.read(&answer, 0)?.status == Status::Done)
-    }
-
     pub(crate) fn across_slots(&self) -> Error {
         let part = self.slot_by.as_ref().map(ToString::to_string).unwrap_or_default();
         Error::AcrossSlots { limit: "any".to_owned(), part }
@@ -424,10 +200,6 @@ impl Inner {
             Failure::Busy(reason) => Error::Away { reason },
         }
     }
-}
-
-fn keys<'a>(permit: &'a [u8], plan: &'a Plan) -> Vec<&'a [u8]> {
-    std::iter::once(permit).chain(plan.legs.iter().map(|leg| &*leg.key)).collect()
 }
 
 /// A request that the server may have admitted without anybody knowing: given back as if it had never been.

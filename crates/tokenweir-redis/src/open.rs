@@ -1,8 +1,9 @@
 //! Permits that are open in this process, for hosts that cannot wait where they end them.
 
 use crate::answer::{Answer, Said, Status};
+use crate::decision::Decision;
 use crate::error::Error;
-use crate::limiter::{Decision, Inner, RedisLimiter};
+use crate::limiter::{Inner, RedisLimiter};
 use crate::permit::{Ending, Permit, Raise};
 use parking_lot::Mutex;
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! What happens while the server is away, and the account of it.
 
-use crate::limiter::By;
+use crate::decision::By;
 use crate::plan::{Plan, Rules};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};

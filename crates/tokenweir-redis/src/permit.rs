@@ -1,9 +1,10 @@
 //! What an admitted request holds, until it is settled.
 
 use crate::answer::{Answer, Said, Status, remaining};
+use crate::decision::{By, Standing};
 use crate::error::Error;
 use crate::leased::{self, End, Leased, Record};
-use crate::limiter::{By, Inner, Standing};
+use crate::limiter::Inner;
 use crate::link::Failure;
 use crate::open::Excess;
 use crate::plan::{Leg, Plan, Rules};
