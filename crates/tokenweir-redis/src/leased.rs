@@ -1,8 +1,9 @@
 //! What a permit by leases is charged: what it took from them, and what a stream brought beyond that.
 //!
 //! More than the lease that admitted it has is taken from later ones of the same counter. What none has the server is charged
-//! while the stream runs, all of it under one record, which is another than the permit's id would find. The record grows with the stream and is settled with the permit, so less usage gives that back, too, and
-//! with each answer the server says what the limits have left.
+//! while the stream runs, all of it under one record, which is another than the permit's id would find. The record grows with the
+//! stream and is settled with the permit, so less usage gives that back, too, and with each answer the server says what the limits
+//! have left.
 
 use crate::answer::{Answer, Status};
 use crate::keeper::REMEMBERED;
