@@ -20,7 +20,7 @@ const FIRST: Duration = Duration::from_millis(10);
 const AT_ONCE: usize = 256;
 
 /// How long the server remembers that something owed was charged, so that it is charged once.
-pub(crate) const REMEMBERED: Duration = Duration::from_secs(600);
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// The time between two looks at whether the limiter is still there, and who is the primary.
 const LOOK: Duration = Duration::from_millis(500);
@@ -164,7 +164,7 @@ async fn catch_up(inner: &Arc<Inner>) {
         inner.telling.store(1, Relaxed);
     }
     let mut gone = false;
-    for (key, owed) in inner.outage.take_owed() {
+    for (key, mut owed) in inner.outage.take_owed() {
         if gone {
             inner.outage.owe_again(key, owed);
             continue;
@@ -173,13 +173,15 @@ async fn catch_up(inner: &Arc<Inner>) {
         let charged =
             inner.ask((&owed.plan, &charge), (owed.id, Estimate::default()), (1.0, REMEMBERED), inner.by()).await;
         if is_known(&charged) {
-            // It need not be remembered any longer.
-            let paid = Ending { id: owed.id, plan: owed.plan, charges: charge.to_vec(), record: None };
-            let _ = inner.tell(&paid, 0.0, (0, 0), inner.by()).await;
+            // It need not be remembered, unless it may come once more.
+            if !owed.unsure {
+                inner.later(Ending { id: owed.id, plan: owed.plan, charges: charge.to_vec(), record: None });
+            }
             inner.outage.has_paid();
         } else {
-            inner.outage.owe_again(key, owed);
             gone = lost(&charged);
+            owed.unsure |= gone;
+            inner.outage.owe_again(key, owed);
         }
     }
     for moving in inner.outage.take_open() {

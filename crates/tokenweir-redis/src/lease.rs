@@ -74,6 +74,8 @@ pub(crate) struct Lease {
     until: Instant,
     id: u64,
     plan: Arc<Plan>,
+    /// How long its record lives on the server.
+    lives: Mutex<Instant>,
     /// What was given back after it was closed, and what was left then.
     back: AtomicU64,
     /// The server is to be told what was given back.
@@ -126,6 +128,24 @@ impl Lease {
     fn left(&self) -> u64 {
         let left = self.left.load(Acquire);
         if left & CLOSED == 0 { left } else { 0 }
+    }
+
+    /// Has its record live until then, so that what is not used of it can be given back.
+    pub(crate) fn renew(self: &Arc<Self>, until: Instant) {
+        let mut lives = self.lives.lock();
+        if *lives >= until {
+            return;
+        }
+        *lives = until;
+        drop(lives);
+        if let Some(inner) = self.inner.upgrade() {
+            let lease = self.clone();
+            inner.runtime.clone().spawn(async move {
+                let rest = until.saturating_duration_since(Instant::now());
+                // If it cannot be told, what is not used stays charged.
+                let _ = inner.renew(&lease.plan, lease.id, Some(rest)).await;
+            });
+        }
     }
 
     /// What its limit had left when it was charged, with what is left of it.
@@ -377,6 +397,7 @@ impl Inner {
                 until,
                 id,
                 plan: single,
+                lives: Mutex::new(since + leasing.options.life + self.permit_ttl),
                 back: AtomicU64::new(0),
                 untold: AtomicBool::new(false),
                 inner: Arc::downgrade(&self),

@@ -6,14 +6,16 @@
 //! have left.
 
 use crate::answer::{Answer, Status};
-use crate::keeper::REMEMBERED;
 use crate::lease::{Lease, Taken};
 use crate::limiter::Inner;
 use crate::link::Failure;
 use crate::permit::{Ending, Raise};
 use crate::plan::Plan;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release, Ordering::SeqCst,
+};
 use std::time::{Duration, Instant};
 use tokenweir::Estimate;
 
@@ -23,8 +25,12 @@ pub(crate) struct Record {
     id: u64,
     /// The server was asked to make it, and may have it.
     asked: AtomicBool,
+    /// So many calls that make it are on their way, or went unanswered and may be carried out yet.
+    unanswered: AtomicU32,
     /// The server has it, or had it.
     there: AtomicBool,
+    /// How long it is to live, if that was said while it was not known to be there.
+    until: Mutex<Option<Instant>>,
 }
 
 /// The charges of a permit by leases, in the order of its limits.
@@ -67,7 +73,9 @@ impl Leg {
         {
             let mut taken = Taken { lease, charge: 0 };
             more -= taken.take_some(more);
-            self.later.push(taken);
+            if taken.charge > 0 {
+                self.later.push(taken);
+            }
         }
         self.beyond += more;
         more > 0
@@ -115,11 +123,8 @@ impl Leased {
 
     /// What the server is to have charged by now, while the permit goes on.
     pub(crate) fn raise(&mut self, inner: &Inner, plan: &Arc<Plan>) -> Ending {
-        let new = || {
-            let (asked, there) = (AtomicBool::new(false), AtomicBool::new(false));
-            Arc::new(Record { id: inner.ids.next(true).get(), asked, there })
-        };
-        self.ending(plan, self.record.clone().unwrap_or_else(new))
+        let record = self.record.clone().unwrap_or_else(|| Arc::new(Record::new(inner.ids.next(true).get())));
+        self.ending(plan, record)
     }
 
     fn ending(&mut self, plan: &Arc<Plan>, record: Arc<Record>) -> Ending {
@@ -140,9 +145,14 @@ impl Leased {
         End::Owed
     }
 
-    /// Where the server has a record of it.
-    pub(crate) fn on_server(&self) -> Option<u64> {
-        self.record.as_ref().filter(|record| record.there.load(Acquire)).map(|record| record.id)
+    /// The permit lives until then, as does what it took from leases: the record of which the server is to be told so, too. What is on its way
+    /// there is told afterwards.
+    pub(crate) fn renew(&self, until: Instant) -> Option<u64> {
+        let taken = self.legs.iter().flat_map(|leg| std::iter::once(&leg.taken).chain(&leg.later));
+        taken.filter(|taken| taken.charge > 0).for_each(|taken| taken.lease.renew(until));
+        let record = self.record.as_ref()?;
+        *record.until.lock() = Some(until);
+        record.there.load(SeqCst).then_some(record.id)
     }
 
     /// What each limit had left when it was last leased from, with what is left of that.
@@ -162,6 +172,11 @@ pub(crate) enum End {
 }
 
 impl Record {
+    fn new(id: u64) -> Self {
+        let no = || AtomicBool::new(false);
+        Record { id, asked: no(), unanswered: AtomicU32::new(0), there: no(), until: Mutex::new(None) }
+    }
+
     /// The server cannot have it.
     pub(crate) fn is_unheard_of(&self) -> bool {
         !self.asked.load(Acquire)
@@ -194,25 +209,39 @@ impl Inner {
         ttl: Duration,
         by: Instant,
     ) -> Result<Option<Answer>, Failure> {
-        if record.there.load(Acquire) {
+        if record.there.load(SeqCst) {
             return Ok(None);
         }
+        if !self.link.is_up() {
+            return Err(Failure::Away);
+        }
         record.asked.store(true, Release);
+        record.unanswered.fetch_add(1, AcqRel);
         let mut answer = self.ask((plan, charges), (*id, Estimate::default()), (1.0, ttl), by).await?;
+        record.unanswered.fetch_sub(1, AcqRel);
         if matches!(answer.status, Status::Done | Status::Taken) {
-            record.there.store(true, Release);
+            record.there.store(true, SeqCst);
+            let until = record.until.lock().take();
+            if let Some(until) = until {
+                let rest = until.saturating_duration_since(Instant::now());
+                // If that cannot be told, it is renewed as the permit is the next time.
+                let _ = self.renew(plan, *id, Some(rest)).await;
+            }
         }
         // What was used before this charge.
         answer.said.iter_mut().zip(charges).for_each(|(said, charge)| said.used += *charge as f64);
         Ok((answer.status != Status::Taken).then_some(answer))
     }
 
-    /// Ends a permit's record of what it was charged beyond its leases, of which the server may not have heard: it is charged then,
-    /// and remembers that it was.
+    /// Ends a permit's record of what it was charged beyond its leases. If a call may be carried out yet that makes it, the server is to
+    /// remember that it has been, so that it is charged once.
     pub(crate) async fn make_or_end(&self, record: &Record, ending: &Ending, by: Instant) -> Result<Status, Failure> {
-        match self.make(record, ending, REMEMBERED, by).await? {
-            Some(made) => Ok(made.status),
-            None => Ok(self.tell(ending, 0.0, (0, 0), by).await?.status),
+        if let Some(made) = self.make(record, ending, self.permit_ttl, by).await?
+            && made.status != Status::Done
+        {
+            return Ok(made.status);
         }
+        let mode = if record.unanswered.load(Acquire) > 0 { 3.0 } else { 0.0 };
+        Ok(self.tell(ending, mode, (0, 0), by).await?.status)
     }
 }

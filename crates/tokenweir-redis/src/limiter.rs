@@ -499,7 +499,8 @@ impl RedisLimiter {
             self.inner.return_leases(until).await;
             let told = !renewing
                 && !leasing.is_some_and(Leasing::is_returning)
-                // What was open without the server comes to the ends.
+                // Ends come to what is owed, and what was open without the server to the ends.
+                && self.inner.untold() == 0
                 && !self.inner.outage.is_pending()
                 && self.inner.untold() == 0;
             if told || Instant::now() >= until {

@@ -211,6 +211,9 @@ impl OpenPermits {
 
 impl Drop for OpenPermits {
     fn drop(&mut self) {
+        if self.limiter.inner.is_forked() {
+            return;
+        }
         for (_, Open { permit, excess }) in self.open.lock().iter_mut() {
             // As if each had been dropped, behind what is on its way of it.
             let _ = permit.end_later(Outcome::Dropped, &Usage::UNKNOWN, excess);

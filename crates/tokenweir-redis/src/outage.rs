@@ -65,6 +65,8 @@ pub(crate) struct Owed {
     pub(crate) charge: u64,
     /// Under which the charge is known, so that it is made once.
     pub(crate) id: u64,
+    /// A call that was to charge it went unanswered, and may be carried out yet.
+    pub(crate) unsure: bool,
 }
 
 /// A permit on its way to the server.
@@ -188,7 +190,7 @@ impl Outage {
         if charge == 0 {
             return;
         }
-        let one = || Owed { plan: plan.single(leg), charge: 0, id: crate::ids::random() | 1 };
+        let one = || Owed { plan: plan.single(leg), charge: 0, id: crate::ids::random() | 1, unsure: false };
         let mut owed = self.owed.lock();
         let entry = owed.owed.entry(key.clone()).or_insert_with(one);
         entry.charge = entry.charge.saturating_add(charge);
@@ -227,10 +229,8 @@ impl Outage {
     pub(crate) fn owe_again(&self, mut key: Vec<u8>, owed: Owed) {
         let mut debts = self.owed.lock();
         debts.telling -= 1;
-        if debts.owed.contains_key(&key) {
-            // Two charges cannot be made under one id: the one that may have been made already keeps its own.
-            key.extend_from_slice(&owed.id.to_le_bytes());
-        }
+        // It may have been made already: nothing is added to it, what comes meanwhile has an id of its own.
+        key.extend_from_slice(&owed.id.to_le_bytes());
         debts.owed.insert(key, owed);
     }
 

@@ -43,8 +43,8 @@ pub(crate) struct Raise {
 pub struct Ended {
     /// The settlement.
     pub settlement: Settlement,
-    /// Whether the server has it. Otherwise it is told as soon as it is back, if that is before the permit expires: after that
-    /// the estimate stands.
+    /// Whether the server has it. Otherwise it is told in the background, and if it is away as soon as it is back: if that is
+    /// before the permit expires, after which the estimate stands.
     pub told: bool,
 }
 
@@ -101,6 +101,7 @@ struct Kept {
     estimate: Estimate,
     observed: (u64, u64),
     by: By,
+    said: Vec<Said>,
     leased: Leased,
     until: Instant,
 }
@@ -112,7 +113,7 @@ impl Detached {
             Entry::Occupied(kept) if Instant::now() < kept.get().until => kept.remove(),
             _ => return None,
         };
-        let permit = Permit::new(inner, id, (kept.rules, kept.plan), kept.estimate, kept.by, Vec::new());
+        let permit = Permit::new(inner, id, (kept.rules, kept.plan), kept.estimate, kept.by, kept.said);
         permit.has_observed(kept.observed);
         *permit.until.lock() = Some(kept.until);
         *permit.leased.lock() = kept.leased;
@@ -183,10 +184,10 @@ impl Permit {
         if self.inner.is_forked() {
             return self.id;
         }
-        let leased = std::mem::take(self.leased.get_mut());
+        let (said, leased) = (std::mem::take(self.said.get_mut()), std::mem::take(self.leased.get_mut()));
         let until = self.until.get_mut().unwrap_or_else(|| Instant::now() + self.inner.permit_ttl);
         let (rules, plan, observed) = (self.rules.clone(), self.plan.clone(), *self.observed.get_mut());
-        let kept = Kept { rules, plan, estimate: self.estimate, observed, by: self.by, leased, until };
+        let kept = Kept { rules, plan, estimate: self.estimate, observed, by: self.by, said, leased, until };
         self.inner.detached.keep(self.id, kept);
         self.id()
     }
@@ -262,10 +263,10 @@ impl Permit {
         if excess.is_gone() {
             return Err(tokenweir::Error::PermitSettled { id: self.id() });
         }
+        self.has_been_told(excess);
         if let Some(raise) = self.adds(input, output)? {
             excess.tell(&self.inner, raise);
         }
-        self.has_been_told(excess);
         Ok(self.is_spent())
     }
 
@@ -303,7 +304,12 @@ impl Permit {
         let ending = if self.by == By::Lease {
             let mut leased = self.leased.lock();
             // Looked at under the lock: it never comes to less than before.
-            let grown = leased.come_to(&self.charges_of(self.charged()), &self.plan);
+            let charges = self.charges_of(self.charged());
+            let grown = leased.come_to(&charges, &self.plan);
+            if !grown && charges != before {
+                // The limits have something again, whatever the server said.
+                self.said.lock().clear();
+            }
             (grown && self.inner.link.is_up()).then(|| leased.raise(&self.inner, &self.plan))
         } else {
             let charges = self.charges_of(self.charged());
@@ -351,7 +357,13 @@ impl Permit {
         let told = match end {
             End::Nothing => true,
             End::Owed => false,
-            End::Tell(ending) => Untold { inner: &self.inner, ending: Some(ending) }.tell().await?,
+            End::Tell(ending) => match (Untold { inner: &self.inner, ending: Some(ending) }).tell().await {
+                // Whatever record it was.
+                Err(Error::Engine(tokenweir::Error::PermitSettled { .. })) => {
+                    return Err(tokenweir::Error::PermitSettled { id: self.id }.into());
+                }
+                told => told?,
+            },
         };
         Ok(Ended { settlement, told })
     }
@@ -398,10 +410,10 @@ impl Permit {
         }
     }
 
-    /// The id of its record on the server, if it has one.
-    fn on_server(&self) -> Option<u64> {
+    /// The id of the record that the server is to let live until then, if it has one.
+    fn renewed(&self, until: Instant) -> Option<u64> {
         match self.by {
-            By::Lease => self.leased.lock().on_server(),
+            By::Lease => self.leased.lock().renew(until),
             By::NoLimit => None,
             _ => Some(self.id.get()),
         }
@@ -416,7 +428,7 @@ impl Permit {
         if self.inner.outage.renew(self.id.get(), ttl) {
             return Ok(());
         }
-        let renewed = match self.on_server() {
+        let renewed = match self.renewed(Instant::now() + ttl) {
             Some(id) => self.inner.renew(&self.plan, id, Some(ttl)).await,
             None => Ok(true),
         };
@@ -438,7 +450,7 @@ impl Permit {
         *self.until.lock() = Some(Instant::now() + ttl);
         if !self.inner.is_forked()
             && !self.inner.outage.renew(self.id.get(), ttl)
-            && let Some(id) = self.on_server()
+            && let Some(id) = self.renewed(Instant::now() + ttl)
         {
             let (inner, plan, excess) = (self.inner.clone(), self.plan.clone(), excess.clone());
             self.inner.runtime.spawn(async move {

@@ -1,7 +1,8 @@
 -- Brings a permit from what it was charged to what it came to, and ends it; charges what a stream has brought more, or
 -- gives back what is not used and lets it go on. Ends of several permits of one route go one after the other, each as if alone.
 -- KEYS: the permits, then each limit's counter. ARGV: numbers, each permit's id.
--- numbers: mode (0 end, 1 observe, 2 give back; one permit unless 0), limits, permits, observed input, observed output; for each
+-- numbers: mode (0 end, 1 observe, 2 give back, 3 end, and leave a mark for ten
+-- minutes, where nothing can be made again; one permit unless 0), limits, permits, observed input, observed output; for each
 -- limit as in an admission, whose charge is not looked at; for each permit what each limit came to. A limit that the settler's
 -- policy does not have has amounts of 0.
 -- Answer: status (0 done, 1 there is no such permit, 2 the periods are not those of this clock), now; of one permit for each
@@ -45,7 +46,8 @@ end
 
 local numbers = ARGV[1]
 local mode, limits, permits, input, output = unpack_at('<ddddd', numbers)
-local alone = permits == 1
+local alone, mark = permits == 1, mode == 3
+if mark then mode = 0 end
 local kept = call('MGET', unpack(KEYS))
 local answer, record = {nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil}
 -- The permits that are over, and by limit the places that are free, and what is to be written.
@@ -57,7 +59,7 @@ for one = 1, permits do
   if permit and #permit >= RECORD - 1 then
     kind_of, deadline, count, seen_input, seen_output, legs = unpack_at('<dddddd', permit)
   end
-  if not permit or over[KEYS[one]] then
+  if not permit or #permit == 1 or over[KEYS[one]] then
     status = 1
   elseif kind_of ~= PERMIT or count ~= limits then
     if alone then error('TOKENWEIR the value under ' .. KEYS[1] .. ' is not the permit that was asked for', 0) end
@@ -196,6 +198,7 @@ for i = 1, limits do
   if ways[i] then keep(KEYS[permits + i], ways[i] == IN_PLACE and heads[i] or kept[permits + i], ways[i]) end
 end
 if over[1] then call('DEL', unpack(over)) end
+if mark then call('SET', KEYS[1], '-', 'PX', 600000) end
 if record[1] then
   local deadline = unpack_at('<d', record[1], 9)
   call('SET', KEYS[1], concat(record), 'PX', floor((deadline - now) / 1000) + 1000)

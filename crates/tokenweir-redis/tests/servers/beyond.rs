@@ -8,7 +8,7 @@ use crate::support::RedisServer;
 use std::time::Duration;
 use tokenweir::elsewhere::Permits;
 use tokenweir::{PermitId, Request, Usage};
-use tokenweir_redis::{By, Leases, OpenPermits, RedisLimiter, WhenAway};
+use tokenweir_redis::{By, Error, Leases, OpenPermits, RedisLimiter, WhenAway};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -179,6 +179,44 @@ async fn a_stream_longer_than_its_permit_is_renewed_or_gone() {
     assert!(permits.limiter().flush(PATIENCE).await);
     let charged = charged(permits.limiter()).await;
     assert!((107..7 + brought + 1).contains(&charged), "{charged} of {brought}: what it had brought stands");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_renewed_while_its_first_call_is_on_its_way_lives_so_long() {
+    let server = RedisServer::start();
+    let builder = patient(&server, limits(&[MONTH])).permit_ttl(Duration::from_millis(1500));
+    let permits = OpenPermits::new(up(builder.leases(Leases::new().life(Duration::from_millis(500)))).await);
+    let id = open_by_lease(&permits, 1).await;
+    let _ = permits.observe_at(id, 0, 200, NOW).expect("open");
+    assert_eq!(permits.renew_at(id, Duration::from_secs(60), NOW), Ok(()));
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    for _ in 0..50 {
+        let _ = permits.observe_at(id, 0, 1, NOW).expect("open still");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(permits.settle_at(id, Usage::new(0, 7), NOW).is_ok());
+    assert!(permits.limiter().flush(PATIENCE).await);
+    assert_eq!(charged(permits.limiter()).await, 7, "what it had of the lease came back, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_has_something_again_is_not_spent_and_an_error_names_the_permit() {
+    let server = RedisServer::start();
+    let (exact, limiter) = (connect(&server, limits(&[MONTH])).await, leasing(&server, limits(&[MONTH])).await);
+    let (stream, large) = (by_lease(&limiter, 1).await, crate::stage::admitted(&exact, 800).await);
+    until("it is spent", async || stream.observe(10, 0).await.unwrap().spent).await;
+    assert!(large.cancel().await.unwrap().told);
+    let again = by_lease(&limiter, 1).await;
+    assert!(!stream.observe(1, 0).await.unwrap().spent, "a lease had it");
+    assert!(stream.remaining()[0].remaining > 0);
+    again.cancel().await.unwrap();
+    server.command(&["FLUSHALL"]);
+    let id = stream.id();
+    let ended = stream.settle(Usage::new(5, 0)).await;
+    assert!(
+        matches!(ended, Err(Error::Engine(tokenweir::Error::PermitSettled { id: named })) if named == id),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod beyond;
 mod cluster;
 mod elsewhere;
 mod faults;
+mod late;
 mod leases;
 mod open;
 mod outage;
