@@ -161,9 +161,9 @@ tokenweir_code tokenweir_redis_admit(const tokenweir_redis *redis,
                                      tokenweir_denial **denial,
                                      tokenweir_error **error);
 
-/// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate is charged at once; within it
-/// nobody is asked, where this process admitted the request. `request` is the permit's, and needed where counters are spread over
-/// slots; otherwise it may be NULL. `spent` may be NULL; otherwise 1 is put there if a limit of the request had nothing left when
+/// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate, and beyond what leases have, is
+/// charged at once; within it nobody is asked, where this process admitted the request. `request` is the permit's, and needed where
+/// counters are spread over slots; otherwise it may be NULL. `spent` may be NULL; otherwise 1 is put there if a limit of the request had nothing left when
 /// the server last said, so that a runaway stream may be cut short, and 0 if not. A permit is used by one thread at a time.
 ///
 /// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, USAGE_INVALID, REDIS_AWAY, REDIS_REFUSED, REDIS_ACROSS_SLOTS, REDIS_FORKED,

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 /// and by the server otherwise. Requests that meet an in-flight or a shadow limit are always decided by the server.
 ///
 /// What a stream brings beyond its estimate is taken from the leases, and what they do not have the server is charged while it runs,
-/// as without leases.
+/// as without leases. A limit is [spent](crate::Observed::spent) then when the server has nothing left, though others may hold what they
+/// leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Leases {

@@ -122,8 +122,8 @@ macro_rules! permit {
                 self.0.by.as_str()
             }
 
-            /// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate is charged at
-            /// once; within it nobody is asked.
+            /// Reports `input` and `output` tokens more that a stream has brought. What goes beyond the estimate, and beyond what
+            /// leases have, is charged at once; within it nobody is asked.
             ///
             /// Comes to whether a limit of the request had nothing left or was in debt when the server last said: a runaway
             /// stream may be cut short then. Raises PermitError if the permit has ended, UsageError if the sum is beyond 2**53,
