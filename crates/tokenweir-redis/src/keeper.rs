@@ -3,6 +3,7 @@
 use crate::answer::{Answer, Status};
 use crate::limiter::Inner;
 use crate::link::{Failure, Sent};
+use crate::outage::Moved;
 use crate::permit::Ending;
 use crate::server::Connection;
 use std::sync::atomic::Ordering::Relaxed;
@@ -180,7 +181,7 @@ async fn catch_up(inner: &Arc<Inner>) {
             inner.outage.has_paid();
         } else {
             gone = lost(&charged);
-            owed.unsure |= gone;
+            owed.unsure |= charged.is_err_and(|failure| failure.may_be_done());
             inner.outage.owe_again(key, owed);
         }
     }
@@ -188,8 +189,14 @@ async fn catch_up(inner: &Arc<Inner>) {
         let asked =
             inner.ask((&moving.plan, &moving.charges), (moving.id, moving.estimate), (1.0, moving.left), inner.by());
         let known = is_known(&asked.await);
-        if let Some((plan, charges)) = inner.outage.moved(moving.id, known) {
-            inner.later(Ending { id: moving.id, plan, charges, record: None });
+        match inner.outage.moved(moving.id, known) {
+            Moved::Ended(charges) => {
+                inner.later(Ending { id: moving.id, plan: moving.plan, charges, record: None });
+            }
+            Moved::Renewed(ttl) => {
+                let _ = inner.renew(&moving.plan, moving.id, Some(ttl)).await;
+            }
+            Moved::Nothing => {}
         }
     }
     tell(inner).await;
@@ -201,7 +208,7 @@ fn is_known(answer: &Result<Answer, Failure>) -> bool {
 }
 
 fn lost<A>(answer: &Result<A, Failure>) -> bool {
-    matches!(answer, Err(Failure::Away | Failure::Late | Failure::Busy(_)))
+    answer.as_ref().is_err_and(|failure| !matches!(failure, Failure::Refused(_)))
 }
 
 /// Tells the ends that wait, many at a time. What the server refuses, or has already, is not told again.

@@ -427,7 +427,7 @@ impl Inner {
         let mut unanswered = crate::limiter::Unanswered { inner: self, plan: plan.clone(), id: Some(id) };
         let since = Instant::now();
         let asked = self.ask_lease((plan, id), (least, want), options, since + self.link.deadline).await;
-        if !matches!(asked, Err(crate::link::Failure::Late)) {
+        if !asked.as_ref().is_err_and(crate::link::Failure::may_be_done) {
             unanswered.id = None;
         }
         let answer = asked.ok().filter(|answer| answer.status == crate::answer::Status::Done)?;

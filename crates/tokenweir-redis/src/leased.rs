@@ -145,8 +145,8 @@ impl Leased {
         End::Owed
     }
 
-    /// The permit lives until then, as does what it took from leases: the record of which the server is to be told so, too. What is on its way
-    /// there is told afterwards.
+    /// The permit lives until then, as does what it took from leases: the record of which the server is to be told so, too. One
+    /// that is on its way there is told afterwards.
     pub(crate) fn renew(&self, until: Instant) -> Option<u64> {
         let taken = self.legs.iter().flat_map(|leg| std::iter::once(&leg.taken).chain(&leg.later));
         taken.filter(|taken| taken.charge > 0).for_each(|taken| taken.lease.renew(until));
@@ -217,8 +217,11 @@ impl Inner {
         }
         record.asked.store(true, Release);
         record.unanswered.fetch_add(1, AcqRel);
-        let mut answer = self.ask((plan, charges), (*id, Estimate::default()), (1.0, ttl), by).await?;
-        record.unanswered.fetch_sub(1, AcqRel);
+        let asked = self.ask((plan, charges), (*id, Estimate::default()), (1.0, ttl), by).await;
+        if !asked.as_ref().is_err_and(Failure::may_be_done) {
+            record.unanswered.fetch_sub(1, AcqRel);
+        }
+        let mut answer = asked?;
         if matches!(answer.status, Status::Done | Status::Taken) {
             record.there.store(true, SeqCst);
             let until = record.until.lock().take();

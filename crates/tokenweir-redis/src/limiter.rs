@@ -196,7 +196,7 @@ impl Inner {
         match failure {
             Failure::Refused(reason) => Error::Refused { reason },
             Failure::Late => Error::Away { reason: format!("no answer within {:?}", self.link.deadline) },
-            Failure::Away => Error::Away { reason: self.why() },
+            Failure::Away | Failure::Broken => Error::Away { reason: self.why() },
             Failure::Busy(reason) => Error::Away { reason },
         }
     }
@@ -258,7 +258,7 @@ impl RedisLimiter {
             let mut unanswered = Unanswered { inner, plan: plan.clone(), id: Some(id.get()) };
             let answer = self.inner.decide(&plan, &charges, (id.get(), estimate), by).await;
             // Nothing was sent, or it was answered: nothing to give back.
-            if !matches!(answer, Err(Failure::Late)) {
+            if !answer.as_ref().is_err_and(Failure::may_be_done) {
                 unanswered.id = None;
             }
             match answer {
@@ -287,7 +287,7 @@ impl RedisLimiter {
                 Ok(answer) if answer.status == Status::Taken => id = inner.ids.next(true),
                 Ok(_) => break,
                 Err(Failure::Refused(reason)) => return Err(Error::Refused { reason }),
-                Err(Failure::Away | Failure::Late | Failure::Busy(_)) => break,
+                Err(_) => break,
             }
         }
         self.without_server((rules, plan), request, estimate)

@@ -12,14 +12,23 @@ use tokio::sync::Notify;
 /// Why a call has no answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Failure {
-    /// There was no connection, or it broke.
+    /// There was no connection, or the server answered that it cannot now. Nothing was done.
     Away,
+    /// The connection broke before an answer came. The server may have done it all the same.
+    Broken,
     /// No answer came in time. The server may have done it all the same.
     Late,
     /// A slot of the cluster is on its way to another node, all the time there was.
     Busy(String),
     /// The server answered that it will not.
     Refused(String),
+}
+
+impl Failure {
+    /// The server may have done what it was asked, or may do it yet.
+    pub(crate) fn may_be_done(&self) -> bool {
+        matches!(self, Failure::Late | Failure::Broken)
+    }
 }
 
 /// The time after which a request is sent again that met a slot on its way.
@@ -102,14 +111,14 @@ impl Link {
         let Some(connection) = self.connection() else { return Err(Failure::Away) };
         let mut own = Connection::clone(&connection);
         match self.run_on(&mut own, script, keys, args, by).await {
-            Err(Failure::Away) => {
+            Err(failure @ (Failure::Away | Failure::Broken)) => {
                 // Another call may have found a new connection in the meantime.
                 let same = self.connection().is_some_and(|now| Arc::ptr_eq(&now, &connection));
                 if same {
                     let why = self.why.lock().clone();
                     self.put_down(why);
                 }
-                Err(Failure::Away)
+                Err(failure)
             }
             Err(Failure::Late) => {
                 self.late.fetch_add(1, Relaxed);
@@ -169,7 +178,7 @@ impl Link {
                 }
                 Err(Sent::Failed(error)) if is_away(&error) => {
                     *self.why.lock() = error.to_string();
-                    return Err(Failure::Away);
+                    return Err(if is_answered(&error) { Failure::Away } else { Failure::Broken });
                 }
                 Err(Sent::Failed(error)) => return Err(Failure::Refused(said(&error))),
                 Err(Sent::Late) => return Err(Failure::Late),
@@ -211,6 +220,12 @@ pub(crate) fn is_away(error: &RedisError) -> bool {
         _ if matches!(error.code(), Some("BUSY" | "OOM" | "NOAUTH" | "NOREPLICAS" | "MISCONF" | "UNBLOCKED")) => true,
         _ => error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error(),
     }
+}
+
+/// Whether the server has said so itself, or was never asked.
+fn is_answered(error: &RedisError) -> bool {
+    let asked_nobody = matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::ClusterConnectionNotFound);
+    error.code().is_some() || asked_nobody
 }
 
 /// What the server said, as far as it helps.

@@ -127,18 +127,14 @@ async fn hold(limiter: Weak<Inner>, open: Weak<Mutex<HashMap<u64, Open>>>, every
     loop {
         tokio::time::sleep(every).await;
         let (Some(inner), Some(open)) = (limiter.upgrade(), open.upgrade()) else { return };
-        let places = |(_, one): (&u64, &Open)| one.permit.places().map(|places| (places, one.excess.clone()));
-        let mut waiting: Vec<_> = open.lock().iter().filter_map(places).collect();
+        let mut waiting: Vec<_> = open.lock().values().filter_map(|one| one.permit.places()).collect();
         drop(open);
         while inner.link.is_up() && !waiting.is_empty() {
             let mut tasks = tokio::task::JoinSet::new();
-            for ((plan, id), excess) in waiting.drain(waiting.len().saturating_sub(AT_ONCE)..) {
+            for (plan, id) in waiting.drain(waiting.len().saturating_sub(AT_ONCE)..) {
                 let inner = inner.clone();
-                tasks.spawn(async move {
-                    if let Ok(false) = inner.renew(&plan, id, None).await {
-                        excess.has_gone();
-                    }
-                });
+                // Whether it is gone its end will show.
+                tasks.spawn(async move { inner.renew(&plan, id, None).await });
             }
             tasks.join_all().await;
         }

@@ -53,8 +53,9 @@ struct Held {
     charges: Vec<u64>,
     local: Option<PermitId>,
     deadline: Instant,
-    /// It is being made known to the server; what it came to meanwhile.
+    /// It is being made known to the server; whether it was renewed meanwhile, and what it came to.
     moving: bool,
+    renewed: bool,
     ended: Option<Vec<u64>>,
 }
 
@@ -76,6 +77,13 @@ pub(crate) struct Moving {
     pub(crate) estimate: Estimate,
     pub(crate) charges: Vec<u64>,
     pub(crate) left: Duration,
+}
+
+/// What has come of a permit while it was on its way to the server, for the server to be told.
+pub(crate) enum Moved {
+    Nothing,
+    Ended(Vec<u64>),
+    Renewed(Duration),
 }
 
 /// What came of asking without the server.
@@ -141,7 +149,10 @@ impl Outage {
         let charges = plan.charges(&Tokens { input: estimate.input, cached_input: 0, output: estimate.output });
         self.count(plan, &charges, 1);
         let (rules, plan, deadline) = (rules.clone(), plan.clone(), Instant::now() + ttl);
-        open.insert(id, Held { rules, plan, estimate, charges, local, deadline, moving: false, ended: None });
+        open.insert(
+            id,
+            Held { rules, plan, estimate, charges, local, deadline, moving: false, renewed: false, ended: None },
+        );
         Ok(Without::Admitted)
     }
 
@@ -229,9 +240,16 @@ impl Outage {
     pub(crate) fn owe_again(&self, mut key: Vec<u8>, owed: Owed) {
         let mut debts = self.owed.lock();
         debts.telling -= 1;
-        // It may have been made already: nothing is added to it, what comes meanwhile has an id of its own.
-        key.extend_from_slice(&owed.id.to_le_bytes());
-        debts.owed.insert(key, owed);
+        if owed.unsure {
+            // It may have been made already: nothing is added to it, what comes meanwhile has an id of its own.
+            key.truncate(owed.plan.legs.first().map_or(0, |leg| leg.key.len()));
+            key.extend_from_slice(&owed.id.to_le_bytes());
+            debts.owed.insert(key, owed);
+        } else if let Some(other) = debts.owed.get_mut(&key) {
+            other.charge = other.charge.saturating_add(owed.charge);
+        } else {
+            debts.owed.insert(key, owed);
+        }
     }
 
     /// The open permits, to be made known to the server, each of which is to be [confirmed](Outage::moved).
@@ -247,22 +265,28 @@ impl Outage {
         moving.collect()
     }
 
-    /// The server knows this permit now, or does not. What it has come to meanwhile is for the server then.
-    pub(crate) fn moved(&self, id: u64, known: bool) -> Option<(Arc<Plan>, Vec<u64>)> {
+    /// The server knows this permit now, or does not. What has come of it meanwhile is for the server then.
+    pub(crate) fn moved(&self, id: u64, known: bool) -> Moved {
         let mut open = self.open.lock();
+        let Some(mut held) = open.remove(&id) else { return Moved::Nothing };
         if !known {
-            let held = open.get_mut(&id)?;
-            held.moving = false;
-            let charges = held.ended.take()?;
-            let held = open.remove(&id)?;
-            self.close(&held, &charges);
-            return None;
+            match held.ended.take() {
+                Some(charges) => self.close(&held, &charges),
+                None => {
+                    held.moving = false;
+                    open.insert(id, held);
+                }
+            }
+            return Moved::Nothing;
         }
-        let held = open.remove(&id)?;
         if let (Some(local), Some(limiter)) = (held.local, &held.rules.local) {
             let _ = limiter.abandon(local);
         }
-        held.ended.map(|charges| (held.plan, charges))
+        match held.ended {
+            Some(charges) => Moved::Ended(charges),
+            None if held.renewed => Moved::Renewed(held.deadline.saturating_duration_since(Instant::now())),
+            None => Moved::Nothing,
+        }
     }
 
     /// What a permit of this id is, while the server does not know it.
@@ -275,9 +299,10 @@ impl Outage {
     /// Lets a permit live so long from now on.
     pub(crate) fn renew(&self, id: u64, ttl: Duration) -> bool {
         let mut open = self.open.lock();
-        let held = open.get_mut(&id).filter(|held| !held.moving);
+        let held = open.get_mut(&id).filter(|held| held.ended.is_none());
         held.is_some_and(|held| {
             held.deadline = Instant::now() + ttl;
+            held.renewed = held.moving;
             if let (Some(local), Some(limiter)) = (held.local, &held.rules.local) {
                 let _ = limiter.renew(local, ttl);
             }

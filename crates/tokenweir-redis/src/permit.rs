@@ -246,7 +246,7 @@ impl Permit {
                 }
                 Ok(Answer { status: Status::Done, said, .. }) => *self.said.lock() = said,
                 Err(Failure::Refused(reason)) => return Err(Error::Refused { reason }),
-                Ok(_) | Err(Failure::Away | Failure::Late | Failure::Busy(_)) => {}
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(Observed { spent: self.is_spent() })
@@ -307,8 +307,14 @@ impl Permit {
             let charges = self.charges_of(self.charged());
             let grown = leased.come_to(&charges, &self.plan);
             if !grown && charges != before {
-                // The limits have something again, whatever the server said.
-                self.said.lock().clear();
+                let mut said = self.said.lock();
+                let grew = |(leg, said): (usize, &Said)| {
+                    charges[leg] != before[leg] || remaining(&self.plan.legs[leg].kind, said) > 0
+                };
+                if said.iter().enumerate().all(grew) {
+                    // The limits have something again, whatever the server said.
+                    said.clear();
+                }
             }
             (grown && self.inner.link.is_up()).then(|| leased.raise(&self.inner, &self.plan))
         } else {
@@ -520,7 +526,7 @@ impl Untold<'_> {
                 Err(Error::Refused { reason })
             }
             // Dropped, it is told later.
-            Ok(_) | Err(Failure::Away | Failure::Late | Failure::Busy(_)) => Ok(false),
+            Ok(_) | Err(_) => Ok(false),
         }
     }
 }

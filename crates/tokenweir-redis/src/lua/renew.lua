@@ -4,7 +4,7 @@
 -- Answer: status (0 done, 1 there is no such permit), now.
 local ttl, limits = unpack_at('<dd', ARGV[1])
 local permit = call('GET', KEYS[1])
-if not permit then return pack('<dd', 1, now) end
+if not permit or #permit == 1 then return pack('<dd', 1, now) end
 local kind_of, deadline, count, _, _, leg = unpack_at('<dddddd', permit)
 if kind_of ~= PERMIT or count ~= limits then
   error('TOKENWEIR the value under ' .. KEYS[1] .. ' is not the permit that was asked for', 0)

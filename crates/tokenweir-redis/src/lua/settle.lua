@@ -1,9 +1,9 @@
 -- Brings a permit from what it was charged to what it came to, and ends it; charges what a stream has brought more, or
 -- gives back what is not used and lets it go on. Ends of several permits of one route go one after the other, each as if alone.
 -- KEYS: the permits, then each limit's counter. ARGV: numbers, each permit's id.
--- numbers: mode (0 end, 1 observe, 2 give back, 3 end, and leave a mark for ten
--- minutes, where nothing can be made again; one permit unless 0), limits, permits, observed input, observed output; for each
--- limit as in an admission, whose charge is not looked at; for each permit what each limit came to. A limit that the settler's
+-- numbers: mode (0 end, 1 observe, 2 give back, 3 end, and leave a mark of one byte for ten minutes, so that nothing is made
+-- there again; one permit unless 0), limits, permits, observed input, observed output; for each limit as in an admission, whose
+-- charge is not looked at; for each permit what each limit came to. A limit that the settler's
 -- policy does not have has amounts of 0.
 -- Answer: status (0 done, 1 there is no such permit, 2 the periods are not those of this clock), now; of one permit for each
 -- limit as in an admission; of several the status of each, where 5 says that it is to be settled alone.

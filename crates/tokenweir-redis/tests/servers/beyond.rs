@@ -210,6 +210,13 @@ async fn a_limit_that_has_something_again_is_not_spent_and_an_error_names_the_pe
     assert!(!stream.observe(1, 0).await.unwrap().spent, "a lease had it");
     assert!(stream.remaining()[0].remaining > 0);
     again.cancel().await.unwrap();
+    // One that did not take part stays as it was.
+    let output = "name = 'output'\nmeter = 'output'\nalgorithm = 'quota'\namount = 500\nperiod = 'monthly'";
+    let both = leasing(&server, limits(&[MONTH, output])).await;
+    let two = by_lease(&both, 1).await;
+    assert!(two.observe(0, 600).await.unwrap().spent);
+    assert!(two.observe(3, 0).await.unwrap().spent, "input has something, output has not");
+    assert!(two.cancel().await.unwrap().told);
     server.command(&["FLUSHALL"]);
     let id = stream.id();
     let ended = stream.settle(Usage::new(5, 0)).await;

@@ -4,7 +4,7 @@ use crate::leases::by_lease;
 use crate::stage::*;
 use crate::support::RedisServer;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -17,21 +17,30 @@ struct Way {
     port: u16,
     stands: Arc<AtomicUsize>,
     free: Arc<AtomicBool>,
+    /// The next answer is lost, and its connection broken.
+    breaks: Arc<AtomicBool>,
 }
 
 impl Way {
     fn to(server: u16) -> Way {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let way = Way { port, stands: Arc::default(), free: Arc::default() };
-        let (stands, free) = (way.stands.clone(), way.free.clone());
+        let way = Way { port, stands: Arc::default(), free: Arc::default(), breaks: Arc::default() };
+        let (stands, free, breaks) = (way.stands.clone(), way.free.clone(), way.breaks.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (stands, free) = (stands.clone(), free.clone());
+                let (stands, free, breaks) = (stands.clone(), free.clone(), breaks.clone());
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { return };
                 let (mut answers, mut to_client) =
                     (server.try_clone().expect("a copy"), client.try_clone().expect("a copy"));
-                std::thread::spawn(move || std::io::copy(&mut answers, &mut to_client));
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 65536];
+                    while let Ok(length @ 1..) = answers.read(&mut bytes) {
+                        if breaks.swap(false, SeqCst) || to_client.write_all(&bytes[..length]).is_err() {
+                            let _ = to_client.shutdown(Shutdown::Both);
+                        }
+                    }
+                });
                 std::thread::spawn(move || pass(client, server, &stands, &free));
             }
         });
@@ -98,5 +107,23 @@ async fn what_is_told_by_a_second_connection_is_not_charged_again_by_the_first()
         way.let_go();
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(charged(&limiter).await, Some(550), "{kind}, after what was late");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_carried_out_before_its_connection_broke_is_given_back() {
+    let server = RedisServer::start();
+    let way = Way::to(server.port);
+    let address = Server::parse(&format!("redis://127.0.0.1:{}", way.port)).expect("an address");
+    let limiter = up(RedisLimiter::builder(address, limits(&[MONTH, AT_ONCE])).deadline(Duration::from_secs(20))).await;
+    for round in 0..5 {
+        admitted(&limiter, 10).await.settle(Usage::new(10, 0)).await.expect("settled");
+        way.breaks.store(true, SeqCst);
+        assert!(!ask(&limiter, 100).await.is_admitted(), "nobody knows that it was");
+        until("it is back", async || limiter.stats().up).await;
+        assert!(limiter.flush(Duration::from_secs(20)).await);
+        assert_eq!(charged(&limiter).await, Some(10 * (round + 1)));
+        let limits = limiter.remaining(&Request::new("search", "gpt-4o")).await.expect("an answer");
+        assert_eq!(limits[1].remaining, 3, "no place is taken");
     }
 }

@@ -196,3 +196,51 @@ async fn under_load_kills_pauses_and_restarts_admit_nothing_over_the_limit() {
     let admitted: i64 = tasks.join_all().await.into_iter().sum();
     assert!(admitted > 0 && admitted <= 5000 * lives, "{admitted} in {lives} lives");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn permits_that_are_renewed_while_they_are_made_known_to_the_server_are_not_gone() {
+    let mut server = RedisServer::start();
+    let limiter = limiter(&server, limits(&[MONTH]), WhenAway::Allow).await;
+    server.kill();
+    away(&limiter).await;
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        open.push(admitted(&limiter, 1).await);
+    }
+    server.restart();
+    until("it is back", async || {
+        for permit in &open {
+            permit.renew(Duration::from_secs(60)).await.expect("it is open");
+        }
+        limiter.stats().up
+    })
+    .await;
+    for permit in open {
+        permit.renew(Duration::from_secs(60)).await.expect("it is open");
+        permit.settle(Usage::new(2, 0)).await.expect("it is open");
+    }
+    assert!(limiter.flush(Duration::from_secs(20)).await);
+    assert_eq!(left(&limiter).await, 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_owed_to_a_server_that_takes_nothing_is_kept_in_one_sum() {
+    let mut server = RedisServer::start();
+    let limiter = limiter(&server, limits(&[MONTH]), WhenAway::Allow).await;
+    server.kill();
+    away(&limiter).await;
+    drop(admitted(&limiter, 1).await);
+    server.restart();
+    // It answers, and takes nothing.
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    for _ in 0..100 {
+        drop(admitted(&limiter, 1).await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    until("it is told", async || limiter.stats().up && limiter.stats().without_server.iter().all(|one| one.owed == 0))
+        .await;
+    assert!(limiter.flush(Duration::from_secs(20)).await);
+    let records = server.command(&["DBSIZE"]);
+    assert!(records.starts_with(":1\r"), "{records}: a counter, and nothing that was owed in parts");
+}
