@@ -59,7 +59,7 @@ impl Builder {
 
     /// How long a permit holds its places in flight unless it is [renewed](crate::Permit::renew), at most as long as it lives;
     /// as `permit_ttl` unless set, 1 ms to 1 year. So the places of a process that was killed are free soon, also where calls may
-    /// take long. [`OpenPermits`](crate::OpenPermits) holds those of its open permits, three times in each `place_ttl`.
+    /// take long. [`OpenPermits`](crate::OpenPermits) holds those of its open permits, about three times in each `place_ttl`.
     pub fn place_ttl(self, place_ttl: Duration) -> Self {
         Builder { place_ttl: Some(place_ttl), ..self }
     }

@@ -331,3 +331,41 @@ impl Outage {
         uses.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_one_sum_until_a_call_for_it_goes_unanswered() {
+        let text = "[[limit]]\nname = 'l'\nmeter = 'total'\namount = 9\nalgorithm = 'quota'\nperiod = 'never'";
+        let policy = tokenweir::Policy::from_toml(text).expect("a policy");
+        let rules = Rules::new(policy, "t", None, None, (false, None)).expect("rules");
+        let plan = rules.plan(&Request::new("p", "d")).expect("a plan");
+        let outage = Outage::default();
+        let attempt = |unsure: bool| {
+            let taken = outage.take_owed();
+            for (key, mut owed) in taken {
+                // What comes while it is being told.
+                outage.owe(&plan, 0, 1);
+                owed.unsure |= unsure;
+                outage.owe_again(key, owed);
+            }
+        };
+        let sums = || {
+            let mut sums: Vec<_> = outage.owed.lock().owed.iter().map(|(key, owed)| (owed.charge, key.len())).collect();
+            sums.sort_unstable();
+            sums
+        };
+        let length = plan.legs[0].key.len();
+        outage.owe(&plan, 0, 5);
+        (0..100).for_each(|_| attempt(false));
+        assert_eq!(sums(), [(105, length)], "one that takes nothing");
+        attempt(true);
+        assert_eq!(sums(), [(1, length), (105, length + 8)], "it may have been charged, and grows no more");
+        (0..3).for_each(|_| attempt(false));
+        assert_eq!(sums().iter().map(|sum| sum.1).max(), Some(length + 8));
+        assert_eq!((sums().len(), sums().last().map(|sum| sum.0)), (2, Some(105)));
+        assert!(outage.is_pending());
+    }
+}

@@ -189,10 +189,11 @@ async fn one_that_is_renewed_while_its_first_call_is_on_its_way_lives_so_long() 
     let id = open_by_lease(&permits, 1).await;
     let _ = permits.observe_at(id, 0, 200, NOW).expect("open");
     assert_eq!(permits.renew_at(id, Duration::from_secs(60), NOW), Ok(()));
-    tokio::time::sleep(Duration::from_millis(2200)).await;
-    for _ in 0..50 {
+    // Beyond the life that it was made with, and that of the lease.
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(2300) {
         let _ = permits.observe_at(id, 0, 1, NOW).expect("open still");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(permits.settle_at(id, Usage::new(0, 7), NOW).is_ok());
     assert!(permits.limiter().flush(PATIENCE).await);

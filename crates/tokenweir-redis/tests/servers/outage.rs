@@ -224,25 +224,3 @@ async fn permits_that_are_renewed_while_they_are_made_known_to_the_server_are_no
     assert!(limiter.flush(Duration::from_secs(20)).await);
     assert_eq!(left(&limiter).await, 600);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_owed_to_a_server_that_takes_nothing_is_kept_in_one_sum() {
-    let mut server = RedisServer::start();
-    let limiter = limiter(&server, limits(&[MONTH]), WhenAway::Allow).await;
-    server.kill();
-    away(&limiter).await;
-    drop(admitted(&limiter, 1).await);
-    server.restart();
-    // It answers, and takes nothing.
-    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    for _ in 0..100 {
-        drop(admitted(&limiter, 1).await);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
-    until("it is told", async || limiter.stats().up && limiter.stats().without_server.iter().all(|one| one.owed == 0))
-        .await;
-    assert!(limiter.flush(Duration::from_secs(20)).await);
-    let records = server.command(&["DBSIZE"]);
-    assert!(records.starts_with(":1\r"), "{records}: a counter, and nothing that was owed in parts");
-}
