@@ -132,8 +132,8 @@ extern "C" {
 /// NULL: every default.
 ///
 /// Addresses: `redis://user:password@host:6379/0`, `rediss://` for TLS, `redis+unix:///path` for a socket,
-/// `redis+cluster://host:6379,host:6380`, `redis+sentinel://host:26379,host:26380/master/0` (`rediss+` for TLS to the server);
-/// `valkey` may stand for `redis`.
+/// `redis+cluster://host:6379,host:6380`, `redis+sentinel://host:26379,host:26380/master/0` (`rediss+` for TLS to the server;
+/// what the sentinels ask for themselves: `?sentinel-user=U&sentinel-password=P&sentinel-tls=yes`); `valkey` may stand for `redis`.
 ///
 /// Codes: REDIS_ADDRESS, REDIS_CERTIFICATE, REDIS_SETTING, REDIS_ACROSS_SLOTS, REDIS_RUNTIME, NULL_ARGUMENT, UTF8_INVALID,
 /// STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.

@@ -6,8 +6,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisFuture, RedisResult,
-    TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
+    RedisFuture, RedisResult, TlsCertificates, TlsMode, Value,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -23,7 +23,9 @@ use std::time::Duration;
 /// | `redis+cluster://user:password@host:6379,host:6380` | a cluster, by some of its nodes; `rediss+cluster://` for TLS |
 /// | `redis+sentinel://user:password@host:26379,host:26380/master/0` | the master of that name, by its sentinels, with its database; `rediss+sentinel://` for TLS to the server. User and password are the server's |
 ///
-/// `valkey` may be written for `redis` in each of them. The password is never shown.
+/// `valkey` may be written for `redis` in each of them. Sentinels that ask for a login, or for TLS as the server does, are named with
+/// `?sentinel-user=`, `&sentinel-password=` and `&sentinel-tls=yes`. What is special in an address (`@`, `/`, `?`, `&`) is written as
+/// in any other, `%40`. Passwords are never shown.
 #[derive(Clone)]
 pub struct Server {
     kind: Kind,
@@ -35,7 +37,126 @@ pub struct Server {
 enum Kind {
     Single(Client),
     Cluster(Vec<String>),
-    Sentinel { nodes: Vec<ConnectionAddr>, master: String, tls: bool, server: redis::RedisConnectionInfo },
+    Sentinel(Sentinels),
+}
+
+/// Sentinels, the name of the master whom they know, and what the two ask for.
+#[derive(Clone)]
+struct Sentinels {
+    nodes: Vec<ConnectionAddr>,
+    login: RedisConnectionInfo,
+    master: String,
+    tls: bool,
+    server: RedisConnectionInfo,
+}
+
+/// What the sentinels ask for, by the words of an address after its `?`.
+#[derive(Debug, Default)]
+struct Asked<'a> {
+    user: &'a str,
+    password: Option<&'a str>,
+    tls: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn parse(words: &'a str) -> Result<Self, String> {
+        let mut asked = Asked::default();
+        for word in words.split('&').filter(|word| !word.is_empty()) {
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("sentinel-user", user) => asked.user = user,
+                ("sentinel-password", password) => asked.password = Some(password),
+                ("sentinel-tls", "yes") => asked.tls = true,
+                ("sentinel-tls", "no") => asked.tls = false,
+                ("sentinel-tls", _) => return Err("sentinel-tls is yes or no".to_owned()),
+                (other, _) => {
+                    return Err(format!(
+                        "{other:?} is not a word for sentinels: sentinel-user, sentinel-password and sentinel-tls are"
+                    ));
+                }
+            }
+        }
+        if !asked.user.is_empty() && asked.password.is_none() {
+            return Err("sentinel-user needs a sentinel-password".to_owned());
+        }
+        Ok(asked)
+    }
+}
+
+impl Sentinels {
+    /// Reads what follows the scheme and the login.
+    fn parse(login: &str, rest: &str, tls: bool) -> Result<Self, String> {
+        let (hosts, words) = rest.split_once('?').unwrap_or((rest, ""));
+        let asked = Asked::parse(words)?;
+        if asked.tls && !tls {
+            return Err("sentinel-tls is for rediss+sentinel, where the server has TLS too".to_owned());
+        }
+        let mut parts = hosts.split('/');
+        let hosts = parts.next().unwrap_or_default();
+        let master = parts.next().filter(|name| !name.is_empty());
+        let master = master.ok_or_else(|| "the master's name is missing".to_owned())?.to_owned();
+        let database = parts.next().unwrap_or("0");
+        let read = |address: String| address.into_connection_info().map_err(|error| error.to_string());
+        let server = read(format!("redis://{login}server/{database}"))?.redis_settings().clone();
+        let (scheme, user) = (if asked.tls { "rediss" } else { "redis" }, asked.user);
+        let own = asked.password.map(|password| format!("{user}:{password}@")).unwrap_or_default();
+        let login = read(format!("redis://{own}sentinel"))?.redis_settings().clone();
+        let address = |host| Ok(read(format!("{scheme}://{host}"))?.addr().clone());
+        let nodes: Result<Vec<ConnectionAddr>, String> = hosts.split(',').map(address).collect();
+        Ok(Sentinels { nodes: nodes?, login, master, tls, server })
+    }
+
+    fn have_tls(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node, ConnectionAddr::TcpTls { .. }))
+    }
+
+    /// The way to the master, as they say.
+    async fn client(&self, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
+        let master = SentinelServerType::Master;
+        let mut builder = SentinelClientBuilder::new(self.nodes.clone(), &self.master, master)?;
+        builder = builder.set_client_to_redis_db(self.server.db());
+        if let Some(user) = self.server.username() {
+            builder = builder.set_client_to_redis_username(user);
+        }
+        if let Some(password) = self.server.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if let Some(user) = self.login.username() {
+            builder = builder.set_client_to_sentinel_username(user);
+        }
+        if let Some(password) = self.login.password() {
+            builder = builder.set_client_to_sentinel_password(password);
+        }
+        if self.tls {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        }
+        if let Some(certificates) = certificates {
+            builder = builder.set_client_to_redis_certificates(certificates.clone());
+            if self.have_tls() {
+                builder = builder.set_client_to_sentinel_certificates(certificates.clone());
+            }
+        }
+        builder.build()?.async_get_client().await
+    }
+
+    /// Where the first one that answers says that the master is.
+    async fn master(&self, certificates: Option<&TlsCertificates>) -> Option<ConnectionAddr> {
+        let mut ask = redis::cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
+        for node in &self.nodes {
+            let Ok(info) = node.clone().into_connection_info() else { continue };
+            let info = info.set_redis_settings(self.login.clone());
+            let client = match certificates.filter(|_| self.have_tls()) {
+                Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+                None => Client::open(info),
+            };
+            let Ok(client) = client else { continue };
+            let Ok(mut sentinel) = client.get_multiplexed_async_connection().await else { continue };
+            if let Ok((host, port)) = ask.query_async::<(String, u16)>(&mut sentinel).await {
+                return Some(ConnectionAddr::Tcp(host, port));
+            }
+        }
+        None
+    }
 }
 
 impl fmt::Debug for Server {
@@ -58,8 +179,12 @@ fn use_ring() {
     }
 }
 
-/// The address without its password.
+/// The address without its passwords: the server's, and those after its `?`.
 fn without_password(address: &str) -> String {
+    let address = match address.split_once('?') {
+        Some((before, words)) if words.contains("pass") => before,
+        _ => address,
+    };
     let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
     let Some((login, hosts)) = rest.rsplit_once('@') else { return address.to_owned() };
     let user = login.split(':').next().unwrap_or_default();
@@ -96,17 +221,7 @@ impl Server {
                 Kind::Cluster(nodes)
             }
             "redis+sentinel" | "rediss+sentinel" => {
-                let mut parts = hosts.split('/');
-                let hosts = parts.next().unwrap_or_default();
-                let master = parts.next().filter(|name| !name.is_empty());
-                let master = master.ok_or_else(|| wrong("the master's name is missing".to_owned()))?;
-                let database = parts.next().unwrap_or("0");
-                let server = format!("redis://{login}server/{database}").into_connection_info();
-                let server = server.map_err(|error| wrong(error.to_string()))?.redis_settings().clone();
-                let address = |host| Ok(format!("redis://{host}").into_connection_info()?.addr().clone());
-                let nodes: RedisResult<Vec<ConnectionAddr>> = hosts.split(',').map(address).collect();
-                let nodes = nodes.map_err(|error| wrong(error.to_string()))?;
-                Kind::Sentinel { nodes, master: master.to_owned(), tls, server }
+                Kind::Sentinel(Sentinels::parse(&login, hosts, tls).map_err(wrong)?)
             }
             "redis" | "rediss" | "redis+unix" | "unix" => {
                 Kind::Single(Client::open(address.as_str()).map_err(|error| wrong(error.to_string()))?)
@@ -185,22 +300,8 @@ impl Server {
                 let client = client.build()?;
                 Ok(Connection::Cluster(client.get_async_connection().await?))
             }
-            Kind::Sentinel { nodes, master, tls, server } => {
-                let builder = SentinelClientBuilder::new(nodes.clone(), master.clone(), SentinelServerType::Master)?;
-                let mut builder = builder.set_client_to_redis_db(server.db());
-                if let Some(user) = server.username() {
-                    builder = builder.set_client_to_redis_username(user);
-                }
-                if let Some(password) = server.password() {
-                    builder = builder.set_client_to_redis_password(password);
-                }
-                if *tls {
-                    builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
-                    if let Some(certificates) = &self.certificates {
-                        builder = builder.set_client_to_redis_certificates(certificates.clone());
-                    }
-                }
-                let client = builder.build()?.async_get_client().await?;
+            Kind::Sentinel(sentinels) => {
+                let client = sentinels.client(self.certificates.as_ref()).await?;
                 let at = client.get_connection_info().addr().to_string();
                 let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
                 Ok(Connection::Single(connection, Some(at.into())))
@@ -211,19 +312,11 @@ impl Server {
     /// Whether the first of the sentinels that answers names another primary than the one that this connection is to. One that was
     /// replaced and goes on deciding would not say so for seconds.
     pub(crate) async fn is_replaced(&self, connection: &Connection) -> bool {
-        let (Kind::Sentinel { nodes, master, .. }, Connection::Single(_, Some(at))) = (&self.kind, connection) else {
+        let (Kind::Sentinel(sentinels), Connection::Single(_, Some(at))) = (&self.kind, connection) else {
             return false;
         };
-        let mut ask = redis::cmd("SENTINEL");
-        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-        for node in nodes {
-            let Ok(sentinel) = node.clone().into_connection_info().and_then(Client::open) else { continue };
-            let Ok(mut sentinel) = sentinel.get_multiplexed_async_connection().await else { continue };
-            if let Ok((host, port)) = ask.query_async::<(String, u16)>(&mut sentinel).await {
-                return **at != ConnectionAddr::Tcp(host, port).to_string();
-            }
-        }
-        false
+        let master = sentinels.master(self.certificates.as_ref()).await;
+        master.is_some_and(|master| **at != master.to_string())
     }
 }
 
@@ -269,6 +362,12 @@ mod tests {
             ("rediss://:secret@host", "rediss://@host"),
             ("redis+cluster://user:secret@a:1,b:2", "redis+cluster://user@a:1,b:2"),
             ("rediss+sentinel://user:secret@a:1,b:2/main/3", "rediss+sentinel://user@a:1,b:2/main/3"),
+            ("redis+sentinel://a:1/main?sentinel-password=secret", "redis+sentinel://a:1/main"),
+            (
+                "rediss+sentinel://u:secret@a:1/main/3?sentinel-user=w&sentinel-password=%40secret&sentinel-tls=yes",
+                "rediss+sentinel://u@a:1/main/3",
+            ),
+            ("redis+unix:///tmp/socket?db=1&user=u&pass=secret", "redis+unix:///tmp/socket"),
         ] {
             let server = Server::parse(address).unwrap();
             assert_eq!(server.to_string(), shown);
@@ -296,6 +395,10 @@ mod tests {
             ("localhost:6379", "no scheme"),
             ("http://localhost", "not a scheme"),
             ("redis+sentinel://a:1,b:2", "master's name"),
+            ("redis+sentinel://a:1/main?password=secret", "\"password\" is not a word for sentinels"),
+            ("redis+sentinel://a:1/main?sentinel-user=gateway", "needs a sentinel-password"),
+            ("redis+sentinel://a:1/main?sentinel-tls=yes", "rediss+sentinel"),
+            ("rediss+sentinel://a:1/main?sentinel-tls=1", "yes or no"),
             ("rediss://host/#insecure", "certificate"),
             ("redis://user:secret@:::", ""),
         ] {

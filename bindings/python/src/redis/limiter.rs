@@ -126,7 +126,8 @@ macro_rules! limiter {
             ///
             /// `server` is its address: `redis://user:password@host:6379/0`, `rediss://` for TLS, `redis+unix:///path` for a
             /// socket, `redis+cluster://host:6379,host:6380`, or `redis+sentinel://host:26379,host:26380/master/0` (`rediss+` for
-            /// TLS to the server); `valkey` may stand for `redis`. All else is by keyword, and None is the default:
+            /// TLS to the server; what the sentinels ask for themselves: `?sentinel-user=U&sentinel-password=P&sentinel-tls=yes`);
+            /// `valkey` may stand for `redis`. All else is by keyword, and None is the default:
             ///
             /// - `deadline`: the longest that a call waits for the server, in seconds or as a timedelta, 1 ms to 1 minute; 50 ms.
             /// - `permit_ttl`: after how long a permit expires that nobody ends or renews, 1 ms to 1 year; 600 seconds.

@@ -1,7 +1,9 @@
 //! A real cluster of three nodes.
 
-use crate::stage::{admitted, ask, limits, until, up};
+use crate::stage::{admitted, ask, has_it_all, limits, until, up};
 use crate::support::{Cluster, RedisServer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokenweir::policy::ScopePart;
 use tokenweir::{Estimate, Request, Usage};
@@ -79,7 +81,7 @@ async fn a_slot_that_moves_under_load_admits_exactly_the_limit() {
     let cluster = Cluster::start();
     let limiter = up(cluster.limiter(limits(&[TOTAL])).await).await;
     drop(admitted(&limiter, 1).await);
-    let tasks = race(&limiter);
+    let race = race(&limiter, 150);
     // The slot of `{tokenweir}` goes around the nodes.
     let slot = cluster.0[0].command(&["CLUSTER", "KEYSLOT", "{tokenweir}"]).trim().trim_start_matches(':').to_owned();
     for turn in 0..3 {
@@ -90,24 +92,35 @@ async fn a_slot_that_moves_under_load_admits_exactly_the_limit() {
         let to = (from + 1 + turn % 2) % 3;
         move_slot(&cluster, &slot, (from, to), &ids);
     }
-    let passed: u32 = tasks.join_all().await.into_iter().sum();
+    let passed = race.end().await;
     // One before; what the server had taken when it could not be told was given back, or stands.
     assert!(passed <= 499, "{passed}");
     assert!(passed >= 450, "{passed}: {:?}", limiter.stats());
 }
 
-/// Eight that ask for all there is and more; how many requests of each were admitted.
-fn race(limiter: &RedisLimiter) -> tokio::task::JoinSet<u32> {
-    let mut tasks = tokio::task::JoinSet::new();
+/// Eight that ask for all there is and more, so often each; how many requests were admitted.
+struct Race(tokio::task::JoinSet<()>, Arc<AtomicU64>);
+
+impl Race {
+    fn passed(&self) -> u64 {
+        self.1.load(Relaxed)
+    }
+
+    async fn end(self) -> u64 {
+        self.0.join_all().await;
+        self.1.load(Relaxed)
+    }
+}
+
+fn race(limiter: &RedisLimiter, each: u64) -> Race {
+    let (mut tasks, all) = (tokio::task::JoinSet::new(), Arc::<AtomicU64>::default());
     for _ in 0..8 {
-        let limiter = limiter.clone();
+        let (limiter, passed) = (limiter.clone(), all.clone());
         tasks.spawn(async move {
-            let mut passed = 0;
-            // More than enough in all.
-            for _ in 0..150 {
+            for _ in 0..each {
                 match limiter.admit(&Request::new("search", "gpt-4o"), Estimate::new(1, 0)).await {
                     Ok(Decision::Admitted(permit)) => {
-                        passed += 1;
+                        passed.fetch_add(1, Relaxed);
                         permit.into_id();
                     }
                     Ok(Decision::Denied { .. }) => break,
@@ -116,10 +129,9 @@ fn race(limiter: &RedisLimiter) -> tokio::task::JoinSet<u32> {
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            passed
         });
     }
-    tasks
+    Race(tasks, all)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,12 +142,12 @@ async fn a_fail_over_under_load_admits_no_more_than_the_limit() {
         let builder = builder.back_off(Duration::from_millis(50));
         let limiter = up(if let Some(leases) = leases { builder.leases(leases) } else { builder }).await;
         drop(admitted(&limiter, 1).await);
-        let tasks = race(&limiter);
+        let race = race(&limiter, 150);
         let master = cluster.master();
         let replica = cluster.replica(master);
         // The master stops deciding until the replica has all that it has decided.
         assert!(cluster.0[replica].command(&["CLUSTER", "FAILOVER"]).starts_with("+OK"));
-        let passed: u32 = tasks.join_all().await.into_iter().sum();
+        let passed = race.end().await;
         // On a busy machine it may take more than one attempt, after the load then.
         let mut asked = Instant::now();
         until("the replica is the master", async || {
@@ -158,22 +170,28 @@ async fn a_fail_over_under_load_admits_no_more_than_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_is_killed_under_load_is_replaced_without_help() {
     let mut cluster = Cluster::with(1);
-    let builder = cluster.limiter(limits(&[TOTAL])).await.deadline(Duration::from_millis(200));
+    let total = "name = 'total'\nmeter = 'requests'\nalgorithm = 'quota'\namount = 3000\nperiod = 'never'";
+    let builder = cluster.limiter(limits(&[total])).await.deadline(Duration::from_millis(200));
     let limiter = up(builder.back_off(Duration::from_millis(50))).await;
     drop(admitted(&limiter, 1).await);
     let master = cluster.master();
     let replica = cluster.replica(master);
-    let tasks = race(&limiter);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let race = race(&limiter, 100_000);
+    until("there is load", async || race.passed() > 300).await;
+    let kept = race.passed();
+    has_it_all(&cluster.0[master], &cluster.0[replica]).await;
     cluster.0[master].kill();
+    // Eight may have been decided and not be counted yet.
+    let at_kill = race.passed() + 8;
     until("its replica decides", async || {
         cluster.0[replica].command(&["ROLE"]).contains("master")
             && limiter.remaining(&Request::new("search", "gpt-4o")).await.is_ok()
     })
     .await;
-    let passed: u32 = tasks.join_all().await.into_iter().sum();
-    // What the replica had not been sent yet is missing there: the moments before the kill, no more.
-    assert!(passed <= 499 + 50, "{passed}");
+    let passed = race.end().await;
+    // What the replica had not been sent yet is missing there: some of the moments before the kill, no more.
+    println!("{passed} passed, {kept} of {at_kill} known to the replica at the kill");
+    assert!((2900..=2999 + at_kill - kept).contains(&passed), "{passed}, {kept} of {at_kill}");
     let standing = limiter.remaining(&Request::new("search", "gpt-4o")).await.unwrap();
     assert!(standing[0].charged_total.is_some_and(|total| total > 0), "{standing:?}");
 }

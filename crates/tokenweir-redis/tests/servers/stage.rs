@@ -61,3 +61,9 @@ pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     }
     panic!("it did not come to this in time: {what}");
 }
+
+/// Waits until the replica has all that the primary has decided so far.
+pub async fn has_it_all(primary: &RedisServer, replica: &RedisServer) {
+    let offset = primary.offset();
+    until("the replica has it", async || replica.offset() >= offset).await;
+}

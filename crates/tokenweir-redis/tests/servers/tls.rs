@@ -1,7 +1,7 @@
 //! TLS with an authority of one's own, certificates of clients, and users.
 
 use crate::stage::{MONTH, admitted, left, limits, until, up};
-use crate::support::{Cluster, NODE, RedisServer, spare_port};
+use crate::support::{Cluster, NODE, RedisServer, spare_port, spawn_sentinel};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -112,6 +112,49 @@ async fn a_cluster_speaks_tls_between_its_nodes_and_to_clients() {
     let keys = cluster.0.iter().map(|node| node.command(&["DBSIZE"]));
     let keys: Vec<u32> = keys.map(|size| size.trim().trim_start_matches(':').parse().unwrap()).collect();
     assert!(keys.iter().sum::<u32>() == 40 && keys.iter().all(|keys| *keys >= 5), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_have_tls_and_a_login_as_their_primary_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    authority(at, "ours", "server");
+    let path = |name: &str| at.join(name).to_string_lossy().into_owned();
+    let (port, sentinel_port) = (spare_port().to_string(), spare_port().to_string());
+    let files = [
+        ("tls-cert-file", path("ours-server.crt")),
+        ("tls-key-file", path("ours-server.key")),
+        ("tls-ca-cert-file", path("ours.crt")),
+        ("tls-auth-clients", "no".to_owned()),
+    ];
+    let mut words = vec![("tls-port", port.clone()), ("requirepass", "of the server".to_owned())];
+    words.extend(files.clone());
+    let words: Vec<String> = words.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
+    let _primary = RedisServer::with(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut lines = vec![
+        "tls-replication yes".to_owned(),
+        format!("tls-port {sentinel_port}"),
+        "requirepass secret&more".to_owned(),
+        format!("sentinel monitor main 127.0.0.1 {port} 1"),
+        "sentinel auth-pass main \"of the server\"".to_owned(),
+    ];
+    lines.extend(files.map(|(name, value)| format!("{name} {value}")));
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let _sentinel = RedisServer::spawned(&lines, spawn_sentinel);
+    let address = format!("rediss+sentinel://:of%20the%20server@127.0.0.1:{sentinel_port}/main");
+    let builder = |words: &str| {
+        let server = Server::parse(&format!("{address}{words}")).unwrap();
+        let server = server.trusting(std::fs::read(path("ours.crt")).unwrap()).unwrap();
+        RedisLimiter::builder(server, limits(&[MONTH])).deadline(Duration::from_secs(5))
+    };
+    let limiter = up(builder("?sentinel-tls=yes&sentinel-password=secret%26more")).await;
+    admitted(&limiter, 100).await.settle(Usage::new(40, 0)).await.unwrap();
+    // Twice as long as the sentinels are asked in turns: they name the same primary.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((left(&limiter).await, limiter.stats().outages), (960, 0));
+    let without = builder("?sentinel-password=secret%26more").connect().await.unwrap();
+    until("it is known to be away", async || without.stats().outages > 0).await;
+    assert!(!without.stats().up);
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl RedisServer {
         Self::spawned(extra, spawn)
     }
 
-    fn spawned(extra: &[&str], spawn: fn(u16, &std::path::Path, &[String]) -> Child) -> Self {
+    pub fn spawned(extra: &[&str], spawn: fn(u16, &std::path::Path, &[String]) -> Child) -> Self {
         let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
         for _ in 0..20 {
             let port = spare_port();
@@ -109,6 +109,14 @@ impl RedisServer {
         self.asked(words).expect("the server answers")
     }
 
+    /// How far it is in what a primary and its replicas decide: bytes.
+    pub fn offset(&self) -> u64 {
+        let said = self.command(&["INFO", "replication"]);
+        // A replica's `master_repl_offset` is what it has read and may not have carried out yet.
+        let of = |field| said.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok());
+        of("slave_repl_offset:").or_else(|| of("master_repl_offset:")).unwrap_or_else(|| panic!("no offset: {said}"))
+    }
+
     /// One command to a server that may close the connection under it, as sentinels have the one do that they put in the
     /// primary's place (`CLIENT KILL`).
     pub fn asked(&self, words: &[&str]) -> std::io::Result<String> {
@@ -129,7 +137,7 @@ fn spawn(port: u16, directory: &std::path::Path, extra: &[String]) -> Child {
 }
 
 /// A sentinel, with these lines in its configuration.
-fn spawn_sentinel(port: u16, directory: &std::path::Path, lines: &[String]) -> Child {
+pub fn spawn_sentinel(port: u16, directory: &std::path::Path, lines: &[String]) -> Child {
     let file = directory.join("sentinel.conf");
     let text = format!("bind 127.0.0.1\nport {port}\ndir {}\n{}\n", directory.display(), lines.join("\n"));
     std::fs::write(&file, text).expect("a configuration");
@@ -286,6 +294,9 @@ impl Sentinels {
             &*format!("sentinel monitor main 127.0.0.1 {port} 2"),
             "sentinel down-after-milliseconds main 500",
             "sentinel failover-timeout main 5000",
+            // Who asks them for the primary logs in; they among themselves, and the tests, need not.
+            "user gateway on >secret ~* &* +@all",
+            "user default on nopass ~* &* +@all -sentinel|masters -sentinel|get-master-addr-by-name",
         ];
         let sentinels: Vec<_> = (0..3).map(|_| RedisServer::spawned(&lines, spawn_sentinel)).collect();
         let know_all = |sentinel: &RedisServer| {
@@ -306,9 +317,15 @@ impl Sentinels {
         });
     }
 
+    /// Their address, of a gateway that does not log in.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
         format!("redis+sentinel://{}/main", hosts.join(","))
+    }
+
+    /// What an address says of the login that they ask for.
+    pub fn login(&self) -> &'static str {
+        "?sentinel-user=gateway&sentinel-password=secret"
     }
 }
 
