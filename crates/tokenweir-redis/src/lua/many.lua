@@ -9,6 +9,7 @@ local ttl, limits, requests = unpack_at('<ddd', numbers)
 local kept = call('MGET', unpack(KEYS, 1, limits))
 local ZERO = '\0\0\0\0\0\0\0\0'
 local UNDECIDED = pack('<d', 1) .. string.rep(ZERO, limits)
+local STATUS_AND_USED = '<d' .. string.rep('d', limits)
 -- Of each limit: what it is, how much it has, what is used, and the rest of its head.
 local kinds, most, levels, totals, firsts, seconds, tails = {}, {}, {}, {}, {}, {}, {}
 local fulls, expiries = {}, {}
@@ -43,7 +44,7 @@ for i = 1, limits do
     -- From here on the deficit only grows.
     if found < least or at - at % 1 ~= tick then usual = false break end
     totals[i], levels[i], firsts[i], seconds[i] = total, D, r, time
-    tails[i] = sub(value, 41, TICKS - 1) .. pack('<d', taken)
+    tails[i] = sub(value, 41, TICKS - 1) .. (taken == 0 and ZERO or pack('<d', taken))
     fulls[i], expiries[i] = c / b, expires - time - 1000000
   elseif kind == 2 and #value >= OLDER - 1 then
     local version, total, newest, counted, current = unpack_at('<ddddd', value)
@@ -64,12 +65,11 @@ local answer, heads = {pack('<d', now)}, {}
 for request = 1, requests do
   local fit, charges_at = true, from
   local record = {pack('<dddddd', PERMIT, now + ttl, limits, 0, 0, RECORD + #ARGV[2 * request + 2]), ARGV[2 * request + 2]}
-  local part, used, next_heads = 3, '', {}
+  local part, next_heads = 3, {}
   for i = 1, limits do
     local n, kind, level = unpack_at('<d', numbers, from), kinds[i], levels[i]
     from = from + 8
     local head = ZERO
-    used = used .. pack('<d', level)
     if kind == 4 then
       if level >= most[i] then fit = false end
     elseif n <= 0 or n > most[i] - level then
@@ -89,9 +89,9 @@ for request = 1, requests do
   if not fit then
     answer[request + 1] = UNDECIDED
   elseif not call('SET', KEYS[limits + request], concat(record), 'NX', 'PX', ARGV[2]) then
-    answer[request + 1] = pack('<d', 3) .. used
+    answer[request + 1] = pack(STATUS_AND_USED, 3, unpack(levels))
   else
-    answer[request + 1], heads = ZERO .. used, next_heads
+    answer[request + 1], heads = pack(STATUS_AND_USED, 0, unpack(levels)), next_heads
     for i = 1, limits do
       local n, kind = unpack_at('<d', numbers, charges_at + 8 * (i - 1)), kinds[i]
       if kind == 4 then

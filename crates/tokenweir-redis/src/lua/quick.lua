@@ -18,7 +18,7 @@ local ZERO = '\0\0\0\0\0\0\0\0'
 -- nothing of them changes but their heads, and everything fits. Nothing is written before that is known; otherwise what
 -- follows decides.
 if mode == 0 and limits <= 8 then
-  local answer, from, fit = '', 25, true
+  local used, from, fit = {nil, nil, nil, nil}, 25, true
   -- The record's parts; room for those of four limits, so that it need not grow.
   local record, part = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, 3
   local heads, holds = {nil, nil, nil, nil}, nil
@@ -28,9 +28,8 @@ if mode == 0 and limits <= 8 then
     local value, charge, head = kept[i], sub(numbers, from - 48, from - 41), nil
     if kind == 4 then
       call('ZREMRANGEBYSCORE', KEYS[i + 1], '-inf', now)
-      local used = call('ZCARD', KEYS[i + 1])
-      if used >= a then fit = false break end
-      answer = answer .. pack('<d', used)
+      used[i] = call('ZCARD', KEYS[i + 1])
+      if used[i] >= a then fit = false break end
       record[part], record[part + 1], record[part + 2] = charge, charge, ZERO
       part, holds = part + 3, holds or {}
       holds[i] = b < ttl and b or ttl
@@ -59,23 +58,23 @@ if mode == 0 and limits <= 8 then
         break
       end
       head = pack('<ddddd', BUCKET, total + n, D + n, r, time)
-      answer = answer .. pack('<d', D)
+      used[i] = D
       record[part], record[part + 1], record[part + 2] = charge, charge, head
-      record[part + 3], record[part + 4] = sub(value, 41, TICKS - 1), pack('<d', taken)
+      record[part + 3], record[part + 4] = sub(value, 41, TICKS - 1), taken == 0 and ZERO or pack('<d', taken)
       part = part + 5
     elseif kind == 2 and #value >= OLDER - 1 then
       local version, total, newest, counted, current = unpack_at('<ddddd', value)
       local at = now / b
       if version ~= WINDOW or newest ~= at - at % 1 or n > a - counted then fit = false break end
       head = pack('<ddddd', WINDOW, total + n, newest, counted + n, current + n)
-      answer = answer .. pack('<d', counted)
+      used[i] = counted
       record[part], record[part + 1], record[part + 2] = charge, charge, head
       part = part + 3
     elseif kind == 3 and #value >= 32 then
-      local version, total, period, used = unpack_at('<dddd', value)
-      if version ~= QUOTA or period ~= b or now < b or now >= c or n > a - used then fit = false break end
-      head = pack('<dddd', QUOTA, total + n, period, used + n)
-      answer = answer .. pack('<d', used)
+      local version, total, period, counted = unpack_at('<dddd', value)
+      if version ~= QUOTA or period ~= b or now < b or now >= c or n > a - counted then fit = false break end
+      head = pack('<dddd', QUOTA, total + n, period, counted + n)
+      used[i] = counted
       record[part], record[part + 1], record[part + 2] = charge, charge, head
       part = part + 3
     else
@@ -97,6 +96,6 @@ if mode == 0 and limits <= 8 then
         if call('PTTL', key) < milliseconds then call('PEXPIRE', key, 2 * milliseconds) end
       end
     end
-    return pack('<dd', 4, now) .. answer
+    return pack(sub('<dddddddddd', 1, 3 + limits), 4, now, unpack(used))
   end
 end
