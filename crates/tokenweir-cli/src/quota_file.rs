@@ -44,7 +44,8 @@ impl Quotas {
             Some(path) if !path.as_os_str().is_empty() => path,
             Some(_) => return Err(Failure::input("--store", "the path is empty", "write redb:PATH")),
             None => {
-                let reason = format_args!("{store} is where several processes count");
+                // An address may have a password in it.
+                let reason = "it is no file: on a region or a server several processes count";
                 return Err(Failure::input("--store", reason, "add --processes N, or give redb:PATH"));
             }
         };
