@@ -89,6 +89,9 @@ typedef struct {
   uint64_t deadline_ns;
   /// Nanoseconds that a permit lives unless it is ended or renewed, 1 ms to 1 year; 0: 10 minutes.
   uint64_t permit_ttl_ns;
+  /// Nanoseconds that a permit holds its places in flight unless it is renewed, 1 ms to 1 year, and at most as long as it lives;
+  /// 0: as long as it lives. So the places of a process that was killed are free soon.
+  uint64_t place_ttl_ns;
   /// Nanoseconds between two attempts to reach a server that is away, at the longest, 10 ms to 1 hour; 0: 2 seconds.
   uint64_t back_off_ns;
   /// With leases: nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
@@ -213,8 +216,8 @@ tokenweir_code tokenweir_redis_abandon(const tokenweir_redis *redis,
                                        const tokenweir_request *request,
                                        tokenweir_error **error);
 
-/// Lets a permit live for `ttl_ns` nanoseconds from now on, for streams longer than the options' permit_ttl_ns. `request` as for
-/// tokenweir_redis_observe().
+/// Lets a permit live for `ttl_ns` nanoseconds from now on, for streams longer than the options' permit_ttl_ns, and hold its places
+/// in flight, for those longer than place_ttl_ns. `request` as for tokenweir_redis_observe().
 ///
 /// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, REDIS_AWAY, REDIS_REFUSED, REDIS_ACROSS_SLOTS, REDIS_FORKED, NULL_ARGUMENT, and those of
 /// a request.
@@ -234,6 +237,19 @@ tokenweir_code tokenweir_redis_remaining(const tokenweir_redis *redis,
                                          const tokenweir_request *request,
                                          tokenweir_text **json,
                                          tokenweir_error **error);
+
+/// The counters on the server of all limits of the policy, in JSON as of tokenweir_limiter_usage(), by limit and scope: one that
+/// nobody has charged yet, or that has been as good as new for long, is not there. `held` is 0, since the server has no sum of it,
+/// and `settled_total` is what was charged in all, the estimates of open permits included. `filter` may be NULL: all. It goes
+/// through all keys of the server (SCAN), a thousand at a time, each step within the deadline: for consoles, not for the path of a
+/// request.
+///
+/// Codes: REDIS_AWAY, REDIS_REFUSED, REDIS_ACROSS_SLOTS where counters are spread over slots, REDIS_FORKED, NULL_ARGUMENT,
+/// UTF8_INVALID, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+tokenweir_code tokenweir_redis_usage(const tokenweir_redis *redis,
+                                     const tokenweir_usage_filter *filter,
+                                     tokenweir_text **json,
+                                     tokenweir_error **error);
 
 /// Puts another policy in force in this process, for the next decision; give every process the same. Consumption is kept where a
 /// limit's name and scope are; open permits settle against the counters they charged.

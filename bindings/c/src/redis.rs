@@ -4,9 +4,11 @@ use crate::border::{Failure, bytes, free, guarded, handle, input, permit, place,
 use crate::code::tokenweir_code;
 use crate::decision::{Answer, guarded_end, tokenweir_decision, tokenweir_denial, tokenweir_settlement};
 use crate::error::tokenweir_error;
+use crate::json;
 use crate::policy::tokenweir_policy;
 use crate::text::{guarded_json, tokenweir_text};
 use crate::values::{flag, tokenweir_estimate, tokenweir_request, tokenweir_usage};
+use crate::view::{tokenweir_usage_filter, wanted};
 use ::tokenweir_redis::{
     BlockingDecision, BlockingLimiter, BlockingPermit, Builder, By, Ended, Leases, OutageUse, RedisLimiter, Server,
     Standing, Stats, WhenAway,
@@ -87,6 +89,9 @@ pub struct tokenweir_redis_options {
     pub deadline_ns: u64,
     /// Nanoseconds that a permit lives unless it is ended or renewed, 1 ms to 1 year; 0: 10 minutes.
     pub permit_ttl_ns: u64,
+    /// Nanoseconds that a permit holds its places in flight unless it is renewed, 1 ms to 1 year, and at most as long as it lives;
+    /// 0: as long as it lives. So the places of a process that was killed are free soon.
+    pub place_ttl_ns: u64,
     /// Nanoseconds between two attempts to reach a server that is away, at the longest, 10 ms to 1 hour; 0: 2 seconds.
     pub back_off_ns: u64,
     /// With leases: nanoseconds that a lease may be spent, 10 ms to 1 minute; 0: 1 second.
@@ -155,6 +160,7 @@ impl tokenweir_redis_options {
         };
         let builder = set(builder, self.deadline_ns, Builder::deadline);
         let builder = set(builder, self.permit_ttl_ns, Builder::permit_ttl);
+        let builder = set(builder, self.place_ttl_ns, Builder::place_ttl);
         let builder = set(builder, self.back_off_ns, Builder::back_off);
         let builder = if prefix.is_empty() { builder } else { builder.prefix(prefix) };
         let builder = match slot_by {
@@ -441,8 +447,8 @@ pub unsafe extern "C" fn tokenweir_redis_abandon(
     }
 }
 
-/// Lets a permit live for `ttl_ns` nanoseconds from now on, for streams longer than the options' permit_ttl_ns. `request` as for
-/// tokenweir_redis_observe().
+/// Lets a permit live for `ttl_ns` nanoseconds from now on, for streams longer than the options' permit_ttl_ns, and hold its places
+/// in flight, for those longer than place_ttl_ns. `request` as for tokenweir_redis_observe().
 ///
 /// Codes: PERMIT_SETTLED, PERMIT_UNKNOWN, REDIS_AWAY, REDIS_REFUSED, REDIS_ACROSS_SLOTS, REDIS_FORKED, NULL_ARGUMENT, and those of
 /// a request.
@@ -483,6 +489,32 @@ pub unsafe extern "C" fn tokenweir_redis_remaining(
         guarded_json(json, error, || {
             let (redis, request) = (&shared(redis, "redis")?.0, input(request)?);
             Ok(standings(&request.with(|request| redis.remaining(request))?))
+        })
+    }
+}
+
+/// The counters on the server of all limits of the policy, in JSON as of tokenweir_limiter_usage(), by limit and scope: one that
+/// nobody has charged yet, or that has been as good as new for long, is not there. `held` is 0, since the server has no sum of it,
+/// and `settled_total` is what was charged in all, the estimates of open permits included. `filter` may be NULL: all. It goes
+/// through all keys of the server (SCAN), a thousand at a time, each step within the deadline: for consoles, not for the path of a
+/// request.
+///
+/// Codes: REDIS_AWAY, REDIS_REFUSED, REDIS_ACROSS_SLOTS where counters are spread over slots, REDIS_FORKED, NULL_ARGUMENT,
+/// UTF8_INVALID, STRUCT_SIZE, RESERVED_NOT_ZERO, ARGUMENT_INVALID.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tokenweir_redis_usage(
+    redis: *const tokenweir_redis,
+    filter: *const tokenweir_usage_filter,
+    json: *mut *mut tokenweir_text,
+    error: *mut *mut tokenweir_error,
+) -> tokenweir_code {
+    // SAFETY: the pointers are as the header asks.
+    unsafe {
+        guarded_json(json, error, || {
+            let (redis, filter) = (&shared(redis, "redis")?.0, wanted(filter)?);
+            let mut counters = redis.usage()?;
+            counters.retain(|counter| filter.matches(counter));
+            Ok(json::usage(&counters))
         })
     }
 }

@@ -170,6 +170,15 @@ impl tokenweir_usage_filter {
     }
 }
 
+/// The counters to view; all, if nothing is said.
+///
+/// # Safety
+/// `filter` is NULL, or as [`input`] asks and [`tokenweir_usage_filter::read`].
+pub(crate) unsafe fn wanted(filter: *const tokenweir_usage_filter) -> Result<UsageFilter, Failure> {
+    // SAFETY: the caller's word.
+    unsafe { if filter.is_null() { Ok(UsageFilter::default()) } else { input(filter)?.read() } }
+}
+
 /// The counters, in JSON, by limit and key: under `counters` each with limit, meter, scope (part to value; {"hex": ...}
 /// if it is not UTF-8), amount, used, held, remaining (below 0 is debt), resets_at (null, or mono and wall in
 /// nanoseconds) and settled_total. `filter` may be NULL: all. Walks all counters and open permits: for consoles, not for
@@ -188,8 +197,7 @@ pub unsafe extern "C" fn tokenweir_limiter_usage(
     unsafe {
         guarded_json(json, error, || {
             let (limiter, now) = limiter_at(limiter, now)?;
-            let filter = if filter.is_null() { UsageFilter::default() } else { input(filter)?.read()? };
-            Ok(json::usage(&limiter.usage_at(&filter, now)))
+            Ok(json::usage(&limiter.usage_at(&wanted(filter)?, now)))
         })
     }
 }

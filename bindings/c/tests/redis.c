@@ -7,6 +7,7 @@
 
 #include <signal.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { AMOUNT = 1000, WORKERS = 4 };
@@ -134,6 +135,49 @@ static void a_request_is_decided_held_and_settled(void)
     holds(text, "\"up\":true");
     tokenweir_redis_free(redis);
     tokenweir_redis_free(other);
+}
+
+/* What is used of every limit, and places that nobody holds on to. */
+static void counters_are_seen_and_places_come_back(void)
+{
+    tokenweir_redis_options options = options_of("seen");
+    tokenweir_redis *redis;
+    tokenweir_policy *policy = policy_of(PLACES);
+    tokenweir_usage_filter filter = tokenweir_usage_filter_init();
+    tokenweir_text *text = NULL;
+    const struct timespec pause = { 0, 10000000 };
+    int held = 0;
+
+    options.place_ttl_ns = UINT64_C(300000000);
+    redis = redis_with(&options);
+    DONE(tokenweir_redis_usage(redis, NULL, &text, &error));
+    holds(text, "{\"counters\":[]}");
+    CHECK(asked(redis, 400, NULL).admitted == 1);
+    DONE(tokenweir_redis_usage(redis, NULL, &text, &error));
+    holds(text, "\"used\":400");
+    filter.limit = "total";
+    filter.limit_length = strlen(filter.limit);
+    DONE(tokenweir_redis_usage(redis, &filter, &text, &error));
+    holds(text, "\"scope\":{\"project\":\"search\"}");
+    filter.limit = "other";
+    filter.limit_length = strlen(filter.limit);
+    DONE(tokenweir_redis_usage(redis, &filter, &text, &error));
+    holds(text, "{\"counters\":[]}");
+    filter.size--;
+    GIVES(TOKENWEIR_STRUCT_SIZE, tokenweir_redis_usage(redis, &filter, &text, &error));
+    GIVES(TOKENWEIR_NULL_ARGUMENT, tokenweir_redis_usage(NULL, NULL, &text, &error));
+
+    DONE(tokenweir_redis_set_policy(redis, policy, &error));
+    tokenweir_policy_free(policy);
+    while (asked(redis, 1, NULL).admitted)
+        CHECK(++held < 1000);
+    CHECK(held >= 3);
+    /* Their permits live for ten minutes. */
+    for (int turn = 0; asked(redis, 1, NULL).admitted == 0; turn++) {
+        CHECK(turn < 1000);
+        nanosleep(&pause, NULL);
+    }
+    tokenweir_redis_free(redis);
 }
 
 static void leases_are_spent_here(void)
@@ -343,6 +387,7 @@ static void hostile_arguments(void)
     WRONG(TOKENWEIR_REDIS_SETTING, options.deadline_ns = 1);
     WRONG(TOKENWEIR_REDIS_SETTING, options.deadline_ns = UINT64_MAX);
     WRONG(TOKENWEIR_REDIS_SETTING, options.permit_ttl_ns = 1);
+    WRONG(TOKENWEIR_REDIS_SETTING, options.place_ttl_ns = 1);
     WRONG(TOKENWEIR_REDIS_SETTING, options.back_off_ns = 1);
     WRONG(TOKENWEIR_REDIS_SETTING, options.when_away = TOKENWEIR_WHEN_AWAY_LOCAL_SHARE);
     WRONG(TOKENWEIR_REDIS_SETTING, (options.leases = 1, options.lease_life_ns = 1));
@@ -445,6 +490,7 @@ int main(int count, char **arguments)
     hostile_arguments();
     what_a_script_does_not_do();
     a_request_is_decided_held_and_settled();
+    counters_are_seen_and_places_come_back();
     leases_are_spent_here();
     a_server_that_lets_nobody_in_says_why();
     a_server_that_does_not_answer_gives_what_was_chosen();

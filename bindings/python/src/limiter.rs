@@ -414,11 +414,10 @@ impl Limiter {
         scope: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, Now>>,
     ) -> PyResult<Vec<CounterUsage>> {
-        let scope = scope.map_or(Ok(Vec::new()), |scope| scope_of("scope", scope))?;
         let inner = slf.get().inner();
-        known_filter(&inner.policy(), limit.as_deref(), &scope)?;
+        let filter = filter(&inner.policy(), limit, scope)?;
         let now = instant(now).unwrap_or_else(|| inner.now());
-        let counters = inner.usage_at(&UsageFilter { limit, scope }, now);
+        let counters = inner.usage_at(&filter, now);
         counters.into_iter().map(|counter| used(slf.py(), counter)).collect()
     }
 
@@ -535,24 +534,30 @@ impl Limiter {
     }
 }
 
-/// Whether a filter of counters names what the policy has.
-fn known_filter(policy: &tokenweir::Policy, limit: Option<&str>, scope: &[(String, Vec<u8>)]) -> PyResult<()> {
-    let limits = match limit {
+/// A filter of counters, which names what the policy has.
+pub fn filter(
+    policy: &tokenweir::Policy,
+    limit: Option<String>,
+    scope: Option<&Bound<'_, PyAny>>,
+) -> PyResult<UsageFilter> {
+    let scope = scope.map_or(Ok(Vec::new()), |scope| scope_of("scope", scope))?;
+    let limits = match &limit {
         None => policy.limits(),
         Some(name) => match policy.limit(name) {
             Some(limit) => std::slice::from_ref(limit),
             None => return Err(PyValueError::new_err(format!("the policy has no limit {name:?}; see policy.limits"))),
         },
     };
-    for (part, _) in scope {
+    for (part, _) in &scope {
         if !limits.iter().any(|limit| limit.scope().iter().any(|known| known.to_string() == *part)) {
-            let what =
-                limit.map_or_else(|| "no limit counts".to_owned(), |name| format!("limit {name:?} does not count"));
+            let what = limit
+                .as_ref()
+                .map_or_else(|| "no limit counts".to_owned(), |name| format!("limit {name:?} does not count"));
             let how = "give project, deployment, or key: and a name, as the limit's scope has it";
             return Err(PyValueError::new_err(format!("{what} by {part:?}; {how}")));
         }
     }
-    Ok(())
+    Ok(UsageFilter { limit, scope })
 }
 
 fn store_options(lease_part: Option<&Bound<'_, PyAny>>, when_it_fails: Option<&str>) -> PyResult<StoreOptions> {

@@ -211,6 +211,7 @@ def test_errors_say_what_is_wrong(server: RedisServer) -> None:
         connect(server, certificate=b"")
     coded(1032, RedisError, connect, server, deadline=0)
     coded(1032, RedisError, connect, server, permit_ttl=1e9)
+    coded(1032, RedisError, connect, server, place_ttl=0)
     coded(1032, RedisError, connect, server, back_off=timedelta(0))
     coded(1032, RedisError, connect, server, prefix="{")
     coded(1032, RedisError, connect, server, leases=True, lease_life=100)
@@ -236,6 +237,42 @@ def test_another_policy_is_put_in_force(server: RedisServer) -> None:
     limiter.reserve("search", "gpt-4o", 600).settle(600, 0)
     limiter.set_policy(Policy.from_toml(MONTH.replace("1_000", "2_000")))
     assert left(limiter) == 1_400 and limiter.policy.limits[0].amount == 2_000
+
+
+def test_counters_are_seen(server: RedisServer) -> None:
+    limiter = connect(server, MONTH + AT_ONCE)
+    assert limiter.usage() == []
+    permits = [limiter.reserve(project, "gpt-4o", 600) for project in ("search", "chat")]
+    month = limiter.usage("month")
+    assert [(one.scope, one.used, one.remaining) for one in month] == [
+        ({"project": "chat"}, 600, 400),
+        ({"project": "search"}, 600, 400),
+    ]
+    assert [(one.limit, one.used) for one in limiter.usage()] == [("at once", 2), ("month", 600), ("month", 600)]
+    assert repr(limiter.usage(scope={"project": "chat"})) == repr(month[:1])
+    with pytest.raises(ValueError, match="the policy has no limit 'other'|the policy has no limit \"other\""):
+        limiter.usage("other")
+    with pytest.raises(ValueError, match="no limit counts by"):
+        limiter.usage(scope={"key:user": "u"})
+
+    async def awaited() -> None:
+        counters = await (await connect_async(server, MONTH + AT_ONCE)).usage("month")
+        assert repr(counters) == repr(month)
+
+    under_asyncio(awaited)
+    assert all(permit.settle(1, 0).told for permit in permits)
+    server.kill()
+    coded(1036, RedisError, limiter.usage)
+
+
+def test_places_of_nobody_come_back_before_their_permits_expire(server: RedisServer) -> None:
+    limiter = connect(server, AT_ONCE, place_ttl=0.3)
+    held = [limiter.reserve("search", "gpt-4o") for _ in range(3)]
+    assert not limiter.admit("search", "gpt-4o")
+    until(lambda: bool(limiter.admit("search", "gpt-4o")), "a place is free")
+    # One that is renewed takes its place again, with whoever has it by then.
+    held[0].renew(600)
+    assert held[0].settle(1, 0).told
 
 
 def test_values_are_data_and_the_rest_is_not(server: RedisServer) -> None:

@@ -7,7 +7,7 @@ use crate::limiter::RedisLimiter;
 use crate::permit::{Ended, Observed, Permit};
 use std::sync::Arc;
 use std::time::Duration;
-use tokenweir::{Denied, Estimate, PermitId, Policy, Request, Usage};
+use tokenweir::{CounterUsage, Denied, Estimate, PermitId, Policy, Request, Usage};
 use tokio::runtime::{Handle, Runtime};
 
 /// [`RedisLimiter`], whose calls wait on the thread that makes them. It has one thread of its own, for the connection.
@@ -166,6 +166,15 @@ impl BlockingLimiter {
     pub fn remaining(&self, request: &Request<'_>) -> Result<Vec<Standing>, Error> {
         let (limiter, runtime) = self.inside()?;
         runtime.block_on(limiter.remaining(request))
+    }
+
+    /// See [`RedisLimiter::usage`].
+    ///
+    /// # Errors
+    /// As there; [`Error::Forked`].
+    pub fn usage(&self) -> Result<Vec<CounterUsage>, Error> {
+        let (limiter, runtime) = self.inside()?;
+        runtime.block_on(limiter.usage())
     }
 
     /// See [`RedisLimiter::set_policy`].

@@ -555,6 +555,7 @@ class RedisLimiter:
         *,
         deadline: float | timedelta | None = None,
         permit_ttl: float | timedelta | None = None,
+        place_ttl: float | timedelta | None = None,
         prefix: str | None = None,
         slot_by: str | None = None,
         when_away: Literal["deny", "allow", "local_share"] | None = None,
@@ -596,6 +597,7 @@ class RedisLimiter:
     def remaining(
         self, project: _Name, deployment: _Name, *, keys: Mapping[str, _Name] | None = None
     ) -> list[Standing]: ...
+    def usage(self, limit: str | None = None, scope: Mapping[str, _Name] | None = None) -> list[CounterUsage]: ...
     def flush(self, patience: float | timedelta) -> bool: ...
     def set_policy(self, policy: Policy) -> None: ...
     @property
@@ -615,6 +617,7 @@ class AsyncRedisLimiter:
         *,
         deadline: float | timedelta | None = None,
         permit_ttl: float | timedelta | None = None,
+        place_ttl: float | timedelta | None = None,
         prefix: str | None = None,
         slot_by: str | None = None,
         when_away: Literal["deny", "allow", "local_share"] | None = None,
@@ -656,6 +659,9 @@ class AsyncRedisLimiter:
     def remaining(
         self, project: _Name, deployment: _Name, *, keys: Mapping[str, _Name] | None = None
     ) -> Coroutine[Any, Any, list[Standing]]: ...
+    def usage(
+        self, limit: str | None = None, scope: Mapping[str, _Name] | None = None
+    ) -> Coroutine[Any, Any, list[CounterUsage]]: ...
     def flush(self, patience: float | timedelta) -> Coroutine[Any, Any, bool]: ...
     def set_policy(self, policy: Policy) -> None: ...
     @property

@@ -7,6 +7,7 @@ use crate::denial::Denial;
 use crate::errors::{bad_redis, refused};
 use crate::permit::Settlement;
 use crate::value::value;
+use crate::view::used;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokenweir_redis::{By, Decision, Error, Permit};
@@ -22,6 +23,7 @@ pub enum Answer {
     Spent(bool),
     Renewed,
     Standings(Vec<tokenweir_redis::Standing>),
+    Counters(Vec<tokenweir::CounterUsage>),
     Told(bool),
 }
 
@@ -52,6 +54,10 @@ impl Answer {
                     Standing { limit, remaining, charged_total }
                 };
                 standings.into_iter().map(standing).collect::<Vec<_>>().into_pyobject(py)
+            }
+            Answer::Counters(counters) => {
+                let counters: Vec<_> = counters.into_iter().map(|one| used(py, one)).collect::<PyResult<_>>()?;
+                counters.into_pyobject(py)
             }
         }
     }

@@ -5,6 +5,7 @@ use super::call::Call;
 use super::settings;
 use crate::convert::{span, with_request};
 use crate::errors::bad_redis;
+use crate::limiter::filter;
 use crate::permit::Number;
 use crate::policy::Policy;
 use crate::route::estimate;
@@ -131,6 +132,8 @@ macro_rules! limiter {
             ///
             /// - `deadline`: the longest that a call waits for the server, in seconds or as a timedelta, 1 ms to 1 minute; 50 ms.
             /// - `permit_ttl`: after how long a permit expires that nobody ends or renews, 1 ms to 1 year; 600 seconds.
+            /// - `place_ttl`: how long a permit holds its places in flight unless it is renewed, at most as long as it lives, 1 ms to
+            ///   1 year; as `permit_ttl`. So the places of a process that was killed are free soon.
             /// - `prefix`: what all keys begin with, 1 to 200 bytes without braces; "tokenweir". Limiters with the same server,
             ///   prefix and policy share their counters.
             /// - `slot_by`: on a cluster, the part of every limit's scope by which counters are spread over slots: "project",
@@ -148,8 +151,8 @@ macro_rules! limiter {
             ///
             /// Raises RedisError, ValueError for a word that is none of these, TypeError.
             #[classmethod]
-            #[pyo3(signature = (server, policy, *, deadline=None, permit_ttl=None, prefix=None, slot_by=None, when_away=None,
-                                per_mille=None, back_off=None, leases=false, lease_life=None, lease_part=None, trusting=None,
+            #[pyo3(signature = (server, policy, *, deadline=None, permit_ttl=None, place_ttl=None, prefix=None, slot_by=None,
+                                when_away=None, per_mille=None, back_off=None, leases=false, lease_life=None, lease_part=None, trusting=None,
                                 certificate=None, key=None))]
             #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
             fn connect<'py>(
@@ -158,6 +161,7 @@ macro_rules! limiter {
                 policy: &Bound<'py, Policy>,
                 deadline: Option<&Bound<'py, PyAny>>,
                 permit_ttl: Option<&Bound<'py, PyAny>>,
+                place_ttl: Option<&Bound<'py, PyAny>>,
                 prefix: Option<&str>,
                 slot_by: Option<&str>,
                 when_away: Option<&str>,
@@ -176,7 +180,7 @@ macro_rules! limiter {
                 if let Some(prefix) = prefix {
                     builder = builder.prefix(prefix);
                 }
-                let builder = settings::spans(builder, deadline, permit_ttl, back_off)?;
+                let builder = settings::spans(builder, deadline, permit_ttl, place_ttl, back_off)?;
                 let builder = settings::slots(builder, slot_by)?;
                 let builder = settings::when_away(builder, when_away, per_mille)?;
                 let builder = settings::leases(builder, leases, lease_life, lease_part)?;
@@ -268,6 +272,30 @@ macro_rules! limiter {
                 self.0.ask(project.py(), async move {
                     let keys = asked.keys();
                     limiter.remaining(&asked.request(&keys)).await.map(Answer::Standings)
+                })
+            }
+
+            /// The counters on the server of all limits of the policy, as CounterUsage, by limit and scope: only those of the
+            /// limit of this name, and whose scope has these values (`{"project": "search"}`), where given. One that nobody has
+            /// charged yet, or that has been as good as new for long, is not there. `held` is 0, since the server has no sum of
+            /// it, and `settled_total` is what was charged in all, the estimates of open permits included.
+            ///
+            /// It goes through all keys of the server (SCAN), a thousand at a time, each step within the deadline: for consoles,
+            /// not for the path of a request. Raises RedisError (1033 where counters are spread over slots), and ValueError as
+            /// Limiter.usage does.
+            #[pyo3(signature = (limit=None, scope=None))]
+            fn usage<'py>(
+                &self,
+                py: Python<'py>,
+                limit: Option<String>,
+                scope: Option<&Bound<'py, PyAny>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                let limiter = self.0.own()?;
+                let filter = filter(&limiter.policy(), limit, scope)?;
+                self.0.ask(py, async move {
+                    let mut counters = limiter.usage().await?;
+                    counters.retain(|counter| filter.matches(counter));
+                    Ok(Answer::Counters(counters))
                 })
             }
 

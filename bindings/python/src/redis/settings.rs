@@ -22,13 +22,20 @@ pub fn server(address: &str, trusting: Given, certificate: Given, key: Given) ->
     }
 }
 
-pub fn spans(builder: Builder, deadline: Given, permit_ttl: Given, back_off: Given) -> PyResult<Builder> {
+pub fn spans(
+    builder: Builder,
+    deadline: Given,
+    permit_ttl: Given,
+    place_ttl: Given,
+    back_off: Given,
+) -> PyResult<Builder> {
     let set = |builder, what, given: Given, set: fn(Builder, _) -> Builder| match given {
         Some(value) => PyResult::Ok(set(builder, span(what, value)?)),
         None => Ok(builder),
     };
     let builder = set(builder, "deadline", deadline, Builder::deadline)?;
     let builder = set(builder, "permit_ttl", permit_ttl, Builder::permit_ttl)?;
+    let builder = set(builder, "place_ttl", place_ttl, Builder::place_ttl)?;
     set(builder, "back_off", back_off, Builder::back_off)
 }
 
