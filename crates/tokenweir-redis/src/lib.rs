@@ -43,6 +43,7 @@ mod permit;
 mod plan;
 mod record;
 mod script;
+mod sentinels;
 mod server;
 mod together;
 mod usage;

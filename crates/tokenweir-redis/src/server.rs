@@ -1,13 +1,13 @@
 //! Where the server is: one, a cluster, or whichever the sentinels say.
 
 use crate::error::Error;
+use crate::sentinels::Sentinels;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
-    RedisFuture, RedisResult, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, IntoConnectionInfo, RedisFuture, RedisResult, TlsCertificates,
+    Value,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -40,125 +40,6 @@ enum Kind {
     Sentinel(Sentinels),
 }
 
-/// Sentinels, the name of the master whom they know, and what the two ask for.
-#[derive(Clone)]
-struct Sentinels {
-    nodes: Vec<ConnectionAddr>,
-    login: RedisConnectionInfo,
-    master: String,
-    tls: bool,
-    server: RedisConnectionInfo,
-}
-
-/// What the sentinels ask for, by the words of an address after its `?`.
-#[derive(Debug, Default)]
-struct Asked<'a> {
-    user: &'a str,
-    password: Option<&'a str>,
-    tls: bool,
-}
-
-impl<'a> Asked<'a> {
-    fn parse(words: &'a str) -> Result<Self, String> {
-        let mut asked = Asked::default();
-        for word in words.split('&').filter(|word| !word.is_empty()) {
-            match word.split_once('=').unwrap_or((word, "")) {
-                ("sentinel-user", user) => asked.user = user,
-                ("sentinel-password", password) => asked.password = Some(password),
-                ("sentinel-tls", "yes") => asked.tls = true,
-                ("sentinel-tls", "no") => asked.tls = false,
-                ("sentinel-tls", _) => return Err("sentinel-tls is yes or no".to_owned()),
-                (other, _) => {
-                    return Err(format!(
-                        "{other:?} is not a word for sentinels: sentinel-user, sentinel-password and sentinel-tls are"
-                    ));
-                }
-            }
-        }
-        if !asked.user.is_empty() && asked.password.is_none() {
-            return Err("sentinel-user needs a sentinel-password".to_owned());
-        }
-        Ok(asked)
-    }
-}
-
-impl Sentinels {
-    /// Reads what follows the scheme and the login.
-    fn parse(login: &str, rest: &str, tls: bool) -> Result<Self, String> {
-        let (hosts, words) = rest.split_once('?').unwrap_or((rest, ""));
-        let asked = Asked::parse(words)?;
-        if asked.tls && !tls {
-            return Err("sentinel-tls is for rediss+sentinel, where the server has TLS too".to_owned());
-        }
-        let mut parts = hosts.split('/');
-        let hosts = parts.next().unwrap_or_default();
-        let master = parts.next().filter(|name| !name.is_empty());
-        let master = master.ok_or_else(|| "the master's name is missing".to_owned())?.to_owned();
-        let database = parts.next().unwrap_or("0");
-        let read = |address: String| address.into_connection_info().map_err(|error| error.to_string());
-        let server = read(format!("redis://{login}server/{database}"))?.redis_settings().clone();
-        let (scheme, user) = (if asked.tls { "rediss" } else { "redis" }, asked.user);
-        let own = asked.password.map(|password| format!("{user}:{password}@")).unwrap_or_default();
-        let login = read(format!("redis://{own}sentinel"))?.redis_settings().clone();
-        let address = |host| Ok(read(format!("{scheme}://{host}"))?.addr().clone());
-        let nodes: Result<Vec<ConnectionAddr>, String> = hosts.split(',').map(address).collect();
-        Ok(Sentinels { nodes: nodes?, login, master, tls, server })
-    }
-
-    fn have_tls(&self) -> bool {
-        self.nodes.iter().any(|node| matches!(node, ConnectionAddr::TcpTls { .. }))
-    }
-
-    /// The way to the master, as they say.
-    async fn client(&self, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
-        let master = SentinelServerType::Master;
-        let mut builder = SentinelClientBuilder::new(self.nodes.clone(), &self.master, master)?;
-        builder = builder.set_client_to_redis_db(self.server.db());
-        if let Some(user) = self.server.username() {
-            builder = builder.set_client_to_redis_username(user);
-        }
-        if let Some(password) = self.server.password() {
-            builder = builder.set_client_to_redis_password(password);
-        }
-        if let Some(user) = self.login.username() {
-            builder = builder.set_client_to_sentinel_username(user);
-        }
-        if let Some(password) = self.login.password() {
-            builder = builder.set_client_to_sentinel_password(password);
-        }
-        if self.tls {
-            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
-        }
-        if let Some(certificates) = certificates {
-            builder = builder.set_client_to_redis_certificates(certificates.clone());
-            if self.have_tls() {
-                builder = builder.set_client_to_sentinel_certificates(certificates.clone());
-            }
-        }
-        builder.build()?.async_get_client().await
-    }
-
-    /// Where the first one that answers says that the master is.
-    async fn master(&self, certificates: Option<&TlsCertificates>) -> Option<ConnectionAddr> {
-        let mut ask = redis::cmd("SENTINEL");
-        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
-        for node in &self.nodes {
-            let Ok(info) = node.clone().into_connection_info() else { continue };
-            let info = info.set_redis_settings(self.login.clone());
-            let client = match certificates.filter(|_| self.have_tls()) {
-                Some(certificates) => Client::build_with_tls(info, certificates.clone()),
-                None => Client::open(info),
-            };
-            let Ok(client) = client else { continue };
-            let Ok(mut sentinel) = client.get_multiplexed_async_connection().await else { continue };
-            if let Ok((host, port)) = ask.query_async::<(String, u16)>(&mut sentinel).await {
-                return Some(ConnectionAddr::Tcp(host, port));
-            }
-        }
-        None
-    }
-}
-
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Server").field(&self.shown).finish()
@@ -179,16 +60,19 @@ fn use_ring() {
     }
 }
 
-/// The address without its passwords: the server's, and those after its `?`.
+/// The address without its passwords, which stand before its last `@` or behind its `?`.
 fn without_password(address: &str) -> String {
-    let address = match address.split_once('?') {
-        Some((before, words)) if words.contains("pass") => before,
-        _ => address,
+    let (scheme, rest) = match address.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), address),
     };
-    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
-    let Some((login, hosts)) = rest.rsplit_once('@') else { return address.to_owned() };
-    let user = login.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}@{hosts}")
+    let (login, hosts) = rest.rsplit_once('@').unwrap_or(("", rest));
+    if login.contains('?') {
+        // Either of the two is in a password.
+        return format!("{scheme}...");
+    }
+    let (user, at) = (login.split(':').next().unwrap_or_default(), if rest.contains('@') { "@" } else { "" });
+    format!("{scheme}{user}{at}{}", hosts.split('?').next().unwrap_or_default())
 }
 
 impl Server {
@@ -214,6 +98,10 @@ impl Server {
             Some((login, hosts)) => (format!("{login}@"), hosts),
             None => (String::new(), rest),
         };
+        // Of one server, or of one of several.
+        if hosts.contains("#insecure") {
+            return Err(wrong("#insecure is not taken; give a certificate that can be checked".to_owned()));
+        }
         let kind = match scheme {
             "redis+cluster" | "rediss+cluster" => {
                 let nodes: Vec<String> = hosts.split(',').map(|host| format!("{plain}://{login}{host}")).collect();
@@ -228,11 +116,6 @@ impl Server {
             }
             other => return Err(wrong(format!("{other} is not a scheme that is known"))),
         };
-        if let Kind::Single(client) = &kind
-            && matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { insecure: true, .. })
-        {
-            return Err(wrong("#insecure is not taken; give a certificate that can be checked".to_owned()));
-        }
         Ok(Server { kind, shown, certificates: None })
     }
 
@@ -368,6 +251,7 @@ mod tests {
                 "rediss+sentinel://u@a:1/main/3",
             ),
             ("redis+unix:///tmp/socket?db=1&user=u&pass=secret", "redis+unix:///tmp/socket"),
+            ("redis://host?protocol=resp3", "redis://host"),
         ] {
             let server = Server::parse(address).unwrap();
             assert_eq!(server.to_string(), shown);
@@ -393,13 +277,19 @@ mod tests {
     fn what_is_no_address_says_why() {
         for (address, reason) in [
             ("localhost:6379", "no scheme"),
+            ("user:secret@localhost", "no scheme"),
             ("http://localhost", "not a scheme"),
             ("redis+sentinel://a:1,b:2", "master's name"),
-            ("redis+sentinel://a:1/main?password=secret", "\"password\" is not a word for sentinels"),
+            ("redis+sentinel://a:1/main?password=secret", "sentinel-password="),
+            ("redis+sentinel://a:1/main?sentinel-password=ab&secret", "%26"),
+            ("redis+sentinel://a:1/main?sentinel-password=ab@secret", "redis+sentinel://..."),
+            ("redis://user:se?secret@host", "redis://..."),
             ("redis+sentinel://a:1/main?sentinel-user=gateway", "needs a sentinel-password"),
             ("redis+sentinel://a:1/main?sentinel-tls=yes", "rediss+sentinel"),
             ("rediss+sentinel://a:1/main?sentinel-tls=1", "yes or no"),
             ("rediss://host/#insecure", "certificate"),
+            ("rediss+cluster://a:1,b:2#insecure", "certificate"),
+            ("rediss+sentinel://a:1#insecure,b:2/main?sentinel-tls=yes", "certificate"),
             ("redis://user:secret@:::", ""),
         ] {
             let error = Server::parse(address).unwrap_err().to_string();
