@@ -401,7 +401,7 @@ def test_a_wrong_address_is_told_from_a_server_that_is_away(server: RedisServer)
 
 
 def test_nobody_waits_beyond_the_deadline(server: RedisServer) -> None:
-    limiter = connect(server, deadline=0.05)
+    limiter = connect(server, deadline=0.5)
     permit = limiter.reserve("search", "gpt-4o", 1)
     server.pause()
     decision = limiter.admit("search", "gpt-4o", 1)

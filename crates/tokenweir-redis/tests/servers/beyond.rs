@@ -114,7 +114,7 @@ async fn it_may_end_at_any_instant_of_a_call_that_tells() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_away_for_a_while_is_told_once_and_all_of_it() {
     let mut server = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let builder = patient(&server, limits(&[MONTH])).deadline(Duration::from_millis(100));
+    let builder = patient(&server, limits(&[MONTH])).deadline(Duration::from_secs(1));
     let builder = builder.back_off(Duration::from_millis(50)).when_away(WhenAway::Deny);
     let limiter = up(builder.leases(Leases::new().life(Duration::from_secs(60)))).await;
     let back = async || until("it is back", async || limiter.stats().up).await;

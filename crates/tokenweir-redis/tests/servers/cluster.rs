@@ -171,7 +171,7 @@ async fn a_fail_over_under_load_admits_no_more_than_the_limit() {
 async fn a_master_that_is_killed_under_load_is_replaced_without_help() {
     let mut cluster = Cluster::with(1);
     let total = "name = 'total'\nmeter = 'requests'\nalgorithm = 'quota'\namount = 3000\nperiod = 'never'";
-    let builder = cluster.limiter(limits(&[total])).await.deadline(Duration::from_millis(200));
+    let builder = cluster.limiter(limits(&[total])).await.deadline(Duration::from_millis(500));
     let limiter = up(builder.back_off(Duration::from_millis(50))).await;
     drop(admitted(&limiter, 1).await);
     let master = cluster.master();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokenweir::{Estimate, Request, Usage};
 use tokenweir_redis::{By, Decision, Error, Leases, RedisLimiter, Server, WhenAway};
 
-const DEADLINE: Duration = Duration::from_millis(100);
+const DEADLINE: Duration = Duration::from_millis(250);
 const LIFE: Duration = Duration::from_millis(200);
 /// What a busy machine may add to a deadline.
 const SLACK: Duration = Duration::from_secs(2);
@@ -72,6 +72,12 @@ async fn load(limiter: RedisLimiter, seen: Arc<Seen>, when_away: WhenAway) {
     }
 }
 
+/// It is up, and has told the server all that it missed.
+fn is_back(limiter: &RedisLimiter) -> bool {
+    let stats = limiter.stats();
+    stats.up && stats.recoveries == stats.outages
+}
+
 async fn faults(leases: Option<Leases>, when_away: WhenAway) {
     let mut server = RedisServer::start();
     let network = Network::to(server.port);
@@ -110,7 +116,7 @@ async fn faults(leases: Option<Leases>, when_away: WhenAway) {
             // It has forgotten everything: the limit is there once more.
             _ => server.restart(),
         }
-        until("all have found it again", async || limiters.iter().all(|limiter| limiter.stats().up)).await;
+        until("all have found it again", async || limiters.iter().all(is_back)).await;
     }
     // Until nothing is left, so that the bound is one.
     until("the limit is reached", async || {
@@ -130,9 +136,10 @@ async fn faults(leases: Option<Leases>, when_away: WhenAway) {
                 && limiter.stats().without_server.iter().all(|one| one.owed == 0)
         })
         .await;
-        until("it is back", async || limiter.stats().recoveries == 3).await;
+        until("it is back", async || is_back(limiter)).await;
+        // On a busy machine an answer may be late without a fault, which is an outage, too.
         let stats = limiter.stats();
-        assert!(stats.up && stats.outages == 3, "{stats:?}");
+        assert!(stats.outages >= 3, "{stats:?}");
         requests += stats.without_server.iter().map(|one| one.requests).sum::<u64>();
         charged += stats.without_server.iter().map(|one| one.charged).sum::<u64>();
     }

@@ -82,7 +82,7 @@ async fn what_is_told_by_a_second_connection_is_not_charged_again_by_the_first()
         let way = Way::to(server.port);
         let address = Server::parse(&format!("redis://127.0.0.1:{}", way.port)).expect("an address");
         let builder = RedisLimiter::builder(address, limits(&[MONTH])).prefix(format!("round{round}"));
-        let builder = builder.deadline(Duration::from_millis(200)).back_off(Duration::from_millis(50));
+        let builder = builder.deadline(Duration::from_secs(1)).back_off(Duration::from_millis(50));
         let limiter = up(builder.leases(Leases::new().life(Duration::from_secs(60)))).await;
         let (permit, other) = (by_lease(&limiter, 1).await, by_lease(&limiter, 1).await);
         way.stand();

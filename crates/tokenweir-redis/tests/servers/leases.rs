@@ -199,7 +199,7 @@ async fn limits_that_cannot_be_leased_are_decided_by_the_server() {
 async fn a_server_that_is_killed_leaves_what_was_leased_for_its_life_and_then_the_configured_verdict() {
     let mut server = RedisServer::start();
     for when_away in [WhenAway::Deny, WhenAway::Allow, WhenAway::LocalShare { per_mille: 100 }] {
-        let builder = patient(&server, limits(&[MONTH])).deadline(Duration::from_millis(100));
+        let builder = patient(&server, limits(&[MONTH])).deadline(Duration::from_secs(1));
         let builder = builder.back_off(Duration::from_millis(50)).when_away(when_away).leases(Leases::new().life(LIFE));
         let limiter = up(builder).await;
         let open = by_lease(&limiter, 2).await;

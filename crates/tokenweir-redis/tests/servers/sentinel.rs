@@ -9,7 +9,7 @@ use tokenweir::{Estimate, Request, Usage};
 use tokenweir_redis::{Builder, Decision, Leases, RedisLimiter, Server};
 
 const AMOUNT: u64 = 4000;
-const DEADLINE: Duration = Duration::from_millis(200);
+const DEADLINE: Duration = Duration::from_millis(500);
 /// What a busy machine may add to a deadline.
 const SLACK: Duration = Duration::from_secs(2);
 
