@@ -266,7 +266,7 @@ def test_counters_are_seen(server: RedisServer) -> None:
 
 
 def test_places_of_nobody_come_back_before_their_permits_expire(server: RedisServer) -> None:
-    limiter = connect(server, AT_ONCE, place_ttl=0.3)
+    limiter = connect(server, AT_ONCE, place_ttl=2)
     held = [limiter.reserve("search", "gpt-4o") for _ in range(3)]
     assert not limiter.admit("search", "gpt-4o")
     until(lambda: bool(limiter.admit("search", "gpt-4o")), "a place is free")

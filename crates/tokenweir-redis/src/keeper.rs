@@ -26,6 +26,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// The time between two looks at whether the limiter is still there, and who is the primary.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// So long the sentinels have to answer such a look.
+const HEARD: Duration = Duration::from_millis(200);
+
 /// Looks after the link for as long as the limiter lives.
 pub(crate) async fn keep(limiter: Weak<Inner>) {
     // When the server was reached last, and the time to wait before it is tried again.
@@ -131,8 +134,7 @@ async fn probe(inner: &Inner) {
 /// what it is told then is lost.
 async fn follow(inner: &Arc<Inner>) {
     let Some(connection) = inner.link.connection() else { return };
-    let replaced = tokio::time::timeout(inner.link.deadline, inner.link.server.is_replaced(&connection)).await;
-    if replaced == Ok(true) {
+    if inner.link.server.is_replaced(&connection, HEARD).await {
         // If that fails, it is tried again, or what is found by calls.
         let _ = connect(inner).await;
     }

@@ -1,14 +1,22 @@
 //! Sentinels, who say where the server is.
 
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, TlsCertificates, TlsMode};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisResult, TlsCertificates,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
-/// Sentinels, the name of the master whom they know, and what the two ask for.
+/// Once one of them has answered, the others have so long: who knows of a later fail-over knows better.
+const OTHERS: Duration = Duration::from_millis(50);
+
+/// Sentinels, the name of the master whom they know, and what the server asks for.
 #[derive(Clone)]
 pub(crate) struct Sentinels {
-    nodes: Vec<ConnectionAddr>,
-    login: RedisConnectionInfo,
-    master: String,
+    nodes: Vec<ConnectionInfo>,
+    master: Arc<str>,
     tls: bool,
     server: RedisConnectionInfo,
 }
@@ -41,10 +49,42 @@ impl<'a> Asked<'a> {
                 }
             }
         }
-        if !asked.user.is_empty() && asked.password.is_none() {
-            return Err("sentinel-user needs a sentinel-password".to_owned());
+        if asked.password.map_or(!asked.user.is_empty(), str::is_empty) {
+            return Err("a login of sentinels needs a sentinel-password that is not empty".to_owned());
         }
         Ok(asked)
+    }
+}
+
+/// Where the master is: host and port.
+pub(crate) type At = (String, u16);
+
+/// The way to this address; by TLS as by these certificates.
+fn client(info: ConnectionInfo, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
+    match (info.addr(), certificates) {
+        (ConnectionAddr::TcpTls { .. }, Some(certificates)) => Client::build_with_tls(info, certificates.clone()),
+        _ => Client::open(info),
+    }
+}
+
+/// What one of them says: by which fail-over it knows the master, and where it is.
+async fn ask(client: Client, master: Arc<str>, patience: Duration) -> Result<(u64, At), String> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
+    let sentinel = client.get_multiplexed_async_connection_with_config(&config).await;
+    let mut sentinel = sentinel.map_err(|error| error.to_string())?;
+    let asks = |what| {
+        let mut command = redis::cmd("SENTINEL");
+        command.arg(what).arg(&*master);
+        command
+    };
+    // Before the address, so that an old one never goes with a new fail-over. It may not be permitted.
+    let known: HashMap<String, String> = asks("MASTER").query_async(&mut sentinel).await.unwrap_or_default();
+    let epoch = known.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+    let at: Result<Option<At>, _> = asks("GET-MASTER-ADDR-BY-NAME").query_async(&mut sentinel).await;
+    match at.map_err(|error| error.to_string())? {
+        Some(at) => Ok((epoch, at)),
+        None => Err(format!("its sentinels know no master {master:?}")),
     }
 }
 
@@ -59,68 +99,58 @@ impl Sentinels {
         let mut parts = hosts.split('/');
         let hosts = parts.next().unwrap_or_default();
         let master = parts.next().filter(|name| !name.is_empty());
-        let master = master.ok_or_else(|| "the master's name is missing".to_owned())?.to_owned();
+        let master = master.ok_or_else(|| "the master's name is missing".to_owned())?.into();
         let database = parts.next().unwrap_or("0");
+        if parts.next().is_some() {
+            return Err("behind the master's name and its database is something more".to_owned());
+        }
         let read = |address: String| address.into_connection_info().map_err(|error| error.to_string());
         let server = read(format!("redis://{login}server/{database}"))?.redis_settings().clone();
-        let (scheme, user) = (if asked.tls { "rediss" } else { "redis" }, asked.user);
+        let scheme = if asked.tls { "rediss" } else { "redis" };
+        let user = asked.user.replace(':', "%3A");
         let own = asked.password.map(|password| format!("{user}:{password}@")).unwrap_or_default();
-        let login = read(format!("redis://{own}sentinel"))?.redis_settings().clone();
-        let address = |host| Ok(read(format!("{scheme}://{host}"))?.addr().clone());
-        let nodes: Result<Vec<ConnectionAddr>, String> = hosts.split(',').map(address).collect();
-        Ok(Sentinels { nodes: nodes?, login, master, tls, server })
+        let node = |host: &str| {
+            let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
+            let port = if has_port { "" } else { ":26379" };
+            read(format!("{scheme}://{own}{host}{port}"))
+        };
+        let nodes: Result<Vec<ConnectionInfo>, String> = hosts.split(',').map(node).collect();
+        Ok(Sentinels { nodes: nodes?, master, tls, server })
     }
 
-    fn have_tls(&self) -> bool {
-        self.nodes.iter().any(|node| matches!(node, ConnectionAddr::TcpTls { .. }))
-    }
-
-    /// The way to the master, as they say.
-    pub(crate) async fn client(&self, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
-        let master = SentinelServerType::Master;
-        let mut builder = SentinelClientBuilder::new(self.nodes.clone(), &self.master, master)?;
-        builder = builder.set_client_to_redis_db(self.server.db());
-        if let Some(user) = self.server.username() {
-            builder = builder.set_client_to_redis_username(user);
-        }
-        if let Some(password) = self.server.password() {
-            builder = builder.set_client_to_redis_password(password);
-        }
-        if let Some(user) = self.login.username() {
-            builder = builder.set_client_to_sentinel_username(user);
-        }
-        if let Some(password) = self.login.password() {
-            builder = builder.set_client_to_sentinel_password(password);
-        }
-        if self.tls {
-            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
-        }
-        if let Some(certificates) = certificates {
-            builder = builder.set_client_to_redis_certificates(certificates.clone());
-            if self.have_tls() {
-                builder = builder.set_client_to_sentinel_certificates(certificates.clone());
-            }
-        }
-        builder.build()?.async_get_client().await
-    }
-
-    /// Where the first one that answers says that the master is.
-    pub(crate) async fn master(&self, certificates: Option<&TlsCertificates>) -> Option<ConnectionAddr> {
-        let mut ask = redis::cmd("SENTINEL");
-        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
+    /// Where the master is. All are asked at once, so that none that hangs keeps the others from being heard; of several answers
+    /// that one counts which knows of the latest fail-over. Takes `patience` at the longest.
+    pub(crate) async fn master(
+        &self,
+        certificates: Option<&TlsCertificates>,
+        patience: Duration,
+    ) -> Result<At, String> {
+        let mut until = Instant::now() + patience;
+        let mut asked = JoinSet::new();
         for node in &self.nodes {
-            let Ok(info) = node.clone().into_connection_info() else { continue };
-            let info = info.set_redis_settings(self.login.clone());
-            let client = match certificates.filter(|_| self.have_tls()) {
-                Some(certificates) => Client::build_with_tls(info, certificates.clone()),
-                None => Client::open(info),
-            };
-            let Ok(client) = client else { continue };
-            let Ok(mut sentinel) = client.get_multiplexed_async_connection().await else { continue };
-            if let Ok((host, port)) = ask.query_async::<(String, u16)>(&mut sentinel).await {
-                return Some(ConnectionAddr::Tcp(host, port));
+            let client = client(node.clone(), certificates).map_err(|error| error.to_string())?;
+            asked.spawn(ask(client, self.master.clone(), patience));
+        }
+        let (mut best, mut why) = (None, format!("none of its sentinels answers within {patience:?}"));
+        while let Ok(Some(answer)) = tokio::time::timeout_at(until.into(), asked.join_next()).await {
+            match answer {
+                Ok(Ok(answer)) => {
+                    best = best.max(Some(answer));
+                    until = until.min(Instant::now() + OTHERS);
+                }
+                Ok(Err(reason)) => why = reason,
+                Err(_) => {}
             }
         }
-        None
+        best.map(|(_, at)| at).ok_or(why)
+    }
+
+    /// The way to the master there.
+    pub(crate) fn client(&self, (host, port): At, certificates: Option<&TlsCertificates>) -> RedisResult<Client> {
+        let at = match self.tls {
+            true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+            false => ConnectionAddr::Tcp(host, port),
+        };
+        client(at.into_connection_info()?.set_redis_settings(self.server.clone()), certificates)
     }
 }

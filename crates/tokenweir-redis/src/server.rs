@@ -1,13 +1,13 @@
 //! Where the server is: one, a cluster, or whichever the sentinels say.
 
 use crate::error::Error;
-use crate::sentinels::Sentinels;
+use crate::sentinels::{At, Sentinels};
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, IntoConnectionInfo, RedisFuture, RedisResult, TlsCertificates,
-    Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ErrorKind, IntoConnectionInfo, RedisError, RedisFuture,
+    RedisResult, TlsCertificates, Value,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -184,22 +184,30 @@ impl Server {
                 Ok(Connection::Cluster(client.get_async_connection().await?))
             }
             Kind::Sentinel(sentinels) => {
-                let client = sentinels.client(self.certificates.as_ref()).await?;
-                let at = client.get_connection_info().addr().to_string();
-                let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-                Ok(Connection::Single(connection, Some(at.into())))
+                let failed = |why: String| RedisError::from((ErrorKind::Io, "the sentinels", why));
+                let at = sentinels.master(self.certificates.as_ref(), patience / 2).await.map_err(failed)?;
+                let client = sentinels.client(at.clone(), self.certificates.as_ref())?;
+                let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+                // Whom nobody has told yet that it was replaced, or that it replaces. It need not be permitted to ask.
+                let role: RedisResult<Vec<Value>> = redis::cmd("ROLE").query_async(&mut connection).await;
+                match role.ok().and_then(|role| role.into_iter().next()) {
+                    Some(Value::BulkString(role)) if role != b"master" => {
+                        Err(failed(format!("{}:{}, whom they name, is not the master", at.0, at.1)))
+                    }
+                    _ => Ok(Connection::Single(connection, Some(at.into()))),
+                }
             }
         }
     }
 
-    /// Whether the first of the sentinels that answers names another primary than the one that this connection is to. One that was
-    /// replaced and goes on deciding would not say so for seconds.
-    pub(crate) async fn is_replaced(&self, connection: &Connection) -> bool {
+    /// Whether the sentinels name another primary than the one that this connection is to. One that was replaced and goes on
+    /// deciding would not say so for seconds. Takes `patience` at the longest.
+    pub(crate) async fn is_replaced(&self, connection: &Connection, patience: Duration) -> bool {
         let (Kind::Sentinel(sentinels), Connection::Single(_, Some(at))) = (&self.kind, connection) else {
             return false;
         };
-        let master = sentinels.master(self.certificates.as_ref()).await;
-        master.is_some_and(|master| **at != master.to_string())
+        let master = sentinels.master(self.certificates.as_ref(), patience).await;
+        master.is_ok_and(|master| **at != master)
     }
 }
 
@@ -207,7 +215,7 @@ impl Server {
 #[derive(Clone)]
 pub(crate) enum Connection {
     /// Where sentinels said that it is, with its address.
-    Single(MultiplexedConnection, Option<Arc<str>>),
+    Single(MultiplexedConnection, Option<Arc<At>>),
     Cluster(ClusterConnection),
 }
 
@@ -245,7 +253,8 @@ mod tests {
             ("rediss://:secret@host", "rediss://@host"),
             ("redis+cluster://user:secret@a:1,b:2", "redis+cluster://user@a:1,b:2"),
             ("rediss+sentinel://user:secret@a:1,b:2/main/3", "rediss+sentinel://user@a:1,b:2/main/3"),
-            ("redis+sentinel://a:1/main?sentinel-password=secret", "redis+sentinel://a:1/main"),
+            ("redis+sentinel://a:1,[::1],b/main?sentinel-password=secret", "redis+sentinel://a:1,[::1],b/main"),
+            ("redis+sentinel://a/main?sentinel-user=a:b&sentinel-password=secret", "redis+sentinel://a/main"),
             (
                 "rediss+sentinel://u:secret@a:1/main/3?sentinel-user=w&sentinel-password=%40secret&sentinel-tls=yes",
                 "rediss+sentinel://u@a:1/main/3",
@@ -285,6 +294,8 @@ mod tests {
             ("redis+sentinel://a:1/main?sentinel-password=ab@secret", "redis+sentinel://..."),
             ("redis://user:se?secret@host", "redis://..."),
             ("redis+sentinel://a:1/main?sentinel-user=gateway", "needs a sentinel-password"),
+            ("redis+sentinel://a:1/main?sentinel-password=", "needs a sentinel-password"),
+            ("redis+sentinel://a:1/main/3/4", "something more"),
             ("redis+sentinel://a:1/main?sentinel-tls=yes", "rediss+sentinel"),
             ("rediss+sentinel://a:1/main?sentinel-tls=1", "yes or no"),
             ("rediss://host/#insecure", "certificate"),

@@ -7,6 +7,7 @@ use crate::plan::{Kind, Leg, MOST_LEGS, Plan, Rules};
 use crate::server::Connection;
 use crate::together::Queues;
 use redis::Value;
+use std::collections::BTreeSet;
 use tokenweir::elsewhere;
 use tokenweir::policy::ChargeRule;
 use tokenweir::{CounterUsage, Estimate, Now};
@@ -28,8 +29,12 @@ impl RedisLimiter {
         let rules = inner.rules.load_full();
         let tag = rules.one_tag().ok_or_else(|| inner.across_slots())?;
         let mut legs = Vec::new();
-        for key in inner.keys(&tag).await? {
+        for (at, key) in inner.keys(&tag).await?.into_iter().enumerate() {
             legs.extend(leg_of(&rules, &tag, key));
+            if at % STEP == STEP - 1 {
+                // Requests are decided meanwhile, also where there is but one thread.
+                tokio::task::yield_now().await;
+            }
         }
         let policy = rules.denials.policy();
         let mut usage = Vec::with_capacity(legs.len());
@@ -77,7 +82,7 @@ fn leg_of(rules: &Rules, tag: &[u8], key: Vec<u8>) -> Option<Leg> {
 
 impl Inner {
     /// The keys of all counters.
-    async fn keys(&self, tag: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    async fn keys(&self, tag: &[u8]) -> Result<BTreeSet<Vec<u8>>, Error> {
         let mut pattern = Vec::with_capacity(tag.len() + 2);
         for byte in tag {
             // What a pattern would read as more than itself.
@@ -89,7 +94,8 @@ impl Inner {
         pattern.extend_from_slice(b"c*");
         let Some(connection) = self.link.connection() else { return Err(self.error(Failure::Away)) };
         let mut connection = Connection::clone(&connection);
-        let (mut keys, mut cursor) = (Vec::new(), b"0".to_vec());
+        // While the server makes its table larger or smaller, one may be told twice.
+        let (mut keys, mut cursor) = (BTreeSet::new(), b"0".to_vec());
         loop {
             let mut command = redis::cmd("SCAN");
             command.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP);
@@ -122,9 +128,6 @@ impl Inner {
             }
             cursor = next;
         }
-        // While the server makes its table larger or smaller, one may be told twice.
-        keys.sort_unstable();
-        keys.dedup();
         Ok(keys)
     }
 }

@@ -1,7 +1,7 @@
 //! A call that an event loop waits for, and the bell that tells it. (`tokenweir/_calls.py` waits.)
 
 use super::answer::Answer;
-use super::limiter::Source;
+use super::limiter::{SLICE, Source};
 use crate::errors::bad_redis;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -35,15 +35,16 @@ enum State {
 pub struct Call {
     source: Source,
     state: Arc<Mutex<State>>,
+    looks: bool,
 }
 
 impl Call {
-    /// The coroutine of this work.
-    pub fn coroutine<'py>(py: Python<'py>, source: &Source, work: Work) -> PyResult<Bound<'py, PyAny>> {
+    /// The coroutine of this work. One that only looks is given up where nobody waits for it any more; another comes to its end.
+    pub fn coroutine<'py>(py: Python<'py>, source: &Source, work: Work, looks: bool) -> PyResult<Bound<'py, PyAny>> {
         static ANSWERED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let answered = ANSWERED
             .get_or_try_init(py, || PyResult::Ok(py.import("tokenweir._calls")?.getattr("answered")?.unbind()))?;
-        let call = Call { source: source.clone(), state: Arc::new(Mutex::new(State::New(work))) };
+        let call = Call { source: source.clone(), state: Arc::new(Mutex::new(State::New(work))), looks };
         answered.bind(py).call1((call,))
     }
 }
@@ -56,8 +57,17 @@ struct Begun {
 }
 
 impl Begun {
-    async fn finish(self, work: Work) {
-        let answer = work.await;
+    async fn finish(self, mut work: Work, looks: bool) {
+        let answer = loop {
+            if !looks {
+                break work.await;
+            }
+            match tokio::time::timeout(SLICE, work.as_mut()).await {
+                Ok(answer) => break answer,
+                Err(_) if matches!(*locked(&self.state), State::Over) => return,
+                Err(_) => {}
+            }
+        };
         if let Some(Ok(unwanted)) = self.answered(answer) {
             unwanted.discard().await;
         }
@@ -98,7 +108,7 @@ impl Call {
             return Ok(true);
         }
         let begun = Begun { state: self.state.clone(), bell: bell.0.clone(), number };
-        runtime.spawn(begun.finish(work));
+        runtime.spawn(begun.finish(work, self.looks));
         Ok(false)
     }
 

@@ -17,8 +17,9 @@ use std::time::Duration;
 use tokenweir::{Key, Request};
 use tokenweir_redis::{BlockingLimiter, Decision, Error};
 
-/// A call that waits looks this often whether a signal has come, which the interpreter handles between two looks.
-const SLICE: Duration = Duration::from_millis(100);
+/// A call that waits looks this often whether a signal has come, which the interpreter handles between two looks; and one that only
+/// looks, whether anybody waits for it.
+pub const SLICE: Duration = Duration::from_millis(100);
 
 /// A limiter, and whether its calls are awaited.
 #[derive(Clone)]
@@ -36,8 +37,26 @@ impl Source {
         py: Python<'py>,
         work: impl Future<Output = Result<Answer, Error>> + Send + 'static,
     ) -> PyResult<Bound<'py, PyAny>> {
+        self.call(py, work, false)
+    }
+
+    /// The same of work that takes nothing, and may last: it ends where nobody waits for it any more.
+    fn look<'py>(
+        &self,
+        py: Python<'py>,
+        work: impl Future<Output = Result<Answer, Error>> + Send + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.call(py, work, true)
+    }
+
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        work: impl Future<Output = Result<Answer, Error>> + Send + 'static,
+        looks: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         if self.awaited {
-            return Call::coroutine(py, self, Box::pin(work));
+            return Call::coroutine(py, self, Box::pin(work), looks);
         }
         let mut work = Box::pin(work);
         loop {
@@ -292,7 +311,7 @@ macro_rules! limiter {
             ) -> PyResult<Bound<'py, PyAny>> {
                 let limiter = self.0.own()?;
                 let filter = filter(&limiter.policy(), limit, scope)?;
-                self.0.ask(py, async move {
+                self.0.look(py, async move {
                     let mut counters = limiter.usage().await?;
                     counters.retain(|counter| filter.matches(counter));
                     Ok(Answer::Counters(counters))

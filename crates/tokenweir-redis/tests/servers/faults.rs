@@ -12,7 +12,7 @@ use tokenweir_redis::{By, Decision, Error, Leases, RedisLimiter, Server, WhenAwa
 const DEADLINE: Duration = Duration::from_millis(250);
 const LIFE: Duration = Duration::from_millis(200);
 /// What a busy machine may add to a deadline.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(5);
 const AMOUNT: u64 = 4000;
 const CLIENTS: u64 = 2;
 

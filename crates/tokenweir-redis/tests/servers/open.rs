@@ -209,7 +209,7 @@ async fn a_look_shows_every_counter_as_the_server_has_it() {
         seen.iter().map(|one| (one.limit.as_str(), one.scope.len(), one.amount, one.remaining)).collect();
     assert_eq!(shown[0], ("at once", 0, 3, 1));
     assert_eq!((shown[1].0, shown[1].1, shown[1].2), ("minute", 2, 500));
-    assert!((400..=402).contains(&shown[1].3), "{shown:?}");
+    assert!((400..=450).contains(&shown[1].3), "{shown:?}");
     assert_eq!(shown[3], ("month", 1, 1000, 800));
     assert_eq!((seen[3].used, seen[3].settled_total, seen.len()), (200, 200, 4));
     assert!(seen[3].resets_at.is_some() && seen[0].resets_at.is_none());
@@ -225,7 +225,7 @@ async fn places(limiter: &RedisLimiter) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn places_of_a_process_that_is_killed_are_free_soon_and_those_of_open_calls_are_held() {
     let server = RedisServer::start();
-    let place_ttl = Duration::from_millis(600);
+    let place_ttl = Duration::from_secs(2);
     let many = AT_ONCE.replace('3', "100");
     let builder = || patient(&server, limits(&[MONTH, &many])).place_ttl(place_ttl);
     let (killed, permits) = (up(builder()).await, OpenPermits::new(up(builder()).await));

@@ -9,7 +9,7 @@ use tokenweir_redis::{By, Decision, RedisLimiter, Server, WhenAway};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 /// What a busy machine may add to a deadline.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(5);
 
 async fn limiter(server: &RedisServer, policy: Policy, when_away: WhenAway) -> RedisLimiter {
     with_deadline(DEADLINE, server, policy, when_away).await

@@ -11,7 +11,7 @@ use tokenweir_redis::{Builder, Decision, Leases, RedisLimiter, Server};
 const AMOUNT: u64 = 4000;
 const DEADLINE: Duration = Duration::from_millis(500);
 /// What a busy machine may add to a deadline.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(5);
 
 /// What all that ask one limiter saw.
 #[derive(Debug, Default)]
@@ -60,6 +60,7 @@ async fn a_primary_that_is_killed_under_load_is_replaced_without_help() {
     }
     until("there is load", async || seen.iter().all(|seen| seen.admitted.load(Relaxed) > 300)).await;
     let count = || seen.iter().map(|seen| seen.admitted.load(Relaxed)).collect::<Vec<_>>();
+    sentinels.are_quick();
     let kept = count();
     has_it_all(&sentinels.primary, &sentinels.replica).await;
     sentinels.primary.kill();
@@ -76,7 +77,7 @@ async fn a_primary_that_is_killed_under_load_is_replaced_without_help() {
         let charged = standing[0].charged_total.unwrap();
         let admitted = seen.admitted.load(Relaxed);
         // What the replica had not been sent yet: some of the moments before the kill, and of leases what was taken then.
-        let (lost, may_be) = (admitted.saturating_sub(charged), at_kill[at] - kept[at] + 100);
+        let (lost, may_be) = (admitted.saturating_sub(charged), at_kill[at] - kept[at] + 500);
         println!("{admitted} admitted, {charged} charged, {lost} of {may_be} lost, {seen:?}, {:?}", limiter.stats());
         assert!(charged <= AMOUNT && lost <= may_be, "{admitted} admitted, {charged} charged, {may_be}, {seen:?}");
         assert!(seen.unavailable.load(Relaxed) > 0);
@@ -124,6 +125,8 @@ async fn a_primary_is_found_by_its_sentinels_with_its_database_and_by_their_logi
         let says_so = || limiter.stats().why.is_some_and(|why| why.contains(told));
         until(told, async || says_so()).await;
     }
+    // One that hangs keeps nobody from hearing the others.
+    sentinels.sentinels[0].pause();
     let limiter = up(builder(sentinels.login())).await;
     admitted(&limiter, 100).await.settle(Usage::new(40, 0)).await.unwrap();
     assert!(sentinels.primary.command(&["INFO", "keyspace"]).contains("db3:keys=1,"));

@@ -1,6 +1,6 @@
 //! Several limiters on one server: limits hold over all of them, and permits belong to none.
 
-use crate::stage::{AT_ONCE, MONTH, admitted, ask, connect, left, limits, patient, requests};
+use crate::stage::{AT_ONCE, MONTH, admitted, ask, connect, left, limits, patient, requests, up};
 use crate::support::RedisServer;
 use std::time::Duration;
 use tokenweir::policy::ScopePart;
@@ -96,8 +96,7 @@ async fn what_is_cancelled_observed_renewed_or_dropped_is_told_to_the_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permit_that_nobody_settles_expires_and_its_estimate_stands() {
     let server = RedisServer::start();
-    let limiter =
-        patient(&server, limits(&[MONTH, AT_ONCE])).permit_ttl(Duration::from_millis(150)).connect().await.unwrap();
+    let limiter = up(patient(&server, limits(&[MONTH, AT_ONCE])).permit_ttl(Duration::from_secs(1))).await;
     let ids: Vec<_> = {
         let permits = [admitted(&limiter, 10).await, admitted(&limiter, 10).await, admitted(&limiter, 10).await];
         permits.into_iter().map(|permit| permit.into_id()).collect()
@@ -107,7 +106,7 @@ async fn a_permit_that_nobody_settles_expires_and_its_estimate_stands() {
     // S8: after the wait that was told, and not an instant earlier, by the server's clock.
     tokio::time::sleep(denied.retry_after().expect("a wait")).await;
     assert!(ask(&limiter, 10).await.is_admitted());
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     for id in ids {
         match limiter.permit(id).await {
             Ok(permit) => assert!(permit.settle(Usage::new(1, 0)).await.is_err()),
@@ -162,12 +161,12 @@ async fn a_changed_policy_keeps_what_was_consumed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_may_be_spread_over_slots_by_a_part_of_their_scope() {
     let server = RedisServer::start();
-    let limiter = patient(&server, limits(&[MONTH])).slot_by(ScopePart::Project).connect().await.unwrap();
+    let limiter = up(patient(&server, limits(&[MONTH])).slot_by(ScopePart::Project)).await;
     let request = Request::new("}{odd%", "gpt-4o");
     let permit = limiter.admit(&request, Estimate::new(10, 0)).await.unwrap().admitted().unwrap();
     let id = permit.into_id();
     // Who does not know the permit has to know its slot.
-    let other = patient(&server, limits(&[MONTH])).slot_by(ScopePart::Project).connect().await.unwrap();
+    let other = up(patient(&server, limits(&[MONTH])).slot_by(ScopePart::Project)).await;
     assert!(matches!(other.permit(id).await, Err(Error::AcrossSlots { .. })));
     other.permit_for(id, &request).await.unwrap().cancel().await.unwrap();
     assert!(limiter.permit(id).await.unwrap().cancel().await.is_err());

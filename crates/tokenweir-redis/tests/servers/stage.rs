@@ -51,9 +51,9 @@ pub async fn left(limiter: &RedisLimiter) -> i64 {
     limiter.remaining(&Request::new("search", "gpt-4o")).await.expect("an answer")[0].remaining
 }
 
-/// Waits, about fifteen seconds at the most, until this is so.
+/// Waits, about a minute at the most, until this is so.
 pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    for _ in 0..3000 {
+    for _ in 0..12_000 {
         if so().await {
             return;
         }

@@ -1,6 +1,6 @@
 //! Servers that permit little, forget, or have something else under a key.
 
-use crate::stage::{MONTH, admitted, ask, connect, left, limits, patient};
+use crate::stage::{MONTH, admitted, ask, connect, left, limits, patient, until, up};
 use crate::support::RedisServer;
 use std::time::Duration;
 use tokenweir::{Estimate, Request, Usage};
@@ -15,7 +15,7 @@ async fn as_user(server: &RedisServer, rules: &[&str]) -> RedisLimiter {
     assert!(server.command(&command).starts_with("+OK"));
     let address = format!("redis://gateway:secret@127.0.0.1:{}", server.port);
     let builder = RedisLimiter::builder(Server::parse(&address).unwrap(), limits(&[MONTH]));
-    builder.deadline(Duration::from_secs(20)).connect().await.unwrap()
+    up(builder.deadline(Duration::from_secs(20))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,10 +44,12 @@ async fn a_password_or_a_database_that_is_wrong_is_an_outage_that_says_so_and_sh
     let server = RedisServer::with(&["--requirepass", "right"]);
     for (address, wanted) in [("redis://:false@127.0.0.1", "auth"), ("redis://:right@127.0.0.1", "database")] {
         let address = Server::parse(&format!("{address}:{}/99", server.port)).unwrap();
-        let limiter = RedisLimiter::builder(address, limits(&[MONTH])).connect().await.unwrap();
-        let stats = limiter.stats();
-        let why = stats.why.unwrap_or_default();
-        assert!(!stats.up && why.to_lowercase().contains(wanted), "{why}");
+        let builder = RedisLimiter::builder(address, limits(&[MONTH])).deadline(Duration::from_secs(20));
+        let limiter = builder.connect().await.unwrap();
+        let why = || limiter.stats().why.unwrap_or_default();
+        until(wanted, async || why().to_lowercase().contains(wanted)).await;
+        let (why, stats) = (why(), limiter.stats());
+        assert!(!stats.up, "{why}");
         let error = limiter.remaining(&Request::new("search", "gpt-4o")).await.unwrap_err();
         assert!(matches!(&error, Error::Away { reason } if reason.to_lowercase().contains(wanted)), "{error}");
         let error = error.to_string();
@@ -55,7 +57,7 @@ async fn a_password_or_a_database_that_is_wrong_is_an_outage_that_says_so_and_sh
         assert!(![&error, &why].iter().any(|text| text.contains("false") || text.contains("right")), "{error}");
     }
     let right = Server::parse(&format!("redis://:right@127.0.0.1:{}", server.port)).unwrap();
-    let limiter = RedisLimiter::builder(right, limits(&[MONTH])).connect().await.unwrap();
+    let limiter = up(RedisLimiter::builder(right, limits(&[MONTH])).deadline(Duration::from_secs(20))).await;
     assert_eq!((limiter.stats().up, limiter.stats().why), (true, None));
 }
 

@@ -6,11 +6,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use tokio::task::spawn_blocking;
 
-/// The file, with a second for whatever stands still.
+/// The file, with three seconds for whatever stands still.
 fn hasty(address: std::net::SocketAddr) -> String {
     config(address, LIMIT)
-        .replacen("listen =", "idle_seconds = 1\nlisten =", 1)
-        .replace("[upstream.real]", "[upstream.real]\ntimeout_seconds = 1")
+        .replacen("listen =", "idle_seconds = 3\nlisten =", 1)
+        .replace("[upstream.real]", "[upstream.real]\ntimeout_seconds = 3")
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_connection_without_a_request_is_closed_before_its_first_and_after_one
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_its_answer_is_let_go_of_and_pays_for_it() {
     let upstream = Upstream::start().await;
-    let text = hasty(upstream.address).replace("timeout_seconds = 1", "timeout_seconds = 60");
+    let text = hasty(upstream.address).replace("timeout_seconds = 3", "timeout_seconds = 60");
     let gateway = Gateway::with(&text).await;
     let pipe = upstream.streams();
     // More than the buffers of two connections hold.

@@ -95,9 +95,17 @@ impl Program {
         Answer::of(self.ask(post(path, key, body)).await).await
     }
 
+    /// Once more where a worker that was killed had taken the connection.
     pub async fn get(&self, path: &str, key: &str) -> Answer {
-        let request = Request::get(path).header("authorization", format!("Bearer {key}"));
-        Answer::of(self.ask(request.body(Full::default()).expect("a request")).await).await
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let request = Request::get(path).header("authorization", format!("Bearer {key}"));
+            match ask(self.address, request.body(Full::default()).expect("a request")).await {
+                Ok(response) => return Answer::of(response).await,
+                Err(error) => assert!(Instant::now() < deadline, "{path}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub async fn operate(&self, operation: Value) -> Answer {
