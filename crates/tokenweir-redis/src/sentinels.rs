@@ -1,5 +1,7 @@
 //! Sentinels, who say where the server is.
 
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     RedisResult, TlsCertificates,
@@ -12,10 +14,17 @@ use tokio::task::JoinSet;
 /// Once one of them has answered, the others have so long: who knows of a later fail-over knows better.
 const OTHERS: Duration = Duration::from_millis(50);
 
+/// One of them. Its connection is kept as long as it answers.
+#[derive(Clone)]
+struct Node {
+    info: ConnectionInfo,
+    connection: Arc<Mutex<Option<MultiplexedConnection>>>,
+}
+
 /// Sentinels, the name of the master whom they know, and what the server asks for.
 #[derive(Clone)]
 pub(crate) struct Sentinels {
-    nodes: Vec<ConnectionInfo>,
+    nodes: Vec<Node>,
     master: Arc<str>,
     tls: bool,
     server: RedisConnectionInfo,
@@ -67,24 +76,40 @@ fn client(info: ConnectionInfo, certificates: Option<&TlsCertificates>) -> Redis
     }
 }
 
-/// What one of them says: by which fail-over it knows the master, and where it is.
-async fn ask(client: Client, master: Arc<str>, patience: Duration) -> Result<(u64, At), String> {
-    let config =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
-    let sentinel = client.get_multiplexed_async_connection_with_config(&config).await;
-    let mut sentinel = sentinel.map_err(|error| error.to_string())?;
-    let asks = |what| {
-        let mut command = redis::cmd("SENTINEL");
-        command.arg(what).arg(&*master);
-        command
-    };
-    // Before the address, so that an old one never goes with a new fail-over. It may not be permitted.
-    let known: HashMap<String, String> = asks("MASTER").query_async(&mut sentinel).await.unwrap_or_default();
-    let epoch = known.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
-    let at: Result<Option<At>, _> = asks("GET-MASTER-ADDR-BY-NAME").query_async(&mut sentinel).await;
-    match at.map_err(|error| error.to_string())? {
-        Some(at) => Ok((epoch, at)),
-        None => Err(format!("its sentinels know no master {master:?}")),
+impl Node {
+    async fn connected(
+        &self,
+        certificates: Option<&TlsCertificates>,
+        patience: Duration,
+    ) -> RedisResult<MultiplexedConnection> {
+        if let Some(connection) = self.connection.lock().take() {
+            return Ok(connection);
+        }
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(None);
+        client(self.info.clone(), certificates)?.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// By which fail-over it knows the master, and where that is.
+    async fn ask(
+        self,
+        master: Arc<str>,
+        certificates: Option<TlsCertificates>,
+        patience: Duration,
+    ) -> Result<(u64, At), String> {
+        let sentinel = self.connected(certificates.as_ref(), patience).await;
+        let mut sentinel = sentinel.map_err(|error| error.to_string())?;
+        let asks = |what| {
+            let mut command = redis::cmd("SENTINEL");
+            command.arg(what).arg(&*master);
+            command
+        };
+        // Before the address, so that an old one never goes with a new fail-over. It may not be permitted.
+        let known: HashMap<String, String> = asks("MASTER").query_async(&mut sentinel).await.unwrap_or_default();
+        let epoch = known.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+        let at: Result<Option<At>, _> = asks("GET-MASTER-ADDR-BY-NAME").query_async(&mut sentinel).await;
+        let at = at.map_err(|error| error.to_string())?;
+        *self.connection.lock() = Some(sentinel);
+        at.map(|at| (epoch, at)).ok_or_else(|| format!("its sentinels know no master {master:?}"))
     }
 }
 
@@ -112,9 +137,10 @@ impl Sentinels {
         let node = |host: &str| {
             let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
             let port = if has_port { "" } else { ":26379" };
-            read(format!("{scheme}://{own}{host}{port}"))
+            let info = read(format!("{scheme}://{own}{host}{port}"))?;
+            Ok(Node { info, connection: Arc::default() })
         };
-        let nodes: Result<Vec<ConnectionInfo>, String> = hosts.split(',').map(node).collect();
+        let nodes: Result<Vec<Node>, String> = hosts.split(',').map(node).collect();
         Ok(Sentinels { nodes: nodes?, master, tls, server })
     }
 
@@ -128,8 +154,7 @@ impl Sentinels {
         let mut until = Instant::now() + patience;
         let mut asked = JoinSet::new();
         for node in &self.nodes {
-            let client = client(node.clone(), certificates).map_err(|error| error.to_string())?;
-            asked.spawn(ask(client, self.master.clone(), patience));
+            asked.spawn(node.clone().ask(self.master.clone(), certificates.cloned(), patience));
         }
         let (mut best, mut why) = (None, format!("none of its sentinels answers within {patience:?}"));
         while let Ok(Some(answer)) = tokio::time::timeout_at(until.into(), asked.join_next()).await {
