@@ -7,6 +7,7 @@ import contextlib
 import gc
 import multiprocessing
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -263,6 +264,28 @@ def test_counters_are_seen(server: RedisServer) -> None:
     assert all(permit.settle(1, 0).told for permit in permits)
     server.kill()
     coded(1036, RedisError, limiter.usage)
+
+
+def test_a_look_that_nobody_waits_for_any_more_ends(server: RedisServer) -> None:
+    # 200 steps of the look.
+    server.command("EVAL", "\"for at = 1, 200000 do redis.call('SET', at, 1) end\"", "0")
+
+    def steps() -> int:
+        calls = re.search(rb"cmdstat_scan:calls=(\d+)", server.command("INFO", "commandstats"))
+        return int(calls[1]) if calls else 0
+
+    async def main() -> None:
+        limiter = await connect_async(server)
+        server.pause()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(limiter.usage(), 0.1)
+        # It is noticed while the server stands still.
+        await asyncio.sleep(1)
+        server.resume()
+        assert await limiter.usage() == []
+
+    under_asyncio(main)
+    assert 100 < steps() < 300, "of one look, not of two"
 
 
 def test_places_of_nobody_come_back_before_their_permits_expire(server: RedisServer) -> None:

@@ -1,6 +1,6 @@
 //! The gateway as a process of its own, with its workers, and requests that each come over a connection of their own.
 
-use crate::support::{ADMIN, Answer, LOOK, post};
+use crate::support::{ADMIN, Answer, LOOK, get, post};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -95,17 +95,8 @@ impl Program {
         Answer::of(self.ask(post(path, key, body)).await).await
     }
 
-    /// Once more where a worker that was killed had taken the connection.
     pub async fn get(&self, path: &str, key: &str) -> Answer {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let request = Request::get(path).header("authorization", format!("Bearer {key}"));
-            match ask(self.address, request.body(Full::default()).expect("a request")).await {
-                Ok(response) => return Answer::of(response).await,
-                Err(error) => assert!(Instant::now() < deadline, "{path}: {error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        Answer::of(self.ask(get(path, key)).await).await
     }
 
     pub async fn operate(&self, operation: Value) -> Answer {
@@ -122,9 +113,17 @@ impl Program {
             .sum()
     }
 
-    /// The processes that serve.
+    /// The processes that serve. Asked once more where one that was killed had taken the connection.
     pub async fn workers(&self) -> Vec<u64> {
-        let told = self.get("/admin/configuration", LOOK).await.json();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let response = loop {
+            match ask(self.address, get("/admin/configuration", LOOK)).await {
+                Ok(response) => break response,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let told = Answer::of(response).await.json();
         let processes = told["workers"]["processes"].as_array().expect("processes");
         processes.iter().map(|process| process.as_u64().expect("a number")).collect()
     }

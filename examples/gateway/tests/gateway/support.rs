@@ -117,8 +117,7 @@ impl Gateway {
     }
 
     pub async fn get(&self, path: &str, key: &str) -> Answer {
-        let request = Request::get(path).header("authorization", format!("Bearer {key}"));
-        Answer::of(self.send(request.body(Full::default()).expect("a request")).await).await
+        Answer::of(self.send(get(path, key)).await).await
     }
 
     pub async fn chat(&self, model: &str, more: &str) -> Answer {
@@ -177,6 +176,11 @@ pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
 pub fn post(path: &str, key: &str, body: &str) -> Request<Full<Bytes>> {
     let request = Request::post(path).header("authorization", format!("Bearer {key}"));
     request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).expect("a request")
+}
+
+pub fn get(path: &str, key: &str) -> Request<Full<Bytes>> {
+    let request = Request::get(path).header("authorization", format!("Bearer {key}"));
+    request.body(Full::default()).expect("a request")
 }
 
 /// 8 tokens of input by the estimate.
