@@ -28,24 +28,22 @@ impl RedisLimiter {
         let inner = &*self.inner;
         let rules = inner.rules.load_full();
         let tag = rules.one_tag().ok_or_else(|| inner.across_slots())?;
-        let mut legs = Vec::new();
-        for (at, key) in inner.keys(&tag).await?.into_iter().enumerate() {
-            legs.extend(leg_of(&rules, &tag, key));
-            if at % STEP == STEP - 1 {
-                // Requests are decided meanwhile, also where there is but one thread.
-                tokio::task::yield_now().await;
-            }
-        }
+        let mut keys = inner.keys(&tag).await?;
         let policy = rules.denials.policy();
-        let mut usage = Vec::with_capacity(legs.len());
-        for legs in legs.chunks(MOST_LEGS) {
-            let queues = Queues::default();
-            let plan = Plan { legs: legs.to_vec(), tag: tag.clone(), allowances: Vec::new(), queues };
+        let mut usage = Vec::with_capacity(keys.len());
+        loop {
+            // Few at a time: requests are decided meanwhile, also where there is but one thread.
+            let next = std::iter::from_fn(|| keys.pop_first());
+            let legs: Vec<Leg> = next.filter_map(|key| leg_of(&rules, &tag, key)).take(MOST_LEGS).collect();
+            if legs.is_empty() {
+                return Ok(usage);
+            }
             let charges = vec![0; legs.len()];
+            let plan = Plan { legs, tag: tag.clone(), allowances: Vec::new(), queues: Queues::default() };
             let asked = (0, Estimate::default());
             let answer = inner.ask((&plan, &charges), asked, (2.0, inner.permit_ttl), inner.by()).await;
             let answer = answer.map_err(|failure| inner.error(failure))?;
-            for (at, (leg, said)) in legs.iter().zip(&answer.said).enumerate() {
+            for (at, (leg, said)) in plan.legs.iter().zip(&answer.said).enumerate() {
                 let Some(limit) = policy.limits().get(leg.limit) else { continue };
                 let scope = leg.key.get(leg.identity.end..).unwrap_or_default();
                 let total = answer.totals.get(at).map_or(0, |total| *total as u64);
@@ -54,7 +52,6 @@ impl RedisLimiter {
                 usage.push(elsewhere::usage(limit, scope, (said.used as u64, total), resets_at));
             }
         }
-        Ok(usage)
     }
 }
 
