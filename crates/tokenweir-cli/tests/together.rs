@@ -85,7 +85,7 @@ fn what_is_wrong_is_said_once_and_nothing_is_started() {
     let folder = folder("together-wrong");
     for (more, said) in [
         (&["--processes", "2", "--store", "http://host"][..], "http is not a scheme"),
-        (&["--processes", "2", "--store", "redis://127.0.0.1:1"], "does not answer"),
+        (&["--processes", "2", "--store", "redis://127.0.0.1:1"], "does not answer (Connection refused"),
         (&["--processes", "2", "--trace", "-"], "cannot be used multiple times"),
         (&["--processes", "0"], "0 is not in 1..=64"),
         (&["--processes", "2", "--speed", "0"], "write 1 for the trace's own speed"),

@@ -167,9 +167,10 @@ impl Counting {
                 };
                 let limiter = builder.connect_blocking().map_err(|error| wrong(&error))?;
                 // A limiter waits for its server to come; a run that begins without it shows nothing.
-                match limiter.stats().is_ok_and(|stats| stats.up) {
-                    true => Ok(Counting::Redis(limiter)),
-                    false => Err(wrong(&format_args!("{server} does not answer"))),
+                let stats = limiter.stats().map_err(|error| wrong(&error))?;
+                match stats.why {
+                    None => Ok(Counting::Redis(limiter)),
+                    Some(why) => Err(wrong(&format_args!("{server} does not answer ({why})"))),
                 }
             }
         }
